@@ -1,0 +1,134 @@
+"""The one owner of time: seconds to segments, frames and samples, in exact rationals.
+
+t = 0 is the earlier of a medium's first picture and first sound. Segment i is half-open:
+`[i * hop_s, i * hop_s + window_s)`. Nobody else multiplies seconds by rates:
+`int(0.96 * 11 * 25)` is 263, the wrong frame; `int(Fraction("0.96") * 11 * 25)` is 264.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A rest shorter than this after the last whole segment makes no segment of its own: AAC padding and rounding
+# make ten-second clips 10.024 s long.
+TAIL_TOLERANCE_S = Fraction(1, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentGrid:
+    """The segments of one medium.
+
+    Attributes:
+        window_s: seconds that one feature sees.
+        hop_s: seconds between the starts of neighbouring segments.
+        count: how many segments there are, at least 1.
+    """
+
+    window_s: Fraction
+    hop_s: Fraction
+    count: int
+
+    def __post_init__(self) -> None:
+        if min(self.window_s, self.hop_s, self.count) <= 0:
+            raise ValueError(f"a grid needs window_s, hop_s and count above 0, got {self}")
+
+    def start_s(self, segment: int) -> Fraction:
+        """Where `segment` begins."""
+        return segment * self.hop_s
+
+    def end_s(self, segment: int) -> Fraction:
+        """Where `segment` ends (exclusive)."""
+        return segment * self.hop_s + self.window_s
+
+    def middle_s(self, segment: int) -> Fraction:
+        """The middle of `segment`."""
+        return self.start_s(segment) + self.window_s / 2
+
+    def starts_s(self) -> NDArray[np.float64]:
+        """(count,) float64 seconds, each the float nearest to the exact start."""
+        return np.array([float(self.start_s(i)) for i in range(self.count)])
+
+    def ends_s(self) -> NDArray[np.float64]:
+        """(count,) float64 seconds, each the float nearest to the exact end."""
+        return np.array([float(self.end_s(i)) for i in range(self.count)])
+
+    def clip_times_s(self, segment: int, num: int, phase: Fraction) -> list[Fraction]:
+        """The `num` instants of `segment` at which a frame is taken: `start + (j + phase) * window / num`."""
+        step = self.window_s / num
+        start = self.start_s(segment)
+        return [start + (j + phase) * step for j in range(num)]
+
+    def sample_range(self, segment: int, rate_hz: int) -> tuple[int, int]:
+        """First (inclusive) and last (exclusive) sample of `segment`: those with start <= n / rate_hz < end."""
+        return sample_at(self.start_s(segment), rate_hz), sample_at(self.end_s(segment), rate_hz)
+
+    def overlaps(self, start_s: Fraction, end_s: Fraction) -> range:
+        """The segments that share more than a point with `[start_s, end_s)`, cut to the grid."""
+        if end_s <= start_s:
+            return range(0)
+        # end_s(i) > start_s  <=>  i > (start_s - window) / hop
+        first = math.floor((start_s - self.window_s) / self.hop_s) + 1
+        last = math.ceil(end_s / self.hop_s)
+        return range(max(0, first), min(self.count, max(last, 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRule:
+    """How a duration becomes a grid: what a recipe states, since a medium's length is not known to it.
+
+    Attributes:
+        window_s, hop_s: as in `SegmentGrid`.
+        tail: "pad" makes a last, padded segment of a rest longer than `tail_tolerance_s`;
+            "drop" keeps whole windows only. Either gives at least one segment.
+    """
+
+    window_s: Fraction
+    hop_s: Fraction
+    tail: Literal["pad", "drop"] = "pad"
+    tail_tolerance_s: Fraction = TAIL_TOLERANCE_S
+
+    def __post_init__(self) -> None:
+        if min(self.window_s, self.hop_s) <= 0:
+            raise ValueError(f"a grid rule needs window_s and hop_s above 0, got {self}")
+        if self.tail not in ("pad", "drop"):
+            raise ValueError(f"grid.tail must be 'pad' or 'drop', got {self.tail!r}")
+        if self.tail_tolerance_s < 0:
+            raise ValueError(f"grid.tail_tolerance_s must be 0 or more, got {self.tail_tolerance_s}")
+
+    def grid(self, duration_s: Fraction) -> SegmentGrid:
+        """The grid of a medium that lasts `duration_s`.
+
+        "pad" with window = hop = 1 s gives `max(1, ceil(duration - 0.1))`; "drop" gives
+        `max(1, floor((duration - window) / hop) + 1)`, which is UnAV-100's count.
+        """
+        if self.tail == "pad":
+            steps = math.ceil((duration_s - self.tail_tolerance_s - self.window_s) / self.hop_s)
+        else:
+            steps = math.floor((duration_s - self.window_s) / self.hop_s)
+        return SegmentGrid(window_s=self.window_s, hop_s=self.hop_s, count=max(1, steps + 1))
+
+
+def sample_at(time_s: Fraction, rate_hz: int) -> int:
+    """The first sample at or after `time_s`: ceil(time_s * rate_hz), exactly."""
+    return math.ceil(time_s * rate_hz)
+
+
+def exact_seconds(value: str | int | float | Fraction) -> Fraction:
+    """Seconds as an exact rational: "0.96" and 0.96 are both 24/25, as a person means them.
+
+    Raises:
+        ValueError: `value` is not a finite number.
+    """
+    try:
+        # repr gives the shortest decimal that reads back as this float: 0.1 becomes 1/10, not its binary value.
+        return Fraction(repr(value) if isinstance(value, float) else value)
+    except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"seconds must be a finite number such as 0.96 or 24/25, got {value!r}"
+        ) from error

@@ -1,0 +1,267 @@
+"""A recipe: all that decides a feature's value. Two equal recipes give equal features; a changed one has another
+fingerprint.
+
+`name` is how people speak of it and is left out of the fingerprint; everything else is in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+from catalog.fingerprint import canonical_json, fingerprint, plain
+from catalog.grid import GridRule, exact_seconds
+
+Scalar = str | int | float | bool | None
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSampling:
+    """Which frames an encoder sees, and at what size.
+
+    Attributes:
+        frames_per_segment: P; frame j of a segment is the one shown at `start + (j + phase) * window / P`.
+        phase: 1/2 takes the middle of each of the P slots, 0 its beginning.
+        height_px, width_px: the encoder's input size.
+        fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre.
+        short_side_px: with "crop" only; None means the larger of height_px and width_px.
+        interpolation: a Pillow filter; "area" is Pillow's box filter.
+    """
+
+    frames_per_segment: int
+    height_px: int
+    width_px: int
+    phase: Fraction = Fraction(1, 2)
+    fit: Literal["stretch", "crop"] = "crop"
+    short_side_px: int | None = None
+    interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if min(self.frames_per_segment, self.height_px, self.width_px) < 1:
+            raise ValueError(f"video sampling needs whole numbers of at least 1, got {self}")
+        if not 0 <= self.phase <= 1:
+            raise ValueError(f"video.phase must lie in [0, 1], got {self.phase}")
+        if self.short_side_px is not None and (
+            self.fit != "crop" or self.short_side_px < max(self.height_px, self.width_px)
+        ):
+            raise ValueError(
+                f"video.short_side_px goes with fit='crop' and covers the crop, got {self}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioSampling:
+    """Which samples an encoder hears.
+
+    Attributes:
+        rate_hz: the rate that samples are resampled to; channels are averaged before.
+        resampler: librosa's `res_type`; part of a feature's identity.
+        context_s: sound given to the encoder on both sides of each segment, beyond the window.
+        min_coverage: a segment whose window holds a smaller share of real samples has no audio feature (NaN).
+    """
+
+    rate_hz: int
+    resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
+    context_s: Fraction = Fraction(0)
+    min_coverage: Fraction = Fraction(1, 10)
+
+    def __post_init__(self) -> None:
+        if self.rate_hz < 1000:
+            raise ValueError(f"audio.rate_hz must be at least 1000, got {self.rate_hz}")
+        if self.context_s < 0 or not 0 < self.min_coverage <= 1:
+            raise ValueError(
+                f"audio needs context_s of at least 0 and min_coverage in (0, 1], got {self}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How features are made.
+
+    Attributes:
+        name: the preset's name, or the user's (`--as`); a group of the store is named so.
+        encoder: file name of the plug-in in `pipeline/encoders`.
+        revision: raised by the encoder's author whenever its code changes a value.
+        grid: durations to segments.
+        video, audio: what the encoder takes; None where it has no such tower.
+        precision: the arithmetic of the forward pass.
+        storage: the dtype in the store.
+        weights_sha256: of the checkpoint file; None for an encoder without weights.
+        settings: the encoder's own knobs.
+    """
+
+    name: str
+    encoder: str
+    grid: GridRule
+    video: VideoSampling | None
+    audio: AudioSampling | None
+    revision: int = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    storage: Literal["float32", "float16"] = "float32"
+    weights_sha256: str | None = None
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"a recipe's name needs letters, digits, '.', '_' and '-' (at most 100), got {self.name!r}"
+            )
+        if self.video is None and self.audio is None:
+            raise ValueError(f"recipe {self.name}: needs video, audio or both")
+        # A private, read-only copy: whoever built the mapping cannot change the recipe's identity afterwards.
+        object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy does not pickle; the JSON form is exact, so workers rebuild from it.
+        return (Recipe.from_json, (self.to_json(),))
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def to_json(self) -> str:
+        """Canonical JSON, name included; `from_json` gives an equal recipe back."""
+        return canonical_json(self)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything but the name."""
+        settings = plain(self)
+        del settings["name"]
+        return fingerprint(settings)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, a field is unknown, missing or of the wrong type; the message names it.
+        """
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a recipe must be JSON: {error}") from error
+        recipe = _build(cls, value, "recipe")
+        assert isinstance(recipe, cls)
+        return recipe
+
+    def changed(self, changes: Mapping[str, str]) -> Recipe:
+        """This recipe with settings replaced, as the command line's `--set grid.hop_s=1/2` does.
+
+        Args:
+            changes: dotted field to its new text; `settings.KEY` takes JSON scalars or bare words.
+
+        Raises:
+            ValueError: no such field, or the text is not of its type; the message names the field.
+        """
+        value = plain(self)
+        for path, text in changes.items():
+            *groups, last = path.split(".")
+            place = value
+            for group in groups:
+                inner = place.get(group) if isinstance(place, dict) else None
+                if not isinstance(inner, dict):
+                    raise ValueError(
+                        f"recipe {self.name} has no setting {path!r}; it has {', '.join(_paths(plain(self)))}"
+                    )
+                place = inner
+            if last not in place and groups != ["settings"]:
+                raise ValueError(
+                    f"recipe {self.name} has no setting {path!r}; it has {', '.join(_paths(plain(self)))}"
+                )
+            place[last] = _scalar(text)
+        recipe = _build(Recipe, value, "recipe")
+        assert isinstance(recipe, Recipe)
+        return recipe
+
+    def differences(self, other: Recipe) -> list[tuple[str, object, object]]:
+        """(field, here, there) for each setting that differs, names left out."""
+        here, there = _leaves(plain(self)), _leaves(plain(other))
+        here.pop("name"), there.pop("name")
+        return [
+            (path, here.get(path), there.get(path))
+            for path in sorted(here.keys() | there.keys())
+            if here.get(path) != there.get(path)
+        ]
+
+
+def _leaves(value: object, path: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {path: value}
+    leaves: dict[str, object] = {}
+    for key, inner in value.items():
+        leaves |= _leaves(inner, f"{path}.{key}" if path else key)
+    return leaves
+
+
+def _paths(value: object) -> list[str]:
+    return sorted(_leaves(value))
+
+
+def _scalar(text: str) -> Scalar:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return value if value is None or isinstance(value, bool | int | float | str) else text
+
+
+def _build(kind: Any, value: object, where: str) -> object:
+    """A dataclass from its plain form; strict about names and types, since stores come from strangers."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: needs an object, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise ValueError(f"{where}: unknown field {key!r}; known are {', '.join(fields)}")
+    arguments = {}
+    for name, spec in fields.items():
+        if name in value:
+            arguments[name] = _convert(hints[name], value[name], f"{where}.{name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}: field {name!r} is missing")
+    built: object = kind(**arguments)
+    return built
+
+
+def _convert(hint: Any, value: object, where: str) -> object:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in options:
+            return None
+        (hint,) = (option for option in options if option is not type(None))
+        return _convert(hint, value, where)
+    if origin is Literal:
+        if value not in options:
+            raise ValueError(f"{where}: must be one of {', '.join(map(str, options))}, got {value!r}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if hint is Fraction:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{where}: needs a number, got {value!r}")
+        try:
+            return exact_seconds(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{where}: needs a whole number, got {value!r}")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{where}: needs text, got {value!r}")
+        return value
+    if not isinstance(value, dict) or not all(
+        item is None or isinstance(item, bool | int | float | str) for item in value.values()
+    ):
+        raise ValueError(f"{where}: needs an object of numbers, texts and booleans, got {value!r}")
+    return value

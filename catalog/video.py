@@ -1,0 +1,57 @@
+"""A video: where its medium lies, and what may become of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+# What became of a video. "pending" is wanted and not yet tried; the other three are final until --retry.
+STATUSES = ("pending", "extracted", "partial", "quarantined")
+
+# Why a video is partial or quarantined. One word each, for filters such as `extract --retry REASON`.
+REASONS = {
+    "no_video": "sound only: the visual features are missing",
+    "no_audio": "picture only: the audio features are missing",
+    "missing_file": "nothing lies at the path or URL",
+    "unreadable_path": "the path cannot be opened (a link to nothing, a loop, no permission)",
+    "not_a_file": "the path is a directory, a socket or a device",
+    "empty_file": "zero bytes",
+    "not_media": "no demuxer knows it (text, random bytes)",
+    "container_truncated": "the container's index is missing: an incomplete download",
+    "corrupt_container": "the container's index contradicts itself or the file",
+    "corrupt_payload": "too much of the coded picture or sound is damaged",
+    "truncated_media": "the container promises more than can be decoded",
+    "video_undecodable": "there is a video track, and no picture comes out of it",
+    "audio_undecodable": "there is a sound track, and no sound comes out of it",
+    "audio_not_finite": "the sound holds NaN or infinity",
+    "video_too_small": "pictures of fewer than 8 pixels a side",
+    "resolution_change": "the picture's size changes within the video",
+    "timestamps_not_monotonic": "the clock jumps back within the file",
+    "decoder_crash": "the decoder killed its process, twice",
+    "decoder_timeout": "the decoder did not finish in its time, twice",
+    "decoder_memory": "the decoder asked for more memory than allowed",
+    "worker_crash": "the worker process died on this video, twice",
+    "fetch_failed": "the remote medium could not be read",
+    "encoder_failed": "the encoder raised on this video's clips",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One medium to extract.
+
+    Attributes:
+        id: unique in the data set; any text without NUL (file names may hold new lines).
+        uri: a local path or an fsspec URL (`s3://`, `https://`, `file://`).
+        duration_s: the annotated duration, if the data set states one.
+    """
+
+    id: str
+    uri: str
+    duration_s: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id or "\0" in self.id or "\0" in self.uri or not self.uri:
+            raise ValueError(f"a video needs an id and a uri without NUL characters, got {self!r}")
+        if self.duration_s is not None and self.duration_s <= 0:
+            raise ValueError(f"{self.id}: duration_s must be above 0, got {self.duration_s}")

@@ -1,0 +1,1 @@
+"""Parts that heads share, one a file."""

@@ -1,0 +1,1 @@
+"""What a person runs: `avel VERB`, one file a verb."""

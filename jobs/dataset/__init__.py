@@ -1,0 +1,1 @@
+"""`avel dataset VERB`, one file a verb."""

@@ -1,0 +1,1 @@
+"""`avel recipe VERB`, one file a verb."""

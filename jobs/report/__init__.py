@@ -1,0 +1,1 @@
+"""`avel report`: one HTML file of a run, without outside references."""

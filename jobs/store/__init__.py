@@ -1,0 +1,1 @@
+"""`avel store VERB`, one file a verb."""

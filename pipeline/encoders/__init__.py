@@ -1,0 +1,1 @@
+"""Encoders, one file each: spec, presets, preprocessing and network."""

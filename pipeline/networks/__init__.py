@@ -1,0 +1,1 @@
+"""Networks, one file each, with the published state-dict keys."""
