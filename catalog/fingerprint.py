@@ -49,9 +49,7 @@ def plain(value: object, where: str = "settings") -> Any:
 
 def canonical_json(value: object) -> str:
     """`value` as JSON with sorted keys, no white space and ASCII only: equal values, equal text."""
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def fingerprint(value: object) -> str:

@@ -35,7 +35,7 @@ class SegmentGrid:
     count: int
 
     def __post_init__(self) -> None:
-        if min(self.window_s, self.hop_s, self.count) <= 0:
+        if self.window_s <= 0 or self.hop_s <= 0 or self.count <= 0:
             raise ValueError(f"a grid needs window_s, hop_s and count above 0, got {self}")
 
     def start_s(self, segment: int) -> Fraction:
@@ -129,6 +129,4 @@ def exact_seconds(value: str | int | float | Fraction) -> Fraction:
         # repr gives the shortest decimal that reads back as this float: 0.1 becomes 1/10, not its binary value.
         return Fraction(repr(value) if isinstance(value, float) else value)
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
-        raise ValueError(
-            f"seconds must be a finite number such as 0.96 or 24/25, got {value!r}"
-        ) from error
+        raise ValueError(f"seconds must be a finite number such as 0.96 or 24/25, got {value!r}") from error

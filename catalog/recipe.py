@@ -53,9 +53,7 @@ class VideoSampling:
         if self.short_side_px is not None and (
             self.fit != "crop" or self.short_side_px < max(self.height_px, self.width_px)
         ):
-            raise ValueError(
-                f"video.short_side_px goes with fit='crop' and covers the crop, got {self}"
-            )
+            raise ValueError(f"video.short_side_px goes with fit='crop' and covers the crop, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +76,7 @@ class AudioSampling:
         if self.rate_hz < 1000:
             raise ValueError(f"audio.rate_hz must be at least 1000, got {self.rate_hz}")
         if self.context_s < 0 or not 0 < self.min_coverage <= 1:
-            raise ValueError(
-                f"audio needs context_s of at least 0 and min_coverage in (0, 1], got {self}"
-            )
+            raise ValueError(f"audio needs context_s of at least 0 and min_coverage in (0, 1], got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +169,7 @@ class Recipe:
                     )
                 place = inner
             if last not in place and groups != ["settings"]:
-                raise ValueError(
-                    f"recipe {self.name} has no setting {path!r}; it has {', '.join(_paths(plain(self)))}"
-                )
+                raise ValueError(f"recipe {self.name} has no setting {path!r}; it has {', '.join(_paths(plain(self)))}")
             place[last] = _scalar(text)
         recipe = _build(Recipe, value, "recipe")
         assert isinstance(recipe, Recipe)

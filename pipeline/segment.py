@@ -54,7 +54,7 @@ class Clips:
     @property
     def count(self) -> int:
         """S, the number of segments here."""
-        return self.frame_index_SP.shape[0]
+        return int(self.frame_index_SP.shape[0])
 
     @property
     def nbytes(self) -> int:
