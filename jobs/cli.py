@@ -132,7 +132,7 @@ def _unknown(words: list[str], known: list[Verb]) -> int:
 
 
 def _listing(known: list[Verb]) -> str:
-    width = max(len(" ".join(verb.words)) for verb in known)
+    width = max((len(" ".join(verb.words)) for verb in known), default=0)
     return "".join(f"  {' '.join(verb.words):{width}}  {verb.help}\n" for verb in known)
 
 

@@ -62,7 +62,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     # Not a terminal: as wide as the content, so that a log or a pipe gets whole lines.
     console = Console(file=sys.stdout)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, width=max(80, console.measure(grid).maximum, _width(grid)))
+        console = Console(file=sys.stdout, width=max(80, _width(grid)))
     console.print(grid)
 
 

@@ -1,0 +1,41 @@
+# Two commands on a fresh machine with Python 3.11: `make demo` and `make test`.
+# Each makes .venv and installs the tested versions; a second call installs nothing.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+KILLS ?= 20
+
+.PHONY: demo test test-slow kill-test lint format bench clean
+
+demo: .venv/installed
+	$(BIN)/avel demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+kill-test: .venv/installed
+	$(BIN)/python -m pytest tests/pipeline/test_kills.py --kills $(KILLS) -s
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed
+	$(BIN)/avel bench
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "avel needs Python 3.11 or newer, got " + sys.version + "; run: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv avel-demo *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,95 @@
+"""Imports only go down: jobs -> pipeline, heads -> catalog. Read from the source of every file, run or not."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+FLOORS = ("catalog", "pipeline", "heads", "jobs", "bench", "tests")
+MAY_IMPORT = {
+    "catalog": {"catalog"},
+    "pipeline": {"pipeline", "catalog"},
+    "heads": {"heads", "catalog"},
+    "jobs": {"jobs", "pipeline", "heads", "catalog", "bench"},
+    "bench": {"bench", "jobs", "pipeline", "heads", "catalog"},
+}
+NOT_IN_CATALOG = {"torch", "ray", "decord", "av", "librosa", "soundfile", "cv2", "PIL"}
+RAY_LIVES_IN = {"pipeline/workers.py", "jobs/cluster.py"}
+ICECHUNK_LIVES_IN = {"catalog/storage.py", "catalog/store.py", "catalog/store_writer.py"}
+# A plug-in imports its own folder's shared types, never another plug-in.
+PLUGIN_FOLDERS = ("catalog/datasets", "catalog/exchange", "pipeline/networks", "heads/metrics", "heads/models")
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((PROJECT / folder).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file names in an import, wherever it stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide the floor; name the package"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def breaches(path: Path, project: Path = PROJECT) -> list[str]:
+    where = path.relative_to(project).as_posix()
+    floor = where.split("/")[0]
+    found = []
+    for name in sorted(imports(path)):
+        top = name.split(".")[0]
+        if top in FLOORS and top not in MAY_IMPORT[floor]:
+            found.append(f"{where} imports {name}: {floor} may import {sorted(MAY_IMPORT[floor])} only")
+        if floor == "catalog" and top in NOT_IN_CATALOG:
+            found.append(f"{where} imports {name}: catalog holds no torch, ray or decoder")
+        if top == "ray" and where not in RAY_LIVES_IN and floor != "bench":
+            found.append(f"{where} imports {name}: ray lives in {sorted(RAY_LIVES_IN)}")
+        if top == "icechunk" and where not in ICECHUNK_LIVES_IN:
+            found.append(f"{where} imports {name}: icechunk lives in {sorted(ICECHUNK_LIVES_IN)}")
+        if top == "pickle":
+            found.append(f"{where} imports {name}: nothing that comes from outside is unpickled")
+    return found
+
+
+@pytest.mark.parametrize("floor", ["catalog", "pipeline", "heads", "jobs"])
+def test_imports_of_a_floor_only_go_down(floor: str) -> None:
+    files = sources(floor)
+    assert len(files) > 1, f"no sources under {floor}"
+    assert [breach for path in files for breach in breaches(path)] == []
+
+
+@pytest.mark.parametrize("folder", PLUGIN_FOLDERS)
+def test_plugins_import_no_other_plugin_of_their_folder(folder: str) -> None:
+    package = folder.replace("/", ".")
+    plugins = {f"{package}.{path.stem}" for path in (PROJECT / folder).glob("*.py") if path.stem != "__init__"}
+    for path in (PROJECT / folder).glob("*.py"):
+        others = imports(path) & (plugins - {f"{package}.{path.stem}"})
+        assert not others, f"{path.name} imports {sorted(others)}: plug-ins meet in the types they share"
+
+
+def test_packages_hold_a_docstring_and_nothing_else() -> None:
+    for path in [p for p in sources(*MAY_IMPORT) if p.name == "__init__.py"]:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert len(body) == 1, f"{path}: import from the file that defines the name"
+        assert isinstance(body[0], ast.Expr), f"{path}: needs a docstring"
+
+
+def test_no_file_is_called_utils() -> None:
+    named = {path.stem for path in sources(*FLOORS)}
+    assert not named & {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def test_breaches_of_a_planted_wrong_import_are_found(tmp_path: Path) -> None:
+    bad = tmp_path / "catalog" / "x.py"
+    bad.parent.mkdir()
+    bad.write_text("def f():\n    import torch\n    from heads.read import read_split\n    import ray.util\n")
+    found = "\n".join(breaches(bad, tmp_path))
+    for culprit in ("imports torch: catalog holds", "imports heads.read: catalog may", "imports ray.util: ray lives"):
+        assert culprit in found
