@@ -1,0 +1,337 @@
+"""Clips in, features out: finds the encoders, checks what they take and give, and cuts their batches.
+
+An encoder is a file of `pipeline/encoders`, found by name. It declares
+
+    SPEC: EncoderSpec
+    PRESETS: tuple[Recipe, ...]
+    load(weights: Path | None, device: str, recipe: Recipe) -> object        # the net; heavy imports belong in here
+    encode(net: object, clips: Sequence[Clips]) -> list[Features]            # one for each, in order, of its length
+
+and never more than `SPEC.batch_segments` segments reach one call of its `encode`. The batches follow from the clips
+given and from nothing else: segments in order, cut at every multiple of `batch_segments`.
+
+Shape suffixes: S segments, P frames a segment, N sound samples.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipeline.encoders
+from catalog.grid import sample_at
+from catalog.recipe import Recipe
+from pipeline.segment import Clips, Features
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """What an encoder is and gives.
+
+    Attributes:
+        name: its file's name.
+        visual_shape, audio_shape: of one segment's feature, (D,) or a map's (7, 7, 512); None without such a tower.
+        needs_weights: whether `load` wants a checkpoint.
+        licence: of the weights (of the code, where there are none).
+        citation: paper or code that it follows.
+        batch_segments: the most segments that one call of `encode` gets.
+        device: where it is meant to run; "gpu" also runs on a CPU, slowly.
+    """
+
+    name: str
+    visual_shape: tuple[int, ...] | None
+    audio_shape: tuple[int, ...] | None
+    needs_weights: bool
+    licence: str
+    citation: str
+    batch_segments: int
+    device: Literal["cpu", "gpu"] = "cpu"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"an encoder's name is its file's: small letters, digits and '_', got {self.name!r}")
+        if self.visual_shape is None and self.audio_shape is None:
+            raise ValueError(f"encoder {self.name} needs a visual_shape, an audio_shape or both")
+        for shape in (self.visual_shape, self.audio_shape):
+            if shape is not None and (not shape or min(shape) < 1):
+                raise ValueError(f"encoder {self.name}: shapes need sizes of at least 1, got {shape}")
+        if self.batch_segments < 1:
+            raise ValueError(f"encoder {self.name}: batch_segments must be at least 1, got {self.batch_segments}")
+        if self.device not in ("cpu", "gpu"):
+            raise ValueError(f"encoder {self.name}: device must be 'cpu' or 'gpu', got {self.device!r}")
+
+
+class EncoderModule(Protocol):
+    """The plug-in contract: what a file of `pipeline/encoders` defines."""
+
+    SPEC: EncoderSpec
+    PRESETS: tuple[Recipe, ...]
+
+    def load(self, weights: Path | None, device: str, recipe: Recipe) -> object:
+        """The net, frozen and on `device`."""
+
+    def encode(self, net: object, clips: Sequence[Clips]) -> list[Features]:
+        """One `Features` for each of `clips`, in order."""
+
+
+def encoder_names() -> tuple[str, ...]:
+    """The encoders there are, by file name, sorted; none is imported."""
+    found = (info.name for info in pkgutil.iter_modules(pipeline.encoders.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+@functools.cache
+def encoder_module(name: str) -> EncoderModule:
+    """The plug-in of that file name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in encoder_names():
+        raise ValueError(f"no encoder is called {name!r}; there are {', '.join(encoder_names())}")
+    module = cast(EncoderModule, importlib.import_module(f"pipeline.encoders.{name}"))
+    if module.SPEC.name != name:
+        raise ValueError(f"pipeline/encoders/{name}.py calls itself {module.SPEC.name!r} in SPEC; the two must agree")
+    return module
+
+
+@functools.cache
+def _presets() -> dict[str, Recipe]:
+    presets: dict[str, Recipe] = {}
+    for name in encoder_names():
+        for recipe in encoder_module(name).PRESETS:
+            if recipe.encoder != name:
+                raise ValueError(f"preset {recipe.name} of encoder {name} names the encoder {recipe.encoder!r}")
+            if recipe.name in presets:
+                raise ValueError(
+                    f"two encoders have a preset called {recipe.name}: {presets[recipe.name].encoder}, {name}"
+                )
+            presets[recipe.name] = recipe
+    return dict(sorted(presets.items()))
+
+
+def presets() -> dict[str, Recipe]:
+    """Every encoder's recipes by name, sorted."""
+    return dict(_presets())
+
+
+def find_recipe(name: str) -> Recipe:
+    """The preset called `name`.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    try:
+        return _presets()[name]
+    except KeyError:
+        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(_presets())}") from None
+
+
+def check_settings(recipe: Recipe) -> None:
+    """Refuses settings that the recipe's encoder does not know: an ignored setting would still change the fingerprint.
+
+    An encoder's settings are the keys that its presets spell out.
+
+    Raises:
+        ValueError: an unknown setting, or a tower that the encoder does not have.
+    """
+    module = encoder_module(recipe.encoder)
+    known = {key for preset in module.PRESETS for key in preset.settings}
+    for key in recipe.settings:
+        if key not in known:
+            raise ValueError(
+                f"recipe {recipe.name}: encoder {recipe.encoder} has no setting {key!r}; "
+                f"it has {', '.join(sorted(known)) or 'none'}"
+            )
+    for tower, sampling, shape in (
+        ("video", recipe.video, module.SPEC.visual_shape),
+        ("audio", recipe.audio, module.SPEC.audio_shape),
+    ):
+        if sampling is not None and shape is None:
+            raise ValueError(f"recipe {recipe.name}: encoder {recipe.encoder} takes no {tower}; leave {tower} out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A loaded encoder: frozen, on its device, ready for clips of its recipe.
+
+    Attributes:
+        spec: what it declares.
+        recipe: what it was loaded for.
+        net: whatever its `load` gave.
+    """
+
+    spec: EncoderSpec
+    recipe: Recipe
+    net: object
+
+    @property
+    def visual_shape(self) -> tuple[int, ...] | None:
+        """Of one segment's visual feature under this recipe; None where the recipe has no video."""
+        return self.spec.visual_shape if self.recipe.video is not None else None
+
+    @property
+    def audio_shape(self) -> tuple[int, ...] | None:
+        """Of one segment's audio feature under this recipe; None where the recipe has no audio."""
+        return self.spec.audio_shape if self.recipe.audio is not None else None
+
+    def encode(self, clips: Sequence[Clips]) -> list[Features]:
+        """The features of `clips`; see `encode_clips`."""
+        return encode_clips(clips, self)
+
+
+def load_encoder(recipe: Recipe, weights: Path | None = None, device: str = "cpu") -> Encoder:
+    """Loads the recipe's encoder.
+
+    Args:
+        recipe: a preset, or a changed one.
+        weights: the checkpoint file; None for an encoder that needs none.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ValueError: no such encoder, settings unknown to it, or weights missing or not wanted.
+    """
+    module = encoder_module(recipe.encoder)
+    check_settings(recipe)
+    if module.SPEC.needs_weights and weights is None:
+        raise ValueError(
+            f"recipe {recipe.name}: encoder {recipe.encoder} needs its checkpoint; "
+            f"see `avel weights show {recipe.encoder}`"
+        )
+    if not module.SPEC.needs_weights and weights is not None:
+        raise ValueError(
+            f"recipe {recipe.name}: encoder {recipe.encoder} has no weights, got {weights}; leave them out"
+        )
+    return Encoder(spec=module.SPEC, recipe=recipe, net=module.load(weights, device, recipe))
+
+
+def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
+    """The features of `clips`, one `Features` for each, in order.
+
+    Args:
+        clips: of any videos; every segment of one recipe.
+        encoder: for that recipe.
+
+    Returns:
+        float32 (or narrower) arrays (S, *shape); a row is NaN exactly where its modality is not valid.
+
+    Raises:
+        ValueError: clips of another rate or frame count than the recipe's.
+        RuntimeError: the encoder broke its contract (length, shape, dtype, NaN where valid); a bug in the plug-in.
+    """
+    for item in clips:
+        _check_clips(item, encoder.recipe)
+    encode = encoder_module(encoder.spec.name).encode
+    parts: list[list[Features]] = [[] for _ in clips]
+    for batch in _batches(clips, encoder.spec.batch_segments, encoder.recipe):
+        given = [piece for _, piece in batch]
+        features = encode(encoder.net, given)
+        if len(features) != len(given):
+            raise RuntimeError(f"encoder {encoder.spec.name} gave {len(features)} results for {len(given)} clips")
+        for (owner, piece), made in zip(batch, features, strict=True):
+            _check_features(made, piece, encoder)
+            parts[owner].append(made)
+    return [_joined(part) for part in parts]
+
+
+def _batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:
+    """Lists of (index into `clips`, piece) that hold `batch_segments` segments each, the last one the rest."""
+    context_s = recipe.audio.context_s if recipe.audio is not None else Fraction(0)
+    batch: list[tuple[int, Clips]] = []
+    free = batch_segments
+    for owner, item in enumerate(clips):
+        done = 0
+        while done < item.count:
+            take = min(free, item.count - done)
+            batch.append((owner, item if take == item.count else _piece(item, done, take, context_s)))
+            done += take
+            free -= take
+            if free == 0:
+                yield batch
+                batch, free = [], batch_segments
+    if batch:
+        yield batch
+
+
+def _piece(clips: Clips, skip: int, count: int, context_s: Fraction) -> Clips:
+    """Segments `skip .. skip + count - 1` of `clips`, with the frames they point at and the samples they hear."""
+    index_SP = clips.frame_index_SP[skip : skip + count]
+    shown = index_SP[index_SP >= 0]
+    low, high = (int(shown.min()), int(shown.max()) + 1) if shown.size else (0, 0)
+    moved_SP = np.where(index_SP >= 0, index_SP - np.int32(low), np.int32(-1)).astype(np.int32)
+    piece = replace(clips, first=clips.first + skip, frames_FHWC=clips.frames_FHWC[low:high], frame_index_SP=moved_SP)
+    if clips.rate_hz == 0 or clips.samples_N.size == 0:
+        return piece
+    first, last = clips.first + skip, clips.first + skip + count - 1
+    start = sample_at(clips.grid.start_s(first) - context_s, clips.rate_hz)
+    stop = sample_at(clips.grid.end_s(last) + context_s, clips.rate_hz)
+    low, high = (min(max(at - clips.samples_start, 0), clips.samples_N.size) for at in (start, stop))
+    return replace(
+        piece,
+        samples_N=clips.samples_N[low:high],
+        sample_valid_N=clips.sample_valid_N[low:high],
+        samples_start=clips.samples_start + low,
+    )
+
+
+def _check_clips(clips: Clips, recipe: Recipe) -> None:
+    frames = recipe.video.frames_per_segment if recipe.video is not None else 0
+    if clips.frame_index_SP.shape[1] != frames:
+        raise ValueError(
+            f"{clips.video_id}: recipe {recipe.name} takes {frames} frames a segment, "
+            f"the clips have {clips.frame_index_SP.shape[1]}"
+        )
+    rate_hz = recipe.audio.rate_hz if recipe.audio is not None else 0
+    if clips.rate_hz != rate_hz and clips.samples_N.size:
+        raise ValueError(f"{clips.video_id}: recipe {recipe.name} takes {rate_hz} Hz, the clips have {clips.rate_hz}")
+    index_SP = clips.frame_index_SP
+    if index_SP.size and not -1 <= int(index_SP.min()) <= int(index_SP.max()) < clips.frames_FHWC.shape[0]:
+        raise ValueError(f"{clips.video_id}: a frame index lies outside the {clips.frames_FHWC.shape[0]} frames given")
+
+
+def _check_features(made: Features, clips: Clips, encoder: Encoder) -> None:
+    for modality, values, valid_S, shape in (
+        ("visual", made.visual, made.visual_valid, encoder.visual_shape),
+        ("audio", made.audio, made.audio_valid, encoder.audio_shape),
+    ):
+        where = f"encoder {encoder.spec.name}, {clips.video_id}: {modality}"
+        if valid_S.shape != (clips.count,) or valid_S.dtype != np.bool_:
+            raise RuntimeError(f"{where} validity must be bool ({clips.count},), got {valid_S.dtype} {valid_S.shape}")
+        if shape is None:
+            if values is not None or valid_S.any():
+                raise RuntimeError(f"{where} must be None and nowhere valid under recipe {encoder.recipe.name}")
+            continue
+        if values is None or values.shape != (clips.count, *shape) or not np.issubdtype(values.dtype, np.floating):
+            got = "None" if values is None else f"{values.dtype} {values.shape}"
+            raise RuntimeError(f"{where} must be floating {(clips.count, *shape)}, got {got}")
+        flat_SD = values.reshape(clips.count, -1)
+        if not np.isfinite(flat_SD[valid_S]).all() or not np.isnan(flat_SD[~valid_S]).all():
+            raise RuntimeError(f"{where} must be finite where valid and NaN elsewhere")
+
+
+def _joined(parts: list[Features]) -> Features:
+    if len(parts) == 1:
+        return parts[0]
+
+    def whole(values: list[NDArray[np.floating] | None]) -> NDArray[np.floating] | None:
+        present = [value for value in values if value is not None]
+        return np.concatenate(present) if present else None
+
+    return Features(
+        visual=whole([part.visual for part in parts]),
+        audio=whole([part.audio for part in parts]),
+        visual_valid=np.concatenate([part.visual_valid for part in parts]),
+        audio_valid=np.concatenate([part.audio_valid for part in parts]),
+    )
