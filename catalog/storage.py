@@ -1,0 +1,190 @@
+"""Where a store lies, and who may write to it. With `store.py` and `store_writer.py`, the only users of icechunk.
+
+A place is written as
+    a local path or `file://` URL    one writer at a time, by a lock file in the store's folder
+    `s3://bucket/prefix`             credentials and region from the usual AWS_* variables; another endpoint by
+                                     AVEL_S3_ENDPOINT (MinIO, moto). No lock: of two writers the second to commit fails
+    `memory://name`                  this process only, for tests and notebooks
+
+Local repositories are not safe with two committers (Icechunk says so), hence the lock. It is a `flock` on an open
+file: the kernel drops it when the holder dies in any way, so there is nothing stale to clear up after `kill -9`.
+On a network file system flock reaches as far as the mount says it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from catalog.errors import StoreBusy, StoreError
+
+# Icechunk 1.1 prints a warning about local storage to standard output unless told before its import,
+# which would spoil `--json`.
+os.environ.setdefault("ICECHUNK_LOG", "error")
+
+import icechunk as icechunk  # named twice: `store.py` and `store_writer.py` take it from here, after the line above
+
+LOCK_NAME = "avel-writer.lock"
+_POLL_S = 0.1
+
+_memory: dict[str, icechunk.Storage] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a store lies.
+
+    Attributes:
+        uri: as the user wrote it, for messages.
+        path: the folder of a local store, else None.
+        bucket, prefix: of an S3 store, else None.
+    """
+
+    uri: str
+    path: Path | None = None
+    bucket: str | None = None
+    prefix: str | None = None
+
+    def storage(self) -> icechunk.Storage:
+        """Icechunk's handle; touches nothing yet."""
+        if self.path is not None:
+            return icechunk.local_filesystem_storage(str(self.path))
+        if self.bucket is not None:
+            endpoint = os.environ.get("AVEL_S3_ENDPOINT") or None
+            return icechunk.s3_storage(
+                bucket=self.bucket,
+                prefix=self.prefix,
+                region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+                endpoint_url=endpoint,
+                allow_http=endpoint is not None and endpoint.startswith("http://"),
+                force_path_style=endpoint is not None,
+                from_env=True,
+            )
+        return _memory.setdefault(self.uri, icechunk.in_memory_storage())
+
+    def check_readable(self) -> None:
+        """Says in plain words what a local path lacks, before Icechunk panics over it.
+
+        Raises:
+            StoreError: nothing there, a file, or an empty folder.
+        """
+        if self.path is None:
+            return
+        hint = "`avel extract SOURCE STORE` makes a store"
+        try:
+            if not self.path.exists():
+                raise StoreError(f"{self.uri}: no store there, nothing exists at this path; {hint}")
+            if not self.path.is_dir():
+                raise StoreError(f"{self.uri}: not a store but a file; a store is a folder, {hint}")
+            if not any(self.path.iterdir()):
+                raise StoreError(f"{self.uri}: no store there, the folder is empty; {hint}")
+        except OSError as error:
+            raise StoreError(f"{self.uri}: cannot be opened: {error.strerror}") from error
+
+    def check_free(self) -> None:
+        """Raises StoreError where a local path holds something that is not a store's own: it is not written into."""
+        if self.path is None or not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise StoreError(f"{self.uri}: a file lies there; give a path that is free for a new store")
+        held = sorted(entry.name for entry in self.path.iterdir())
+        if held:
+            raise StoreError(
+                f"{self.uri}: the folder is not empty ({held[0]!r}, {len(held)} in all); "
+                "give an empty folder or a new path for the store"
+            )
+
+
+def place(uri: str | os.PathLike[str]) -> Place:
+    """The place that `uri` names.
+
+    Raises:
+        ValueError: a scheme that stores do not lie on, or an S3 URL without bucket or prefix.
+    """
+    text = os.fspath(uri)
+    if not text or "\0" in text:
+        raise ValueError(f"a store needs a path, s3://bucket/prefix or memory://name, got {text!r}")
+    # Only `scheme://` is a URL: a folder may be called "a:b".
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return Place(uri=text, path=Path(text).expanduser().absolute())
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return Place(uri=text, path=Path(unquote(parts.path)))
+    if parts.scheme == "memory":
+        return Place(uri=text)
+    if parts.scheme == "s3":
+        prefix = text.split("://", 1)[1].partition("/")[2].strip("/")
+        if not parts.netloc or not prefix:
+            raise ValueError(f"an S3 store needs s3://bucket/prefix, got {text!r}")
+        return Place(uri=text, bucket=parts.netloc, prefix=prefix)
+    raise ValueError(f"stores lie on a local path, s3:// or memory://, got {text!r}")
+
+
+@contextlib.contextmanager
+def writer_lock(where: Place, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Holds the one right to write to a local store; does nothing for S3 and memory.
+
+    Args:
+        wait_s: how long to wait for another writer to finish.
+
+    Raises:
+        StoreBusy: another writer (process or thread) holds it after `wait_s`; names it.
+        StoreError: the folder cannot be written to.
+    """
+    if where.path is None:
+        yield
+        return
+    try:
+        descriptor = os.open(where.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"{where.uri}: cannot be written to: {error.strerror}") from error
+    try:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreBusy(
+                        f"{where.uri}: another writer holds this store ({_holder(descriptor)}); "
+                        "wait for it to finish (--wait SECONDS waits here) or stop it"
+                    ) from None
+                time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        try:
+            yield
+        finally:
+            # Emptied, not removed: removing a lock file lets two holders lock two different files of that name.
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        told = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {told['pid']} on {told['host']} since {told['since']}"
+    except (ValueError, KeyError, TypeError):
+        # The holder has the lock and has not yet written its name.
+        return "it has not said who it is"
+
+
+def first_line(error: BaseException) -> str:
+    """Icechunk's errors are trees of many lines; people get the one that says what happened."""
+    lines = [line.strip(" |`->x×╰─▶│\t") for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("context:", "at ", "with "))]
+    return telling[0] if telling else type(error).__name__

@@ -1,0 +1,574 @@
+"""The feature store: the normative description of its format, and its reading side.
+
+A store is one Icechunk repository (spec 1) with one Zarr v3 hierarchy on the branch `main`. It holds one data set (or
+folder) and any number of recipes. Whoever has zarr and icechunk reads it without this project.
+
+    attributes of the root          avel_format: 1; created_by
+    videos/                         one row a video, in the order of their first commit; V videos
+        id            text          unique
+        uri           text          where the medium lay
+        duration_s    float64       NaN: unknown
+        sha256        text          of the medium's bytes; "": unknown
+        bytes         int64         of the medium; -1: unknown
+        status        text          extracted | partial | quarantined | pending
+        reason        text          a key of `catalog.video.REASONS`; "" where extracted
+        detail        text          for a person
+        attempts      int32
+        media         text          JSON: streams, decoder path, clock, packet errors
+        unit          int32         the work unit it was extracted in; units are cut by the plan
+    features/<recipe>/              R feature rows; the rows of a video are contiguous, in time order
+        attributes                  recipe (canonical JSON), fingerprint (SHA-256), visual_shape, audio_shape (of one
+                                    row, or null), card (weights' hash, licence, citation, code version)
+        visual        storage dtype (R, *visual_shape)      NaN: not computed; absent without a visual tower
+        audio         storage dtype (R, *audio_shape)       likewise
+        visual_valid, audio_valid   bool (R,)               False: the row is NaN throughout
+        start_s, end_s              float64 (R,)            the segment [start_s, end_s)
+        row_start     int64 (V,)    first row of the video; -1: it has none
+        row_count     int32 (V,)
+        status, reason, detail, attempts (V,)               as in videos/, for this recipe; "pending": not tried yet
+    labels/<recipe>/<vocabulary>/   names text (K,), features float32 (K, D): class names in the recipe's text space
+
+Rules:
+    - Done and data are one commit. What is not committed does not exist.
+    - Rows are appended by one committer in the plan's order, whole units at a time: two runs give equal arrays.
+      Nothing is written in place, except that a retried video's columns change and its new rows come at the end.
+    - A recipe added later has its own rows and offsets; no existing value changes.
+    - (V,) arrays of every group have one length, (R,) arrays of a recipe have one length.
+    - Chunks are near 1 MB. Feature vectors are stored plain (they look like noise and do not compress), feature maps
+      with Blosc-LZ4, columns with Zstandard.
+    - No pickles anywhere. A reader checks before it believes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from catalog.errors import StoreError
+from catalog.storage import Place, first_line, icechunk, place
+from catalog.store_layout import (
+    MODALITIES,
+    VIDEO_COLUMNS,
+    RecipeEntry,
+    array_of,
+    check_outcomes,
+    check_recipe,
+    check_root,
+    group_of,
+    make_root,
+)
+from catalog.video import STATUSES, Video
+
+if TYPE_CHECKING:
+    from catalog.store_writer import StoreWriter
+
+Modality = Literal["visual", "audio"]
+
+# A subset is read in slabs of at most this many bytes, each taking in the gaps between wanted videos.
+_SLAB_BYTES = 64 * 2**20
+# Reading over a gap costs less than another request while the gap is shorter than this.
+_GAP_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTable:
+    """`videos/` as columns, V entries each, in store order. -1, NaN and "" where unknown."""
+
+    ids: list[str]
+    uris: list[str]
+    duration_s: NDArray[np.float64]
+    sha256: list[str]
+    bytes: NDArray[np.int64]
+    status: list[str]
+    reason: list[str]
+    detail: list[str]
+    attempts: NDArray[np.int32]
+    media: list[str]
+    unit: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What became of each video under one recipe: V entries each, aligned with `VideoTable`."""
+
+    row_start: NDArray[np.int64]
+    row_count: NDArray[np.int32]
+    status: list[str]
+    reason: list[str]
+    detail: list[str]
+    attempts: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ragged:
+    """Features of several videos: those of video k are rows `offsets[k]:offsets[k + 1]`.
+
+    Attributes:
+        video_ids: as asked for.
+        values: (rows, *shape) in the recipe's storage dtype, NaN where not valid.
+        valid: bool (rows,).
+        start_s, end_s: float64 (rows,).
+        offsets: int64 (len(video_ids) + 1,).
+    """
+
+    video_ids: tuple[str, ...]
+    values: NDArray[np.floating]
+    valid: NDArray[np.bool_]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def rows_of(self, index: int) -> slice:
+        """The rows of the video at `index`."""
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRows:
+    """One video's features under one recipe.
+
+    Attributes:
+        visual: float (rows, *visual_shape), NaN where not valid; None where there is no picture (or no such tower).
+        audio: float (rows, *audio_shape), likewise.
+        visual_valid, audio_valid: bool (rows,).
+        start_s, end_s: float64 (rows,).
+        status, reason, detail: where this recipe fared otherwise than the video as a whole (sound only is "partial",
+            yet all that an audio recipe wants); None: as the video.
+    """
+
+    visual: NDArray[np.floating] | None
+    audio: NDArray[np.floating] | None
+    visual_valid: NDArray[np.bool_]
+    audio_valid: NDArray[np.bool_]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    status: str | None = None
+    reason: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        rows = len(self.start_s)
+        for name in ("visual", "audio", "visual_valid", "audio_valid", "end_s"):
+            array = getattr(self, name)
+            if array is not None and len(array) != rows:
+                raise ValueError(f"feature rows: {name} needs {rows} entries as start_s has, got {len(array)}")
+        for values, valid, name in (
+            (self.visual, self.visual_valid, "visual"),
+            (self.audio, self.audio_valid, "audio"),
+        ):
+            if values is None:
+                if valid.any():
+                    raise ValueError(f"feature rows: {name}_valid is set, and there are no {name} features")
+            elif not np.isnan(values[~valid]).all():
+                raise ValueError(f"feature rows: {name} must be NaN wherever {name}_valid is False")
+        if self.status is not None and self.status not in STATUSES:
+            raise ValueError(f"feature rows: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of features held."""
+        return sum(values.nbytes for values in (self.visual, self.audio) if values is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult:
+    """One video's outcome for a set of recipes.
+
+    Attributes:
+        unit: number of the work unit.
+        status, reason, detail: of the video.
+        duration_s: measured; NaN where unknown.
+        sha256, bytes: of the medium; "" and -1 where unknown.
+        media: streams, decoder path and so on, able to be JSON.
+        features: recipe name to rows; empty when quarantined.
+    """
+
+    video: Video
+    unit: int
+    status: str
+    reason: str = ""
+    detail: str = ""
+    attempts: int = 1
+    duration_s: float = float("nan")
+    sha256: str = ""
+    bytes: int = -1
+    media: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, RecipeRows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"{self.video.id}: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+        try:
+            (self.video.id + self.video.uri).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{self.video.id!r}: a store keeps text, and this id or uri is not UTF-8; rename the file"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Class names and their features in a recipe's text space: names (K,), features float32 (K, D)."""
+
+    names: tuple[str, ...]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One entry of a store's history."""
+
+    snapshot_id: str
+    written_at: datetime
+    message: str
+
+
+def exists(uri: str | os.PathLike[str]) -> bool:
+    """Whether an avel store lies at `uri` (damaged or newer ones count too, so that they are not written over)."""
+    where = place(uri)
+    if where.path is not None and not (where.path / "refs").is_dir():
+        return False
+    with _icechunk_errors(where.uri):
+        storage = where.storage()
+        if not icechunk.Repository.exists(storage):
+            return False
+        session = icechunk.Repository.open(storage).readonly_session("main")
+        return "avel_format" in zarr.open_group(session.store, mode="r").attrs
+
+
+def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
+    """Lays out an empty store at `uri` and opens it.
+
+    Raises:
+        StoreError: a store or anything else lies there, or the place cannot be written to.
+    """
+    where = place(uri)
+    if exists(uri):
+        raise StoreError(f"{where.uri}: a store lies there already; open it, or give another path")
+    where.check_free()
+    if where.path is None:
+        _lay_out(where)
+        return open_store(uri)
+    # Laid out beside its place and moved there in one step: a creation that is killed leaves no half of a store, and
+    # of two at once the second fails.
+    try:
+        where.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{where.path.name}.", dir=where.path.parent) as folder:
+            draft = Path(folder) / "store"
+            _lay_out(Place(uri=where.uri, path=draft))
+            draft.rename(where.path)
+    except OSError as error:
+        raise StoreError(f"{where.uri}: no store can be made there: {error.strerror}") from error
+    return open_store(uri)
+
+
+def _lay_out(where: Place) -> None:
+    with _icechunk_errors(where.uri):
+        # On S3 a creation that was killed half-way leaves a repository without our layout: it is completed.
+        session = icechunk.Repository.open_or_create(where.storage()).writable_session("main")
+        make_root(zarr.open_group(session.store, mode="a"), created_by="avel")
+        session.commit("Empty store")
+
+
+def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> FeatureStore:
+    """Opens a store for reading; it is checked first.
+
+    Args:
+        at: tag or snapshot id; None is the newest commit.
+
+    Raises:
+        StoreError: no store there, damaged, of a newer format, or no such tag or snapshot.
+    """
+    where = place(uri)
+    where.check_readable()
+    with _icechunk_errors(where.uri):
+        storage = where.storage()
+        if not icechunk.Repository.exists(storage):
+            raise StoreError(f"{where.uri}: no store there; `avel extract SOURCE STORE` makes one")
+        repository = icechunk.Repository.open(storage)
+    return FeatureStore(where, repository, at=at)
+
+
+class FeatureStore:
+    """A store at one snapshot. Opened without `at` it follows the commits of its own writers, nobody else's."""
+
+    def __init__(self, where: Place, repository: icechunk.Repository, *, at: str | None) -> None:
+        self.place = where
+        self.at = at
+        self.repository = repository
+        self.refresh()
+
+    @property
+    def uri(self) -> str:
+        """The place as it was given."""
+        return self.place.uri
+
+    @property
+    def snapshot_id(self) -> str:
+        """The snapshot that is read."""
+        return str(self._session.snapshot_id)
+
+    def refresh(self) -> None:
+        """Moves to the newest commit (of a pinned store: to the same snapshot)."""
+        with _icechunk_errors(self.uri):
+            self._session = self._session_at(self.at)
+            self._root = zarr.open_group(self._session.store, mode="r")
+            num_videos = check_root(self._root, self.uri)
+            features = group_of(self._root, "features", needed_by=self.uri)
+            self._recipes = {
+                name: check_recipe(group, name, num_videos=num_videos, uri=self.uri)
+                for name, group in sorted(features.groups())
+            }
+        self._num_videos = num_videos
+
+    def __len__(self) -> int:
+        return self._num_videos
+
+    def videos(self) -> VideoTable:
+        """All columns of `videos/`."""
+        columns = {name: self._column(f"videos/{name}") for name in VIDEO_COLUMNS}
+        table = VideoTable(ids=columns.pop("id"), uris=columns.pop("uri"), **columns)
+        strange = set(table.status) - set(STATUSES)
+        if strange or len(set(table.ids)) != len(table.ids):
+            raise StoreError(f"{self.uri}: videos/: damaged: an id twice or an unknown status {sorted(strange)}")
+        return table
+
+    def video_ids(self) -> list[str]:
+        """The column `videos/id` alone, in store order."""
+        ids: list[str] = self._column("videos/id")
+        return ids
+
+    def recipes(self) -> dict[str, RecipeEntry]:
+        """The recipes held, by name."""
+        return dict(self._recipes)
+
+    def recipe(self, name: str) -> RecipeEntry:
+        """The recipe called `name`.
+
+        Raises:
+            ValueError: the store has none of this name; the message lists those it has.
+        """
+        if name not in self._recipes:
+            held = ", ".join(self._recipes) or "none yet"
+            raise ValueError(f"{self.uri}: no recipe {name!r}; it has: {held}")
+        return self._recipes[name]
+
+    def outcomes(self, recipe_name: str) -> Outcomes:
+        """What became of each video under this recipe."""
+        entry = self.recipe(recipe_name)
+        where = f"features/{recipe_name}"
+        columns = {
+            name: self._column(f"{where}/{name}")
+            for name in ("row_start", "row_count", "status", "reason", "detail", "attempts")
+        }
+        outcomes = Outcomes(**columns)
+        check_outcomes(
+            outcomes.row_start, outcomes.row_count, outcomes.status, rows=entry.rows, where=f"{self.uri}: {where}"
+        )
+        return outcomes
+
+    def lazy(self, recipe_name: str, modality: str) -> zarr.Array[Any]:
+        """The array (rows, *shape) itself, unread; for dask and for slices.
+
+        Raises:
+            ValueError: no such recipe, or it has no such modality.
+        """
+        entry = self.recipe(recipe_name)
+        if modality not in MODALITIES:
+            raise ValueError(f"a modality is visual or audio, got {modality!r}")
+        if entry.shape(modality) is None:
+            raise ValueError(f"{self.uri}: recipe {recipe_name} has no {modality} features")
+        return array_of(self._root, f"features/{recipe_name}/{modality}", needed_by=self.uri)
+
+    def row_column(self, recipe_name: str, name: str) -> Any:
+        """A whole (R,) column of a recipe: start_s, end_s, visual_valid or audio_valid."""
+        self.recipe(recipe_name)
+        return self._column(f"features/{recipe_name}/{name}")
+
+    def read(self, recipe_name: str, modality: str, video_ids: Iterable[str] | None = None) -> Ragged:
+        """Features of some videos, in few large reads: ask for a whole split at once, not video by video.
+
+        Args:
+            modality: "visual" or "audio".
+            video_ids: which, in which order (an id may come twice); None is all, in store order.
+                A video without rows (quarantined, pending) is there with none.
+
+        Raises:
+            ValueError: no such recipe, modality or video.
+        """
+        array = self.lazy(recipe_name, modality)
+        outcomes = self.outcomes(recipe_name)
+        held = self.video_ids()
+        if video_ids is None:
+            wanted = tuple(held)
+            index = np.arange(len(held))
+        else:
+            wanted = tuple(video_ids)
+            position = {video_id: i for i, video_id in enumerate(held)}
+            unknown = [video_id for video_id in wanted if video_id not in position]
+            if unknown:
+                raise ValueError(f"{self.uri}: no video {unknown[0]!r} ({len(unknown)} such ids of {len(wanted)})")
+            index = np.array([position[video_id] for video_id in wanted], dtype=np.int64)
+        starts, counts = outcomes.row_start[index], outcomes.row_count[index].astype(np.int64)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        with _icechunk_errors(self.uri):
+            columns = [
+                _gather(array_of(self._root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts)
+                for name in (f"{modality}_valid", "start_s", "end_s")
+            ]
+            values = _gather(array, starts, counts)
+        valid, start_s, end_s = columns
+        return Ragged(video_ids=wanted, values=values, valid=valid, start_s=start_s, end_s=end_s, offsets=offsets)
+
+    def vocabularies(self, recipe_name: str) -> list[str]:
+        """Names of the vocabularies whose label features are stored for this recipe."""
+        group = self._root.get(f"labels/{recipe_name}")
+        return sorted(group.group_keys()) if isinstance(group, zarr.Group) else []
+
+    def labels(self, recipe_name: str, vocabulary: str) -> Labels:
+        """Class names and their text features.
+
+        Raises:
+            ValueError: no such vocabulary for this recipe.
+        """
+        if vocabulary not in self.vocabularies(recipe_name):
+            held = ", ".join(self.vocabularies(recipe_name)) or "none"
+            raise ValueError(f"{self.uri}: recipe {recipe_name} has no labels {vocabulary!r}; it has: {held}")
+        where = f"labels/{recipe_name}/{vocabulary}"
+        names, features = self._column(f"{where}/names"), self._column(f"{where}/features")
+        if features.ndim != 2 or len(names) != len(features):
+            raise StoreError(f"{self.uri}: {where}: damaged: {len(names)} names, features {features.shape}")
+        return Labels(names=tuple(names), features=features)
+
+    def writer(self, *, wait_s: float = 0.0) -> StoreWriter:
+        """The one writer, a context manager. It takes the lock on entering.
+
+        Args:
+            wait_s: how long to wait for another writer to finish.
+
+        Raises:
+            StoreBusy: (on entering) another writer holds the store; names it.
+            StoreError: this store was opened at a fixed snapshot.
+        """
+        from catalog.store_writer import StoreWriter  # it needs this module's types
+
+        if self.at is not None:
+            raise StoreError(f"{self.uri}: opened at {self.at}, which is past; open it without `at` to write")
+        return StoreWriter(self, wait_s=wait_s)
+
+    def log(self) -> list[Commit]:
+        """The history of what is read, newest first."""
+        with _icechunk_errors(self.uri):
+            return [
+                Commit(snapshot_id=entry.id, written_at=entry.written_at, message=entry.message)
+                for entry in self.repository.ancestry(snapshot_id=self.snapshot_id)
+            ]
+
+    def tags(self) -> dict[str, str]:
+        """Tag to snapshot id."""
+        with _icechunk_errors(self.uri):
+            return {name: self.repository.lookup_tag(name) for name in sorted(self.repository.list_tags())}
+
+    def tag(self, name: str) -> str:
+        """Names the snapshot that is read, for ever: tags neither move nor come back once deleted.
+
+        Raises:
+            ValueError: the name is taken, or no name at all.
+        """
+        if not name or "/" in name or name != name.strip():
+            raise ValueError(f"a tag needs a name without slashes or blanks around it, got {name!r}")
+        tags = self.tags()
+        if name in tags:
+            raise ValueError(f"{self.uri}: the tag {name!r} stands at {tags[name]} already, and tags never move")
+        with _icechunk_errors(self.uri):
+            self.repository.create_tag(name, self.snapshot_id)
+        return self.snapshot_id
+
+    def _session_at(self, at: str | None) -> icechunk.Session:
+        if at is None:
+            return self.repository.readonly_session("main")
+        tags = self.tags()
+        if at in tags:
+            return self.repository.readonly_session(tag=at)
+        try:
+            return self.repository.readonly_session(snapshot_id=at)
+        except icechunk.IcechunkError as error:
+            known = ", ".join(tags) or "none"
+            raise StoreError(f"{self.uri}: no tag or snapshot {at!r}; its tags: {known}") from error
+
+    def _column(self, path: str) -> Any:
+        with _icechunk_errors(self.uri):
+            values = array_of(self._root, path, needed_by=self.uri)[...]
+        assert isinstance(values, np.ndarray)
+        # Text comes as numpy's variable-length strings; plain ones are what callers compare and print.
+        return values.tolist() if values.dtype.kind == "T" else values
+
+
+class _icechunk_errors:  # noqa: N801 - reads as a verb phrase in `with`
+    """Turns the storage's errors into StoreError with the store's place; a Rust panic too, which is no `Exception`."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StoreError):
+            return
+        if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
+            raise StoreError(f"{self._uri}: cannot be read: {first_line(error)}") from error
+
+
+def _gather(array: zarr.Array[Any], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Rows `starts[k] : starts[k] + counts[k]` one after another, read in slabs that run over small gaps."""
+    total = int(counts.sum())
+    has = np.flatnonzero(counts)
+    if total == 0:
+        return np.empty((0, *array.shape[1:]), dtype=array.dtype)
+    first, last = starts[has], starts[has] + counts[has]
+    if bool((first[1:] == last[:-1]).all()):
+        # One run: what a whole read of an undisturbed store is.
+        whole = array[int(first[0]) : int(last[-1])]
+        assert isinstance(whole, np.ndarray)
+        return whole
+    offsets = np.cumsum(counts) - counts
+    out = np.empty((total, *array.shape[1:]), dtype=array.dtype)
+    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
+    max_gap, max_rows = max(1, _GAP_BYTES // row_bytes), max(1, _SLAB_BYTES // row_bytes)
+    order = has[np.argsort(starts[has], kind="stable")]
+    slab: list[int] = []
+    begin = end = 0
+    for k in [*order.tolist(), -1]:
+        if slab and (k < 0 or starts[k] > end + max_gap or starts[k] + counts[k] - begin > max_rows):
+            rows = np.asarray(array[begin:end])
+            for j in slab:
+                at = int(starts[j]) - begin
+                out[offsets[j] : offsets[j] + counts[j]] = rows[at : at + int(counts[j])]
+            slab = []
+        if k >= 0:
+            begin = int(starts[k]) if not slab else begin
+            end = max(end, int(starts[k] + counts[k])) if slab else int(starts[k] + counts[k])
+            slab.append(k)
+    return out
+
+
+def media_json(media: Mapping[str, Any]) -> str:
+    """The `media` column's text: sorted keys, ASCII, so that equal facts have equal spelling."""
+    return json.dumps(media, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

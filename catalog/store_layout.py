@@ -1,0 +1,257 @@
+"""The arrays of a store: names, types, chunk lengths; making and checking them. The format is told in `store.py`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.dtype import VariableLengthUTF8
+
+from catalog.errors import StoreError
+from catalog.recipe import Recipe
+from catalog.video import STATUSES
+
+FORMAT = 1
+CHUNK_BYTES = 2**20
+
+# Chunk lengths of columns. A commit rewrites the last chunk of every column, a reader opens all of them:
+# 4,096 videos are 7 chunks for 25,000 videos and some 100 KB to rewrite.
+VIDEOS_A_CHUNK = 4096
+ROWS_A_CHUNK = 16384
+
+TEXT = "text"
+
+# name -> (type, fill value)
+VIDEO_COLUMNS: dict[str, tuple[str, Any]] = {
+    "id": (TEXT, ""),
+    "uri": (TEXT, ""),
+    "duration_s": ("float64", math.nan),
+    "sha256": (TEXT, ""),
+    "bytes": ("int64", -1),
+    "status": (TEXT, "pending"),
+    "reason": (TEXT, ""),
+    "detail": (TEXT, ""),
+    "attempts": ("int32", 0),
+    "media": (TEXT, "{}"),
+    "unit": ("int32", -1),
+}
+OUTCOME_COLUMNS: dict[str, tuple[str, Any]] = {
+    "row_start": ("int64", -1),
+    "row_count": ("int32", 0),
+    "status": (TEXT, "pending"),
+    "reason": (TEXT, ""),
+    "detail": (TEXT, ""),
+    "attempts": ("int32", 0),
+}
+ROW_COLUMNS: dict[str, tuple[str, Any]] = {
+    "start_s": ("float64", math.nan),
+    "end_s": ("float64", math.nan),
+    "visual_valid": ("bool", False),
+    "audio_valid": ("bool", False),
+}
+MODALITIES = ("visual", "audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeEntry:
+    """A recipe as a store holds it.
+
+    Attributes:
+        recipe: all its settings.
+        fingerprint: of the recipe.
+        visual_shape, audio_shape: of one feature, e.g. (1024,) or (7, 7, 512); None where there is no such array.
+        card: where the values come from: weights' hash, licence, citation, code version (as the encoder said).
+        rows: how many feature rows there are.
+    """
+
+    recipe: Recipe
+    fingerprint: str
+    visual_shape: tuple[int, ...] | None
+    audio_shape: tuple[int, ...] | None
+    card: Mapping[str, Any]
+    rows: int
+
+    def shape(self, modality: str) -> tuple[int, ...] | None:
+        """The shape of one feature of `modality`."""
+        return {"visual": self.visual_shape, "audio": self.audio_shape}[modality]
+
+
+def make_root(root: zarr.Group, *, created_by: str) -> None:
+    """Lays out an empty store."""
+    root.attrs.update({"avel_format": FORMAT, "created_by": created_by})
+    videos = root.create_group("videos")
+    for name, (kind, fill) in VIDEO_COLUMNS.items():
+        _make_column(videos, name, kind, fill, 0, VIDEOS_A_CHUNK)
+    root.create_group("features")
+    root.create_group("labels")
+
+
+def make_recipe(
+    features: zarr.Group,
+    recipe: Recipe,
+    *,
+    visual_shape: tuple[int, ...] | None,
+    audio_shape: tuple[int, ...] | None,
+    card: Mapping[str, Any],
+    num_videos: int,
+) -> None:
+    """Lays out `features/<recipe>/` with no rows, and an outcome "pending" for each video there is."""
+    group = features.create_group(recipe.name)
+    group.attrs.update(
+        {
+            "recipe": recipe.to_json(),
+            "fingerprint": recipe.fingerprint(),
+            "visual_shape": None if visual_shape is None else list(visual_shape),
+            "audio_shape": None if audio_shape is None else list(audio_shape),
+            "card": dict(card),
+        }
+    )
+    for modality, shape in (("visual", visual_shape), ("audio", audio_shape)):
+        if shape is None:
+            continue
+        dtype = np.dtype(recipe.storage)
+        row_bytes = dtype.itemsize * math.prod(shape)
+        # Vectors look like noise and do not compress: a codec only costs. Maps after a ReLU are mostly zeros.
+        codec = [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=dtype.itemsize)]
+        group.create_array(
+            modality,
+            shape=(0, *shape),
+            chunks=(max(1, CHUNK_BYTES // row_bytes), *shape),
+            dtype=dtype,
+            fill_value=math.nan,
+            compressors=codec if len(shape) > 1 else None,
+        )
+    for name, (kind, fill) in ROW_COLUMNS.items():
+        _make_column(group, name, kind, fill, 0, ROWS_A_CHUNK)
+    for name, (kind, fill) in OUTCOME_COLUMNS.items():
+        _make_column(group, name, kind, fill, num_videos, VIDEOS_A_CHUNK)
+
+
+def array_of(group: zarr.Group, name: str, *, needed_by: str) -> zarr.Array[Any]:
+    """The array `name`; StoreError where it is missing or a group."""
+    member = group.get(name)
+    if not isinstance(member, zarr.Array):
+        raise StoreError(f"{needed_by}: the store is damaged or not an avel store: no array {group.path}/{name}")
+    return member
+
+
+def group_of(root: zarr.Group, path: str, *, needed_by: str) -> zarr.Group:
+    """The group at `path`; StoreError where it is missing or an array."""
+    member = root.get(path)
+    if not isinstance(member, zarr.Group):
+        raise StoreError(f"{needed_by}: the store is damaged or not an avel store: no group {path}")
+    return member
+
+
+def check_root(root: zarr.Group, uri: str) -> int:
+    """Format number and the columns of `videos/`; returns V, the number of videos.
+
+    Raises:
+        StoreError: not an avel store, a newer format, or columns that do not fit together.
+    """
+    stored = root.attrs.get("avel_format")
+    if stored is None:
+        raise StoreError(f"{uri}: an Icechunk repository, but not an avel store (no avel_format)")
+    if not isinstance(stored, int) or isinstance(stored, bool) or stored < 1:
+        raise StoreError(f"{uri}: damaged: avel_format must be a whole number, got {stored!r}")
+    if stored > FORMAT:
+        raise StoreError(f"{uri}: format {stored}, this avel reads up to {FORMAT}; install a newer avel to read it")
+    return _check_columns(group_of(root, "videos", needed_by=uri), VIDEO_COLUMNS, None, uri)
+
+
+def check_recipe(group: zarr.Group, name: str, *, num_videos: int, uri: str) -> RecipeEntry:
+    """One `features/<recipe>/`: attributes and arrays agree with each other and with `videos/`.
+
+    Raises:
+        StoreError: they do not.
+    """
+    where = f"{uri}: features/{name}"
+    attrs = group.attrs.asdict()
+    try:
+        recipe = Recipe.from_json(_text(attrs.get("recipe")))
+        shapes = {modality: _shape(attrs.get(f"{modality}_shape")) for modality in MODALITIES}
+        card = attrs.get("card")
+        if not isinstance(card, dict):
+            raise ValueError(f"card must be an object, got {card!r}")
+    except ValueError as error:
+        raise StoreError(f"{where}: damaged attributes: {error}") from error
+    if recipe.name != name or recipe.fingerprint() != attrs.get("fingerprint"):
+        raise StoreError(f"{where}: damaged: the recipe's name or fingerprint is not that of its settings")
+    rows = _check_columns(group, ROW_COLUMNS, None, uri)
+    _check_columns(group, OUTCOME_COLUMNS, num_videos, uri)
+    for modality, shape in shapes.items():
+        if shape is None:
+            if modality in group:
+                raise StoreError(f"{where}: damaged: an array {modality} that the attributes do not speak of")
+            continue
+        array = array_of(group, modality, needed_by=uri)
+        if array.shape != (rows, *shape) or array.dtype != np.dtype(recipe.storage):
+            raise StoreError(
+                f"{where}/{modality}: damaged: needs {recipe.storage} {(rows, *shape)}, has {array.dtype} {array.shape}"
+            )
+    return RecipeEntry(
+        recipe=recipe,
+        fingerprint=recipe.fingerprint(),
+        visual_shape=shapes["visual"],
+        audio_shape=shapes["audio"],
+        card=card,
+        rows=rows,
+    )
+
+
+def check_outcomes(row_start: Any, row_count: Any, status: list[str], *, rows: int, where: str) -> None:
+    """Offsets within the rows, and known statuses: a stranger's store must not make us read elsewhere."""
+    has = row_start >= 0
+    if bool((row_count < 0).any()) or bool((row_start < -1).any()) or bool((row_count[~has] != 0).any()):
+        raise StoreError(f"{where}: damaged: row offsets or counts that cannot be")
+    if bool((row_start[has] + row_count[has] > rows).any()):
+        raise StoreError(f"{where}: damaged: a video's rows reach beyond the {rows} rows there are")
+    strange = set(status) - set(STATUSES)
+    if strange:
+        raise StoreError(f"{where}: damaged: unknown status {sorted(strange)[0]!r}")
+
+
+def _make_column(group: zarr.Group, name: str, kind: str, fill: Any, length: int, chunk: int) -> None:
+    dtype: Any = VariableLengthUTF8() if kind == TEXT else np.dtype(kind)
+    group.create_array(
+        name,
+        shape=(length,),
+        chunks=(chunk,),
+        dtype=dtype,
+        fill_value=fill,
+        compressors=[ZstdCodec(level=1)],
+    )
+
+
+def _check_columns(group: zarr.Group, columns: Mapping[str, tuple[str, Any]], length: int | None, uri: str) -> int:
+    for name, (kind, _) in columns.items():
+        array = array_of(group, name, needed_by=uri)
+        where = f"{uri}: {group.path}/{name}"
+        right = array.dtype.kind == "T" if kind == TEXT else array.dtype == np.dtype(kind)
+        if not right or array.ndim != 1:
+            raise StoreError(f"{where}: damaged: needs one dimension of {kind}, has {array.dtype} {array.shape}")
+        length = array.shape[0] if length is None else length
+        if array.shape[0] != length:
+            raise StoreError(f"{where}: damaged: needs {length} entries as its neighbours, has {array.shape[0]}")
+    assert length is not None
+    return length
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"recipe must be JSON text, got {json.dumps(value)[:80]}")
+    return value
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(type(n) is int and n > 0 for n in value):
+        raise ValueError(f"a feature's shape must be a list of numbers above 0, got {value!r}")
+    return tuple(value)
