@@ -1,0 +1,170 @@
+"""A head's numbers on a split, and those of the trivial baselines on the same segments.
+
+N items, T segments, K classes (background not included), S counted segments. Every counted segment counts, also those
+without features: they are predicted as background (no class).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from catalog.dataset import Dataset
+from heads import baselines as trivial
+from heads.losses import binary_cross_entropy, cross_entropy
+from heads.metrics import ave, segments
+from heads.predict import THRESHOLD, logits, probabilities
+from heads.read import Split
+from heads.run_folder import Numbers
+from heads.targets import has_one_label, truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a head does on a split.
+
+    Attributes:
+        metrics: with one label `accuracy` (and `accuracy_seen`, `accuracy_unseen` where the data set knows), else
+            `segment_map` and `segment_micro_f1`; always `loss` (of real segments, where there are any) and counts.
+        rows: one JSON-able object an item, for `predictions_{split}.json`.
+        confusion: (K + 1, K + 1) counts, rows true; None with several labels.
+    """
+
+    metrics: Numbers
+    rows: list[dict[str, Any]]
+    confusion: NDArray[np.int64] | None
+
+
+def evaluate(head: nn.Module, split: Split, dataset: Dataset, *, device: str = "cpu") -> Evaluation:
+    """All of it."""
+    logits_NTK = logits(head, split, device=device)
+    one_label = has_one_label(dataset)
+    true = truth(dataset, split.items, split.recipe.grid, split.num_segments)
+    probabilities_NTK = probabilities(logits_NTK, split.mask_NT, one_label=one_label)
+    counts: Numbers = {
+        "items": len(split.items),
+        "items_without_features": len(split.absent),
+        "segments": int(split.counted_NT.sum()),
+        "segments_without_features": int((split.counted_NT & ~split.mask_NT).sum()),
+    }
+    loss = mean_loss(logits_NTK, true, split.mask_NT)
+    if loss is not None:
+        counts["loss"] = loss
+    if not one_label:
+        labels = np.asarray(true, dtype=bool)
+        counts |= _segment_metrics(probabilities_NTK, labels, split.counted_NT)
+        return Evaluation(metrics=counts, rows=_rows_of_labels(probabilities_NTK, labels, split), confusion=None)
+    classes_NT = np.asarray(true, dtype=np.int64)
+    predicted_NT = ave.decide(probabilities_NTK)
+    return Evaluation(
+        metrics=_accuracies(predicted_NT, classes_NT, split) | counts,
+        rows=_rows_of_classes(probabilities_NTK, predicted_NT, classes_NT, split),
+        confusion=ave.confusion(predicted_NT, classes_NT, len(dataset.classes) + 1, split.counted_NT),
+    )
+
+
+def mean_loss(
+    logits_NTK: NDArray[np.float32], true: NDArray[np.int64] | NDArray[np.bool_], mask_NT: NDArray[np.bool_]
+) -> float | None:
+    """The training loss, a real segment; None where no segment is real."""
+    if not mask_NT.any():
+        return None
+    loss = cross_entropy if true.ndim == 2 else binary_cross_entropy
+    sums, numbers = loss(torch.from_numpy(logits_NTK), torch.from_numpy(true), torch.from_numpy(mask_NT))
+    return float(sums.double().sum() / numbers.sum())
+
+
+def baselines(train: Split, split: Split, dataset: Dataset) -> dict[str, Numbers]:
+    """The trivial baselines on `split`, decided from the labels of `train` (with or without features).
+
+    With one label: `majority`, `always_event`, and `class_known`, which is told each item's class.
+    With several: `majority`, which scores each class by its share of training segments.
+    """
+    grid = split.recipe.grid
+    train_true = truth(dataset, train.items, grid, train.num_segments)[train.counted_NT]
+    true = truth(dataset, split.items, grid, split.num_segments)
+    num_classes = len(dataset.classes)
+    if not has_one_label(dataset):
+        shares_K = trivial.class_shares(np.asarray(train_true, dtype=bool)).astype(np.float32)
+        scores = np.broadcast_to(shares_K, true.shape)
+        return {"majority": _segment_metrics(scores, np.asarray(true, dtype=bool), split.counted_NT)}
+    train_classes, classes_NT = np.asarray(train_true, dtype=np.int64), np.asarray(true, dtype=np.int64)
+    constant = {
+        "majority": trivial.majority(train_classes, num_classes),
+        "always_event": trivial.always_event(train_classes, num_classes),
+    }
+    predictions = {name: np.full_like(classes_NT, k) for name, k in constant.items()}
+    predictions["class_known"] = trivial.class_known(classes_NT, num_classes)
+    return {name: _accuracies(predicted_NT, classes_NT, split) for name, predicted_NT in predictions.items()}
+
+
+def _accuracies(predicted_NT: NDArray[np.int64], true_NT: NDArray[np.int64], split: Split) -> Numbers:
+    metrics = {"accuracy": ave.accuracy(predicted_NT, true_NT, split.counted_NT)}
+    for name, seen in (("accuracy_seen", True), ("accuracy_unseen", False)):
+        part_N = np.array([item.seen is seen for item in split.items])
+        if part_N.any():
+            metrics[name] = ave.accuracy(predicted_NT[part_N], true_NT[part_N], split.counted_NT[part_N])
+    return metrics
+
+
+def _segment_metrics(
+    scores_NTK: NDArray[np.float32], true_NTK: NDArray[np.bool_], counted_NT: NDArray[np.bool_]
+) -> Numbers:
+    scores_SK, true_SK = scores_NTK[counted_NT], true_NTK[counted_NT]
+    return {
+        "segment_map": segments.mean_average_precision(scores_SK, true_SK),
+        "segment_micro_f1": segments.micro_f1(scores_SK >= THRESHOLD, true_SK),
+    }
+
+
+def _rows_of_classes(
+    probabilities_NTK: NDArray[np.float32],
+    predicted_NT: NDArray[np.int64],
+    true_NT: NDArray[np.int64],
+    split: Split,
+) -> list[dict[str, Any]]:
+    score_NT = np.take_along_axis(probabilities_NTK, predicted_NT[..., None], axis=-1)[..., 0]
+    score_NT = np.where(split.mask_NT, score_NT, 0.0)
+    rows = []
+    for n, item in enumerate(split.items):
+        count = int(split.counted_NT[n].sum())
+        rows.append(
+            {
+                "item": item.id,
+                "video": item.video_id,
+                "labels_pred": predicted_NT[n, :count].tolist(),
+                "labels_true": true_NT[n, :count].tolist(),
+                "score": [round(float(score), 6) for score in score_NT[n, :count]],
+                "mask": split.mask_NT[n, :count].tolist(),
+            }
+        )
+    return rows
+
+
+def _rows_of_labels(
+    probabilities_NTK: NDArray[np.float32], true_NTK: NDArray[np.bool_], split: Split
+) -> list[dict[str, Any]]:
+    """As above with a list of classes a segment: those held, and the scores of those held."""
+    rows = []
+    for n, item in enumerate(split.items):
+        count = int(split.counted_NT[n].sum())
+        held = [np.flatnonzero(p >= THRESHOLD) for p in probabilities_NTK[n, :count]]
+        rows.append(
+            {
+                "item": item.id,
+                "video": item.video_id,
+                "labels_pred": [k.tolist() for k in held],
+                "labels_true": [np.flatnonzero(t).tolist() for t in true_NTK[n, :count]],
+                "score": [
+                    [round(float(p[k]), 6) for k in ks]
+                    for p, ks in zip(probabilities_NTK[n, :count], held, strict=True)
+                ],
+                "mask": split.mask_NT[n, :count].tolist(),
+            }
+        )
+    return rows

@@ -1,0 +1,122 @@
+"""Heads by file name: `heads/models/NAME.py` is the head NAME.
+
+Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over their places while reading), `Head`
+(a module with a frozen dataclass `Config` of plain fields, `fit_statistics` and
+`forward(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT) -> logits_BTK`) and
+`configure(visual_shape, audio_shape, num_classes, modality) -> Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Modality = Literal["both", "audio", "visual"]
+MODALITIES: tuple[Modality, ...] = ("both", "audio", "visual")
+
+
+class Plugin(Protocol):
+    """What a file of `heads/models` offers."""
+
+    SUMMARY: str
+    POOLS_PLACES: bool
+    Head: Any
+    configure: Any
+
+
+def names() -> tuple[str, ...]:
+    """The heads there are, by file name."""
+    return tuple(sorted(path.stem for path in (Path(__file__).parent / "models").glob("[a-z]*.py")))
+
+
+def plugin(name: str) -> Plugin:
+    """The head's file.
+
+    Raises:
+        ValueError: there is no head of this name.
+    """
+    if name not in names():  # also keeps a name from a run folder from importing anything else
+        raise ValueError(f"there is no head {name!r}; there are {', '.join(names())}")
+    return typing.cast(Plugin, importlib.import_module(f"heads.models.{name}"))
+
+
+def read_config(name: str, fields: Mapping[str, object]) -> Any:
+    """The head's config from JSON fields.
+
+    Raises:
+        ValueError: a field is unknown, missing, of the wrong type or out of range.
+    """
+    kind = plugin(name).Head.Config
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for key in fields:
+        if key not in known:
+            raise ValueError(f"config of head {name}: unknown field {key!r}; known are {', '.join(known)}")
+    for key, field in known.items():
+        if key not in fields:
+            if field.default is dataclasses.MISSING:
+                raise ValueError(f"config of head {name}: field {key!r} is missing")
+        elif not _fits(hints[key], fields[key]):
+            raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {fields[key]!r}")
+    return kind(**fields)
+
+
+def build(name: str, config: object, *, seed: int = 0) -> nn.Module:
+    """A head with fresh parameters that depend on `seed` alone; torch's global generators are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head: nn.Module = plugin(name).Head(config)
+    return head
+
+
+def restore(name: str, config: object, state: Mapping[str, Tensor]) -> nn.Module:
+    """A head with the parameters of a checkpoint, ready to predict.
+
+    Raises:
+        ValueError: a tensor is missing, not wanted, of another shape or dtype, or holds NaN or infinity.
+    """
+    with torch.device("meta"):  # shapes are compared before any memory is taken: a stranger's config may be huge
+        wanted = plugin(name).Head(config).state_dict()
+    if wanted.keys() != state.keys():
+        odd = sorted(wanted.keys() ^ state.keys())
+        raise ValueError(f"checkpoint of head {name}: parameters missing or not wanted: {', '.join(odd)}")
+    for key, tensor in state.items():
+        if tensor.shape != wanted[key].shape or tensor.dtype != wanted[key].dtype:
+            raise ValueError(
+                f"checkpoint of head {name}: {key} needs {tuple(wanted[key].shape)} {wanted[key].dtype}, "
+                f"got {tuple(tensor.shape)} {tensor.dtype}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"checkpoint of head {name}: {key} holds NaN or infinity")
+    head = build(name, config)
+    head.load_state_dict(dict(state))
+    return head.eval()
+
+
+def _fits(hint: Any, value: object) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(option, value) for option in typing.get_args(hint))
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint))

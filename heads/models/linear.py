@@ -1,0 +1,137 @@
+"""The linear probe: one linear map a segment, of standardised features and of which of them are there.
+
+The floor that any head must beat, and the quickest test of an encoder. B batch, T segments, D width, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heads.blocks.standardise import Standardise
+
+SUMMARY = "one linear map a segment; feature maps are averaged over their places"
+# The reader may average maps over their places while it reads: the head would do the same, in more memory.
+POOLS_PLACES = True
+
+
+class LinearProbe(nn.Module):
+    """Standardised features and two flags (picture there, sound there) to logits, each segment alone."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """What fixes the shape of every parameter.
+
+        Attributes:
+            visual_width, audio_width: D of each modality, read from the store; 0 where it has none.
+            num_classes: K, background included where the data set has one.
+            modality: which features are looked at.
+        """
+
+        visual_width: int
+        audio_width: int
+        num_classes: int
+        modality: Literal["both", "audio", "visual"]
+
+        def __post_init__(self) -> None:
+            if self.modality not in ("both", "audio", "visual"):
+                raise ValueError(f"modality must be both, audio or visual, got {self.modality!r}")
+            if self.num_classes < 1 or min(self.visual_width, self.audio_width) < 0:
+                raise ValueError(f"the linear head needs a class and widths of at least 0, got {self}")
+            if not (self.uses_visual or self.uses_audio):
+                raise ValueError(f"the linear head has nothing to look at: modality {self.modality}, got {self}")
+
+        @property
+        def uses_visual(self) -> bool:
+            return self.modality in ("both", "visual") and self.visual_width > 0
+
+        @property
+        def uses_audio(self) -> bool:
+            return self.modality in ("both", "audio") and self.audio_width > 0
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        width = 0
+        if config.uses_visual:
+            self.visual_standard = Standardise(config.visual_width)
+            width += config.visual_width + 1
+        if config.uses_audio:
+            self.audio_standard = Standardise(config.audio_width)
+            width += config.audio_width + 1
+        self.classify = nn.Linear(width, config.num_classes)
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.float32] | None,
+        audio: NDArray[np.float32] | None,
+        visual_valid_NT: NDArray[np.bool_],
+        audio_valid_NT: NDArray[np.bool_],
+    ) -> None:
+        """Take the standardisation from the training split: features (N, T, ..., D), validity (N, T)."""
+        if self.config.uses_visual and visual is not None:
+            self.visual_standard.fit(visual, visual_valid_NT)
+        if self.config.uses_audio and audio is not None:
+            self.audio_standard.fit(audio, audio_valid_NT)
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, K) float32.
+
+        Args:
+            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged over their places; None if not used.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality that the head looks at is missing or of another width.
+        """
+        parts = []
+        if self.config.uses_visual:
+            valid_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
+            parts += _inputs("visual", visual, self.config.visual_width, self.visual_standard, valid_BT)
+        if self.config.uses_audio:
+            valid_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
+            parts += _inputs("audio", audio, self.config.audio_width, self.audio_standard, valid_BT)
+        logits_BTK: Tensor = self.classify(torch.cat(parts, dim=-1))
+        return logits_BTK
+
+
+Head = LinearProbe
+
+
+def configure(
+    *,
+    visual_shape: Sequence[int] | None,
+    audio_shape: Sequence[int] | None,
+    num_classes: int,
+    modality: Literal["both", "audio", "visual"],
+) -> LinearProbe.Config:
+    """The config for features of these shapes (without rows and time), as the store states them."""
+    return LinearProbe.Config(
+        visual_width=visual_shape[-1] if visual_shape else 0,
+        audio_width=audio_shape[-1] if audio_shape else 0,
+        num_classes=num_classes,
+        modality=modality,
+    )
+
+
+def _inputs(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> list[Tensor]:
+    if values is None or values.shape[-1] != width:
+        got = "none" if values is None else f"width {values.shape[-1]}"
+        raise ValueError(f"the linear head looks at {name} features of width {width}, got {got}")
+    if values.ndim > 3:
+        values = values.flatten(2, -2).mean(dim=2)
+    return [standard(values, valid_BT), valid_BT.unsqueeze(-1).to(values.dtype)]

@@ -1,0 +1,324 @@
+"""The run folder: what training leaves and what evaluating, predicting and reporting read.
+
+    RUN/run.json                   the record (below), JSON, format 1
+    RUN/model.safetensors          the head's parameters and buffers
+    RUN/predictions_{split}.json   one object an item of the split, in the data set's order
+
+`metrics` and `baselines` are `{split: {metric: number}}` and `{baseline: {split: {metric: number}}}`.
+Nothing is pickled. A folder from a stranger is checked: types, finite numbers, shapes against the config.
+A folder appears whole or not at all; later changes replace one file at a time, each in one step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from catalog.recipe import Recipe
+from heads.model import names, read_config, restore
+
+FORMAT = 1
+# What a run leaves behind or a report adds: only these are removed when a run is overwritten.
+_OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What `run.json` holds.
+
+    Attributes:
+        head: file name in `heads/models`.
+        config: the head's config as plain fields.
+        classes: the data set's classes, in the order of the outputs; background not included.
+        background: name of the output after them; None where segments may have several classes or none.
+        num_segments: segments an item of the data set has; None where items differ.
+        recipe: what the features must have been made with.
+        store: {"uri", "snapshot"} that the head was trained on.
+        dataset: {"name", "root", "media"}; media may be None.
+        seed: of parameters and batches.
+        training: settings of the training, and what came of them.
+        metrics, baselines: see the module.
+        history: one row an epoch.
+        versions: of the libraries.
+        created: ISO 8601, UTC.
+    """
+
+    head: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    background: str | None
+    num_segments: int | None
+    recipe: Recipe
+    store: dict[str, str]
+    dataset: dict[str, str | None]
+    seed: int
+    training: dict[str, Any]
+    metrics: dict[str, Numbers] = field(default_factory=dict)
+    baselines: dict[str, dict[str, Numbers]] = field(default_factory=dict)
+    history: tuple[Numbers, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        wanted = len(self.classes) + (self.background is not None)
+        got = self.config.get("num_classes")
+        if got != wanted:
+            raise ValueError(f"a head for {len(self.classes)} classes needs {wanted} outputs, its config says {got}")
+
+    def to_json(self) -> str:
+        """The record as indented JSON.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        value["recipe"] = {
+            "name": self.recipe.name,
+            "json": self.recipe.to_json(),
+            "fingerprint": self.recipe.fingerprint(),
+        }
+        return json.dumps({"format": FORMAT} | value, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """The record that `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, another format, or a field that is missing, unknown or wrong; the message names it.
+        """
+        try:
+            value = json.loads(text, parse_constant=_refuse_constant)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"not JSON: {error}") from error
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            got = value.get("format") if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"format must be {FORMAT}, got {got!r}")
+        del value["format"]
+        known = [f.name for f in dataclasses.fields(cls)]
+        if value.keys() != set(known):
+            raise ValueError(f"fields missing or unknown: {', '.join(sorted(value.keys() ^ set(known)))}")
+        for name, check, wanted in _CHECKS:
+            if not check(value[name]):
+                raise ValueError(f"{name} must be {wanted}, got {str(value[name])[:80]}")
+        recipe = Recipe.from_json(value["recipe"]["json"])
+        if recipe.fingerprint() != value["recipe"]["fingerprint"]:
+            raise ValueError(
+                f"recipe.fingerprint is {value['recipe']['fingerprint']}, and its settings give {recipe.fingerprint()}"
+            )
+        value |= {"recipe": recipe, "classes": tuple(value["classes"]), "history": tuple(value["history"])}
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder that has been read: its record and its head, in evaluation mode."""
+
+    folder: Path
+    record: RunRecord
+    head: nn.Module
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """See that a run may be written to `folder`: nothing there, an empty folder, or a run to overwrite.
+
+    Raises:
+        ValueError: something else is there, or a run and not `overwrite`.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; choose another place for the run")
+    held = sorted(path.name for path in folder.iterdir())
+    if not held:
+        return
+    if not overwrite:
+        raise ValueError(f"{folder} exists; choose another folder or pass --overwrite")
+    strange = [name for name in held if not _OWN_FILES.fullmatch(name)]
+    if strange or "run.json" not in held:
+        raise ValueError(f"{folder} is not overwritten: it holds {strange[0] if strange else 'no run.json'}")
+
+
+def write_run(
+    folder: Path,
+    record: RunRecord,
+    state: Mapping[str, Tensor],
+    predictions: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a whole run folder: made beside its place and moved there in one step.
+
+    Args:
+        predictions: split to its rows, as `heads.predict.prediction_rows` makes them.
+
+    Raises:
+        ValueError: the place is taken (see `check_free`), or a number is not finite.
+    """
+    check_free(folder, overwrite=overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        making.chmod(0o777 & ~_umask())
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        safetensors.torch.save_file(tensors, making / "model.safetensors")
+        for split, rows in predictions.items():
+            (making / f"predictions_{split}.json").write_text(_rows_json(rows), encoding="utf-8")
+        (making / "run.json").write_text(record.to_json(), encoding="utf-8")
+        if folder.is_dir() and any(folder.iterdir()):
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(old)
+            making.rename(folder)
+            shutil.rmtree(old)
+        else:
+            making.rename(folder)
+    except BaseException:  # also on an interrupt: leave nothing half made beside the user's folder
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def update_run(
+    folder: Path, record: RunRecord, predictions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+) -> None:
+    """Replace the record of a run, and the predictions of the splits given."""
+    for split, rows in (predictions or {}).items():
+        _replace(folder / f"predictions_{split}.json", _rows_json(rows))
+    _replace(folder / "run.json", record.to_json())
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record alone, without the head.
+
+    Raises:
+        ValueError: there is no run, or its record is wrong; the message names the file and the field.
+    """
+    path = folder / "run.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{folder} is not a run: it has no run.json; `avel train --out {folder}` makes one") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text: {error}") from error
+    try:
+        return RunRecord.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_run(folder: Path) -> Run:
+    """The record and the trained head.
+
+    Raises:
+        ValueError: the record or the checkpoint is missing or wrong; the message names the file.
+    """
+    record = read_record(folder)
+    path = folder / "model.safetensors"
+    try:
+        config = read_config(record.head, record.config)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'run.json'}: {error}") from error
+    try:
+        state = safetensors.torch.load_file(path)
+        head = restore(record.head, config, state)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Run(folder=folder, record=record, head=head)
+
+
+def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    # One item a line: whole-file indentation would be ten times the size, one line none could read.
+    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, making = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(making, 0o666 & ~_umask())
+        os.replace(making, path)
+    except BaseException:  # as above
+        Path(making).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no finite number")
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        for number in value.values()
+    )
+
+
+def _is_texts(value: object, keys: Sequence[str], *, optional: Sequence[str] = ()) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == set(keys)
+        and all(isinstance(value[key], str) or (key in optional and value[key] is None) for key in keys)
+    )
+
+
+_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("head", lambda v: v in names(), "a head of this version"),
+    ("config", lambda v: isinstance(v, dict), "an object"),
+    (
+        "classes",
+        lambda v: isinstance(v, list) and len(v) > 0 and all(isinstance(c, str) for c in v) and len(set(v)) == len(v),
+        "a list of different texts",
+    ),
+    ("background", lambda v: v is None or isinstance(v, str), "a text or null"),
+    (
+        "num_segments",
+        lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool) and v > 0),
+        "null or a whole number above 0",
+    ),
+    ("recipe", lambda v: _is_texts(v, ("name", "json", "fingerprint")), "an object of name, json and fingerprint"),
+    ("store", lambda v: _is_texts(v, ("uri", "snapshot")), "an object of uri and snapshot"),
+    (
+        "dataset",
+        lambda v: _is_texts(v, ("name", "root", "media"), optional=("media",)),
+        "an object of name, root and media",
+    ),
+    ("seed", lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
+    ("training", lambda v: isinstance(v, dict), "an object"),
+    (
+        "metrics",
+        lambda v: isinstance(v, dict) and all(map(_is_numbers, v.values())),
+        "an object of objects of finite numbers",
+    ),
+    (
+        "baselines",
+        lambda v: (
+            isinstance(v, dict) and all(isinstance(b, dict) and all(map(_is_numbers, b.values())) for b in v.values())
+        ),
+        "an object of objects of objects of finite numbers",
+    ),
+    ("history", lambda v: isinstance(v, list) and all(map(_is_numbers, v)), "a list of objects of finite numbers"),
+    ("versions", lambda v: isinstance(v, dict) and all(isinstance(t, str) for t in v.values()), "an object of texts"),
+    ("created", lambda v: isinstance(v, str), "a text"),
+)

@@ -1,0 +1,295 @@
+"""Training a head: plain torch, the whole split in memory, batches by index, the checkpoint that is best on validation.
+
+Never looks at the test split before the checkpoint is chosen. Equal seeds give equal bits on one machine with one
+number of threads (`torch.set_num_threads` is left as the caller set it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from catalog.dataset import Dataset
+from catalog.errors import AvelError
+from catalog.store import FeatureStore
+from heads.evaluate import Evaluation, baselines, evaluate, mean_loss
+from heads.losses import binary_cross_entropy, cross_entropy
+from heads.metrics import ave
+from heads.model import Modality, build, plugin
+from heads.predict import forward, logits
+from heads.read import Split, read_split
+from heads.run_folder import Numbers, RunRecord
+from heads.targets import has_one_label, truth
+
+Truth = NDArray[np.int64] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a head is trained.
+
+    Attributes:
+        epochs: at most.
+        learning_rate, weight_decay: AdamW's.
+        batch_size: items a step; the last batch of an epoch may be smaller.
+        patience: stop after this many epochs without a better validation; 0 never stops early.
+        seed: of parameters and of the order of items.
+        device: torch's name.
+    """
+
+    epochs: int = 60
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 64
+    patience: int = 10
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:
+            raise ValueError(f"training needs epochs and batch_size of at least 1, patience and seed of 0, got {self}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What `fit` comes to.
+
+    Attributes:
+        state: the best epoch's parameters and buffers, on the CPU.
+        best_epoch: counted from 1.
+        history: one row an epoch: epoch, train_loss, val_loss, val_accuracy (one label only), seconds.
+    """
+
+    state: dict[str, Tensor]
+    best_epoch: int
+    history: tuple[Numbers, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """All that goes into a run folder, and what to tell."""
+
+    record: RunRecord
+    state: dict[str, Tensor]
+    evaluations: Mapping[str, Evaluation]
+    warnings: tuple[str, ...]
+
+
+def train_run(
+    store: FeatureStore,
+    dataset: Dataset,
+    recipe_name: str,
+    *,
+    head_name: str,
+    modality: Modality,
+    settings: Settings,
+    places: Mapping[str, Any],
+    on_epoch: Callable[[Numbers], None] = lambda row: None,
+) -> TrainedRun:
+    """Read the splits, train, choose on validation, then evaluate on validation and test.
+
+    Args:
+        places: for the record: {"store": {"uri"}, "dataset": {"root", "media"}}.
+        on_epoch: called with each row of the history.
+
+    Raises:
+        ValueError: no such head or recipe, or a split without items (test may lack them) or without any feature.
+        AvelError: the loss became NaN or infinite.
+    """
+    head_plugin = plugin(head_name)
+    read = {
+        name: read_split(store, recipe_name, dataset, name, pool_places=head_plugin.POOLS_PLACES)
+        for name in ("train", "val", "test")
+        if name != "test" or dataset.split("test")
+    }
+    entry = store.recipes()[recipe_name]
+    one_label = has_one_label(dataset)
+    config = head_plugin.configure(
+        visual_shape=entry.visual_shape,
+        audio_shape=entry.audio_shape,
+        num_classes=len(dataset.classes) + one_label,
+        modality=modality,
+    )
+    true = {
+        name: truth(dataset, read[name].items, entry.recipe.grid, read[name].num_segments) for name in ("train", "val")
+    }
+    head = build(head_name, config, seed=settings.seed)
+    fitted = fit(head, read["train"], true["train"], read["val"], true["val"], settings, on_epoch=on_epoch)
+    head.load_state_dict(fitted.state)
+
+    scored = {name: split for name, split in read.items() if name != "train"}
+    evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
+    found = {name: baselines(read["train"], split, dataset) for name, split in scored.items()}
+    record = RunRecord(
+        head=head_name,
+        config=dataclasses.asdict(config),
+        classes=dataset.classes,
+        background=dataset.background,
+        num_segments=dataset.num_segments,
+        recipe=entry.recipe,
+        store={"uri": places["store"]["uri"], "snapshot": store.snapshot_id},
+        dataset={"name": dataset.name, "root": places["dataset"]["root"], "media": places["dataset"]["media"]},
+        seed=settings.seed,
+        training=dataclasses.asdict(settings)
+        | {"modality": modality, "best_epoch": fitted.best_epoch, "epochs_run": len(fitted.history)}
+        | {"train_items": len(read["train"].items), "train_items_left_out": len(read["train"].absent)},
+        metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
+        baselines={
+            baseline: {name: found[name][baseline] for name in found} for baseline in next(iter(found.values()))
+        },
+        history=fitted.history,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return TrainedRun(
+        record=record, state=fitted.state, evaluations=evaluations, warnings=tuple(split_warnings(dataset, read))
+    )
+
+
+def fit(
+    head: nn.Module,
+    train: Split,
+    train_true: Truth,
+    val: Split,
+    val_true: Truth,
+    settings: Settings,
+    *,
+    on_epoch: Callable[[Numbers], None] = lambda row: None,
+) -> Fitted:
+    """Train `head` in place; it ends with the last epoch's parameters, the best are returned.
+
+    With one label the best epoch has the highest validation accuracy (then the lower loss, then the earlier); with
+    several, the lowest validation loss.
+
+    Raises:
+        ValueError: no training or no validation item has features.
+        AvelError: a loss is NaN or infinite; names the items.
+    """
+    present = train.present
+    for split, count in ((train, len(present)), (val, len(val.present))):
+        if not count:
+            why = "; ".join(sorted(set(split.absent.values()))[:3])
+            raise ValueError(f"none of the {len(split.items)} items of {split.name} has features ({why})")
+    one_label = train_true.ndim == 2
+    used_R = np.unique(train.rows_NT[train.rows_NT >= 0])
+    head.fit_statistics(*_statistics_input(train, used_R))  # type: ignore[operator]  # a plug-in's method, see model.py
+    head.to(settings.device).train()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    order = torch.Generator().manual_seed(settings.seed)
+    loss_of = cross_entropy if one_label else binary_cross_entropy
+
+    best: tuple[float, float] | None = None
+    best_epoch, state = 0, dict[str, Tensor]()
+    history: list[Numbers] = []
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator; the caller's is put back
+        torch.manual_seed(settings.seed)
+        for epoch in range(1, settings.epochs + 1):
+            began_s = time.perf_counter()
+            loss_sum, loss_count = 0.0, 0
+            shuffled = present[torch.randperm(len(present), generator=order).numpy()]
+            for first in range(0, len(shuffled), settings.batch_size):
+                items = shuffled[first : first + settings.batch_size]
+                batch = train.batch(items)
+                true_B = torch.from_numpy(train_true[items]).to(settings.device)
+                mask_BT = torch.from_numpy(batch.mask_BT).to(settings.device)
+                sums_B, counts_B = loss_of(forward(head, batch, settings.device), true_B, mask_BT)
+                loss = sums_B.sum() / counts_B.sum()
+                if not math.isfinite(loss.item()):
+                    raise _diverged(train, items, sums_B, epoch)
+                optimiser.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimiser.step()
+                loss_sum += float(sums_B.detach().double().sum())
+                loss_count += int(counts_B.sum())
+
+            row: Numbers = {"epoch": epoch, "train_loss": loss_sum / loss_count}
+            row |= _validate(head, val, val_true, settings.device)
+            row["seconds"] = round(time.perf_counter() - began_s, 4)
+            history.append(row)
+            standing = (row.get("val_accuracy", 0.0), -row["val_loss"])
+            if best is None or standing > best:
+                best, best_epoch = standing, epoch
+                state = {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
+            on_epoch(row)
+            if settings.patience and epoch - best_epoch >= settings.patience:
+                break
+    return Fitted(state=state, best_epoch=best_epoch, history=tuple(history))
+
+
+def split_warnings(dataset: Dataset, read: Mapping[str, Split]) -> list[str]:
+    """What a person should know about the splits read: items without features, a grid that is not the protocol's."""
+    said = []
+    for name, split in read.items():
+        if split.absent:
+            reasons: dict[str, int] = {}
+            for why in split.absent.values():
+                reasons[why] = reasons.get(why, 0) + 1
+            told = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
+            fate = "left out of training" if name == "train" else "counted as background"
+            said.append(f"{name}: {len(split.absent)} of {len(split.items)} items without features, {fate} ({told})")
+    grid = next(iter(read.values())).recipe.grid
+    if dataset.num_segments is not None and (grid.window_s != 1 or grid.hop_s != 1):
+        said.append(
+            f"{dataset.name} is scored by the second; this recipe's segments last {float(grid.window_s):g} s "
+            f"every {float(grid.hop_s):g} s, so the numbers are by the segment and not comparable with published ones"
+        )
+    return said
+
+
+def _statistics_input(
+    train: Split, used_R: NDArray[np.int64]
+) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None, NDArray[np.bool_], NDArray[np.bool_]]:
+    used = {}
+    for name, rows in (("visual", train.visual), ("audio", train.audio)):
+        valid_R = np.zeros(0 if rows is None else len(rows.valid_R), dtype=bool)
+        if rows is not None:
+            valid_R[used_R] = rows.valid_R[used_R]
+        used[name] = (None if rows is None else rows.values, valid_R)
+    return used["visual"][0], used["audio"][0], used["visual"][1], used["audio"][1]
+
+
+def _validate(head: nn.Module, val: Split, true: Truth, device: str) -> Numbers:
+    logits_NTK = logits(head, val, device=device)
+    loss = mean_loss(logits_NTK, true, val.mask_NT)
+    assert loss is not None, "fit checks that validation has features"
+    row: Numbers = {"val_loss": loss}
+    if true.ndim == 2:
+        background = logits_NTK.shape[-1] - 1
+        predicted_NT = np.where(val.mask_NT, ave.decide(logits_NTK), background)
+        row["val_accuracy"] = ave.accuracy(predicted_NT, true.astype(np.int64), val.counted_NT)
+    return row
+
+
+def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> AvelError:
+    bad = [train.items[int(i)].id for i, s in zip(items, sums_B.tolist(), strict=True) if not math.isfinite(s)]
+    told = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
+    return AvelError(
+        f"epoch {epoch}: the loss is NaN or infinite for {len(bad)} of {len(items)} items of the batch ({told}); "
+        "nothing was written. Lower --lr, or look at these items' features with `avel store verify`"
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in ("avel", "torch", "numpy", "safetensors"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
