@@ -183,6 +183,22 @@ def _holder(descriptor: int) -> str:
         return "it has not said who it is"
 
 
+class StorageErrors:
+    """Turns the storage's errors into StoreError with the store's place; a Rust panic too, which is no `Exception`."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StoreError):
+            return
+        if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
+            raise StoreError(f"{self._uri}: cannot be read: {first_line(error)}") from error
+
+
 def first_line(error: BaseException) -> str:
     """Icechunk's errors are trees of many lines; people get the one that says what happened."""
     lines = [line.strip(" |`->x×╰─▶│\t") for line in str(error).splitlines()]

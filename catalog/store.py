@@ -41,25 +41,22 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from catalog.errors import StoreError
-from catalog.storage import Place, first_line, icechunk, place
+from catalog.ragged import Ragged as Ragged  # the types of a store are taken from this module
+from catalog.ragged import gather_rows
+from catalog.storage import Place, StorageErrors, icechunk, place
 from catalog.store_layout import (
     MODALITIES,
     VIDEO_COLUMNS,
-    RecipeEntry,
     array_of,
     check_outcomes,
     check_recipe,
@@ -67,176 +64,17 @@ from catalog.store_layout import (
     group_of,
     make_root,
 )
-from catalog.video import STATUSES, Video
+from catalog.store_layout import RecipeEntry as RecipeEntry
+from catalog.store_rows import Commit as Commit
+from catalog.store_rows import Labels as Labels
+from catalog.store_rows import Outcomes as Outcomes
+from catalog.store_rows import RecipeRows as RecipeRows
+from catalog.store_rows import VideoResult as VideoResult
+from catalog.store_rows import VideoTable as VideoTable
+from catalog.video import STATUSES
 
 if TYPE_CHECKING:
     from catalog.store_writer import StoreWriter
-
-Modality = Literal["visual", "audio"]
-
-# A subset is read in slabs of at most this many bytes, each taking in the gaps between wanted videos.
-_SLAB_BYTES = 64 * 2**20
-# Reading over a gap costs less than another request while the gap is shorter than this.
-_GAP_BYTES = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoTable:
-    """`videos/` as columns, V entries each, in store order. -1, NaN and "" where unknown."""
-
-    ids: list[str]
-    uris: list[str]
-    duration_s: NDArray[np.float64]
-    sha256: list[str]
-    bytes: NDArray[np.int64]
-    status: list[str]
-    reason: list[str]
-    detail: list[str]
-    attempts: NDArray[np.int32]
-    media: list[str]
-    unit: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcomes:
-    """What became of each video under one recipe: V entries each, aligned with `VideoTable`."""
-
-    row_start: NDArray[np.int64]
-    row_count: NDArray[np.int32]
-    status: list[str]
-    reason: list[str]
-    detail: list[str]
-    attempts: NDArray[np.int32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ragged:
-    """Features of several videos: those of video k are rows `offsets[k]:offsets[k + 1]`.
-
-    Attributes:
-        video_ids: as asked for.
-        values: (rows, *shape) in the recipe's storage dtype, NaN where not valid.
-        valid: bool (rows,).
-        start_s, end_s: float64 (rows,).
-        offsets: int64 (len(video_ids) + 1,).
-    """
-
-    video_ids: tuple[str, ...]
-    values: NDArray[np.floating]
-    valid: NDArray[np.bool_]
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.video_ids)
-
-    def rows_of(self, index: int) -> slice:
-        """The rows of the video at `index`."""
-        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeRows:
-    """One video's features under one recipe.
-
-    Attributes:
-        visual: float (rows, *visual_shape), NaN where not valid; None where there is no picture (or no such tower).
-        audio: float (rows, *audio_shape), likewise.
-        visual_valid, audio_valid: bool (rows,).
-        start_s, end_s: float64 (rows,).
-        status, reason, detail: where this recipe fared otherwise than the video as a whole (sound only is "partial",
-            yet all that an audio recipe wants); None: as the video.
-    """
-
-    visual: NDArray[np.floating] | None
-    audio: NDArray[np.floating] | None
-    visual_valid: NDArray[np.bool_]
-    audio_valid: NDArray[np.bool_]
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    status: str | None = None
-    reason: str = ""
-    detail: str = ""
-
-    def __post_init__(self) -> None:
-        rows = len(self.start_s)
-        for name in ("visual", "audio", "visual_valid", "audio_valid", "end_s"):
-            array = getattr(self, name)
-            if array is not None and len(array) != rows:
-                raise ValueError(f"feature rows: {name} needs {rows} entries as start_s has, got {len(array)}")
-        for values, valid, name in (
-            (self.visual, self.visual_valid, "visual"),
-            (self.audio, self.audio_valid, "audio"),
-        ):
-            if values is None:
-                if valid.any():
-                    raise ValueError(f"feature rows: {name}_valid is set, and there are no {name} features")
-            elif not np.isnan(values[~valid]).all():
-                raise ValueError(f"feature rows: {name} must be NaN wherever {name}_valid is False")
-        if self.status is not None and self.status not in STATUSES:
-            raise ValueError(f"feature rows: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of features held."""
-        return sum(values.nbytes for values in (self.visual, self.audio) if values is not None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoResult:
-    """One video's outcome for a set of recipes.
-
-    Attributes:
-        unit: number of the work unit.
-        status, reason, detail: of the video.
-        duration_s: measured; NaN where unknown.
-        sha256, bytes: of the medium; "" and -1 where unknown.
-        media: streams, decoder path and so on, able to be JSON.
-        features: recipe name to rows; empty when quarantined.
-    """
-
-    video: Video
-    unit: int
-    status: str
-    reason: str = ""
-    detail: str = ""
-    attempts: int = 1
-    duration_s: float = float("nan")
-    sha256: str = ""
-    bytes: int = -1
-    media: Mapping[str, Any] = field(default_factory=dict)
-    features: Mapping[str, RecipeRows] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise ValueError(f"{self.video.id}: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
-        try:
-            (self.video.id + self.video.uri).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{self.video.id!r}: a store keeps text, and this id or uri is not UTF-8; rename the file"
-            ) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labels:
-    """Class names and their features in a recipe's text space: names (K,), features float32 (K, D)."""
-
-    names: tuple[str, ...]
-    features: NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Commit:
-    """One entry of a store's history."""
-
-    snapshot_id: str
-    written_at: datetime
-    message: str
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
@@ -244,7 +82,7 @@ def exists(uri: str | os.PathLike[str]) -> bool:
     where = place(uri)
     if where.path is not None and not (where.path / "refs").is_dir():
         return False
-    with _icechunk_errors(where.uri):
+    with StorageErrors(where.uri):
         storage = where.storage()
         if not icechunk.Repository.exists(storage):
             return False
@@ -279,7 +117,7 @@ def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
 
 
 def _lay_out(where: Place) -> None:
-    with _icechunk_errors(where.uri):
+    with StorageErrors(where.uri):
         # On S3 a creation that was killed half-way leaves a repository without our layout: it is completed.
         session = icechunk.Repository.open_or_create(where.storage()).writable_session("main")
         make_root(zarr.open_group(session.store, mode="a"), created_by="avel")
@@ -297,7 +135,7 @@ def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> Feature
     """
     where = place(uri)
     where.check_readable()
-    with _icechunk_errors(where.uri):
+    with StorageErrors(where.uri):
         storage = where.storage()
         if not icechunk.Repository.exists(storage):
             raise StoreError(f"{where.uri}: no store there; `avel extract SOURCE STORE` makes one")
@@ -326,7 +164,7 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Moves to the newest commit (of a pinned store: to the same snapshot)."""
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             self._session = self._session_at(self.at)
             self._root = zarr.open_group(self._session.store, mode="r")
             num_videos = check_root(self._root, self.uri)
@@ -427,12 +265,12 @@ class FeatureStore:
             index = np.array([position[video_id] for video_id in wanted], dtype=np.int64)
         starts, counts = outcomes.row_start[index], outcomes.row_count[index].astype(np.int64)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             columns = [
-                _gather(array_of(self._root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts)
+                gather_rows(array_of(self._root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts)
                 for name in (f"{modality}_valid", "start_s", "end_s")
             ]
-            values = _gather(array, starts, counts)
+            values = gather_rows(array, starts, counts)
         valid, start_s, end_s = columns
         return Ragged(video_ids=wanted, values=values, valid=valid, start_s=start_s, end_s=end_s, offsets=offsets)
 
@@ -474,7 +312,7 @@ class FeatureStore:
 
     def log(self) -> list[Commit]:
         """The history of what is read, newest first."""
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             return [
                 Commit(snapshot_id=entry.id, written_at=entry.written_at, message=entry.message)
                 for entry in self.repository.ancestry(snapshot_id=self.snapshot_id)
@@ -482,7 +320,7 @@ class FeatureStore:
 
     def tags(self) -> dict[str, str]:
         """Tag to snapshot id."""
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             return {name: self.repository.lookup_tag(name) for name in sorted(self.repository.list_tags())}
 
     def tag(self, name: str) -> str:
@@ -496,7 +334,7 @@ class FeatureStore:
         tags = self.tags()
         if name in tags:
             raise ValueError(f"{self.uri}: the tag {name!r} stands at {tags[name]} already, and tags never move")
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             self.repository.create_tag(name, self.snapshot_id)
         return self.snapshot_id
 
@@ -513,62 +351,8 @@ class FeatureStore:
             raise StoreError(f"{self.uri}: no tag or snapshot {at!r}; its tags: {known}") from error
 
     def _column(self, path: str) -> Any:
-        with _icechunk_errors(self.uri):
+        with StorageErrors(self.uri):
             values = array_of(self._root, path, needed_by=self.uri)[...]
         assert isinstance(values, np.ndarray)
         # Text comes as numpy's variable-length strings; plain ones are what callers compare and print.
         return values.tolist() if values.dtype.kind == "T" else values
-
-
-class _icechunk_errors:  # noqa: N801 - reads as a verb phrase in `with`
-    """Turns the storage's errors into StoreError with the store's place; a Rust panic too, which is no `Exception`."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, StoreError):
-            return
-        if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
-            raise StoreError(f"{self._uri}: cannot be read: {first_line(error)}") from error
-
-
-def _gather(array: zarr.Array[Any], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:
-    """Rows `starts[k] : starts[k] + counts[k]` one after another, read in slabs that run over small gaps."""
-    total = int(counts.sum())
-    has = np.flatnonzero(counts)
-    if total == 0:
-        return np.empty((0, *array.shape[1:]), dtype=array.dtype)
-    first, last = starts[has], starts[has] + counts[has]
-    if bool((first[1:] == last[:-1]).all()):
-        # One run: what a whole read of an undisturbed store is.
-        whole = array[int(first[0]) : int(last[-1])]
-        assert isinstance(whole, np.ndarray)
-        return whole
-    offsets = np.cumsum(counts) - counts
-    out = np.empty((total, *array.shape[1:]), dtype=array.dtype)
-    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    max_gap, max_rows = max(1, _GAP_BYTES // row_bytes), max(1, _SLAB_BYTES // row_bytes)
-    order = has[np.argsort(starts[has], kind="stable")]
-    slab: list[int] = []
-    begin = end = 0
-    for k in [*order.tolist(), -1]:
-        if slab and (k < 0 or starts[k] > end + max_gap or starts[k] + counts[k] - begin > max_rows):
-            rows = np.asarray(array[begin:end])
-            for j in slab:
-                at = int(starts[j]) - begin
-                out[offsets[j] : offsets[j] + counts[j]] = rows[at : at + int(counts[j])]
-            slab = []
-        if k >= 0:
-            begin = int(starts[k]) if not slab else begin
-            end = max(end, int(starts[k] + counts[k])) if slab else int(starts[k] + counts[k])
-            slab.append(k)
-    return out
-
-
-def media_json(media: Mapping[str, Any]) -> str:
-    """The `media` column's text: sorted keys, ASCII, so that equal facts have equal spelling."""
-    return json.dumps(media, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from catalog.errors import RecipeMismatch, StoreBusy, StoreError
 from catalog.recipe import Recipe
 from catalog.storage import first_line, icechunk, writer_lock
-from catalog.store import FeatureStore, RecipeRows, VideoResult, media_json
+from catalog.store import FeatureStore
 from catalog.store_layout import (
     MODALITIES,
     OUTCOME_COLUMNS,
@@ -27,6 +27,7 @@ from catalog.store_layout import (
     group_of,
     make_recipe,
 )
+from catalog.store_rows import RecipeRows, VideoResult, media_json
 
 # Results wait in memory until a commit, or until their features reach this size: then they go to the uncommitted
 # session. Writing few large pieces spares rewriting the chunk that two pieces share.

@@ -1,0 +1,151 @@
+"""What goes into a store and comes out of it: a video's result with its rows, and the columns of all videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.video import STATUSES, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTable:
+    """`videos/` as columns, V entries each, in store order. -1, NaN and "" where unknown."""
+
+    ids: list[str]
+    uris: list[str]
+    duration_s: NDArray[np.float64]
+    sha256: list[str]
+    bytes: NDArray[np.int64]
+    status: list[str]
+    reason: list[str]
+    detail: list[str]
+    attempts: NDArray[np.int32]
+    media: list[str]
+    unit: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What became of each video under one recipe: V entries each, aligned with `VideoTable`."""
+
+    row_start: NDArray[np.int64]
+    row_count: NDArray[np.int32]
+    status: list[str]
+    reason: list[str]
+    detail: list[str]
+    attempts: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRows:
+    """One video's features under one recipe.
+
+    Attributes:
+        visual: float (rows, *visual_shape), NaN where not valid; None where there is no picture (or no such tower).
+        audio: float (rows, *audio_shape), likewise.
+        visual_valid, audio_valid: bool (rows,).
+        start_s, end_s: float64 (rows,).
+        status, reason, detail: where this recipe fared otherwise than the video as a whole (sound only is "partial",
+            yet all that an audio recipe wants); None: as the video.
+    """
+
+    visual: NDArray[np.floating] | None
+    audio: NDArray[np.floating] | None
+    visual_valid: NDArray[np.bool_]
+    audio_valid: NDArray[np.bool_]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    status: str | None = None
+    reason: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        rows = len(self.start_s)
+        for name in ("visual", "audio", "visual_valid", "audio_valid", "end_s"):
+            array = getattr(self, name)
+            if array is not None and len(array) != rows:
+                raise ValueError(f"feature rows: {name} needs {rows} entries as start_s has, got {len(array)}")
+        for values, valid, name in (
+            (self.visual, self.visual_valid, "visual"),
+            (self.audio, self.audio_valid, "audio"),
+        ):
+            if values is None:
+                if valid.any():
+                    raise ValueError(f"feature rows: {name}_valid is set, and there are no {name} features")
+            elif not np.isnan(values[~valid]).all():
+                raise ValueError(f"feature rows: {name} must be NaN wherever {name}_valid is False")
+        if self.status is not None and self.status not in STATUSES:
+            raise ValueError(f"feature rows: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of features held."""
+        return sum(values.nbytes for values in (self.visual, self.audio) if values is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult:
+    """One video's outcome for a set of recipes.
+
+    Attributes:
+        unit: number of the work unit.
+        status, reason, detail: of the video.
+        duration_s: measured; NaN where unknown.
+        sha256, bytes: of the medium; "" and -1 where unknown.
+        media: streams, decoder path and so on, able to be JSON.
+        features: recipe name to rows; empty when quarantined.
+    """
+
+    video: Video
+    unit: int
+    status: str
+    reason: str = ""
+    detail: str = ""
+    attempts: int = 1
+    duration_s: float = float("nan")
+    sha256: str = ""
+    bytes: int = -1
+    media: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, RecipeRows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"{self.video.id}: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+        try:
+            (self.video.id + self.video.uri).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{self.video.id!r}: a store keeps text, and this id or uri is not UTF-8; rename the file"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Class names and their features in a recipe's text space: names (K,), features float32 (K, D)."""
+
+    names: tuple[str, ...]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One entry of a store's history."""
+
+    snapshot_id: str
+    written_at: datetime
+    message: str
+
+
+def media_json(media: Mapping[str, Any]) -> str:
+    """The `media` column's text: sorted keys, ASCII, so that equal facts have equal spelling."""
+    return json.dumps(media, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
