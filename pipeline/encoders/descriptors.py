@@ -150,6 +150,7 @@ def _encode_one(net: Descriptors, clips: Clips) -> Features:
         audio = np.full((clips.count, AUDIO_WIDTH), np.nan, np.float32)
         if clips.samples_N.size:
             audio_valid_S = spectrogram.coverage(clips, net.min_coverage)
+        if audio_valid_S.any():
             samples_SN, real_SN = spectrogram.windows(clips)
             audio[audio_valid_S] = describe_sound(samples_SN[audio_valid_S], real_SN[audio_valid_S], net.stft)
     return Features(visual=visual, audio=audio, visual_valid=visual_valid_S, audio_valid=audio_valid_S)

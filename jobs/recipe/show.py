@@ -1,0 +1,73 @@
+"""`avel recipe show NAME`: every setting of a recipe, also of a changed one."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "show every setting of a recipe and its fingerprint; --set shows a changed one"
+
+EXAMPLES = """\
+examples:
+  avel recipe show descriptors-1s
+  avel recipe show descriptors-1s --set grid.hop_s=1/2 --set video.frames_per_segment=4
+  avel recipe show descriptors-1s --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a preset; `avel recipe list` shows them")
+    parser.add_argument(
+        "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a setting, as `avel extract` does"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from jobs.console import BadArguments, print_json, table
+    from pipeline.encode import check_settings, encoder_module, find_recipe
+
+    changes = {}
+    for text in args.set:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise BadArguments(f"--set needs FIELD=VALUE, got {text!r}")
+        changes[field] = value
+    try:
+        preset = find_recipe(args.name)
+        recipe = preset.changed(changes)
+        check_settings(recipe)
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
+    spec = encoder_module(recipe.encoder).SPEC
+    differences = preset.differences(recipe)
+    if args.json:
+        print_json(
+            {
+                "recipe": json.loads(recipe.to_json()),
+                "fingerprint": recipe.fingerprint(),
+                "changed": [path for path, _, _ in differences],
+                "visual_shape": list(spec.visual_shape) if recipe.video and spec.visual_shape else None,
+                "audio_shape": list(spec.audio_shape) if recipe.audio and spec.audio_shape else None,
+                "needs_weights": spec.needs_weights,
+                "licence": spec.licence,
+                "citation": spec.citation,
+            }
+        )
+        return 0
+    was = {path: value for path, value, _ in differences}
+    rows = []
+    for path, value in _leaves(json.loads(recipe.to_json())):
+        note = f"preset: {was[path]}" if path in was else ""
+        rows.append((path, "-" if value is None else value, note))
+    rows += [("licence", spec.licence, ""), ("citation", spec.citation, "")]
+    rows.append(("fingerprint", recipe.fingerprint(), "another than the preset's" if differences else ""))
+    table(f"Recipe {recipe.name}", ("setting", "value", ""), rows)
+    return 0
+
+
+def _leaves(value: object, path: str = "") -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else key)]

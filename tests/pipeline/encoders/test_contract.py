@@ -1,0 +1,118 @@
+"""What every encoder must keep, whatever it is: run over all files of pipeline/encoders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.grid import SegmentGrid
+from catalog.recipe import Recipe
+from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
+from pipeline.segment import Clips, Features
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def clips_for(recipe: Recipe, *, segments: list[bool], seed: int = 0) -> Clips:
+    """Noise for `recipe`: segment i has picture and sound where segments[i]."""
+    rng = np.random.default_rng(seed)
+    count = len(segments)
+    grid = SegmentGrid(window_s=recipe.grid.window_s, hop_s=recipe.grid.hop_s, count=count)
+    frames = recipe.video.frames_per_segment if recipe.video is not None else 0
+    height, width = (recipe.video.height_px, recipe.video.width_px) if recipe.video is not None else (8, 8)
+    rate_hz = recipe.audio.rate_hz if recipe.audio is not None else 0
+    context_s = recipe.audio.context_s if recipe.audio is not None else Fraction(0)
+    index_SP = np.arange(count * frames, dtype=np.int32).reshape(count, frames)
+    index_SP[~np.array(segments)] = -1
+    margin = round(context_s * rate_hz)
+    stop = grid.sample_range(count - 1, rate_hz)[1] if rate_hz else 0
+    samples_N = (0.1 * rng.standard_normal(stop + 2 * margin if rate_hz else 0)).astype(np.float32)
+    valid_N = np.ones(samples_N.size, np.bool_)
+    for segment, present in enumerate(segments):
+        if rate_hz and not present:
+            start, end = grid.sample_range(segment, rate_hz)
+            valid_N[start + margin : end + margin] = False
+    samples_N[~valid_N] = 0
+    return Clips(
+        video_id="v",
+        grid=grid,
+        first=0,
+        frames_FHWC=rng.integers(0, 256, (count * frames, height, width, 3), dtype=np.uint8),
+        frame_index_SP=index_SP,
+        samples_N=samples_N,
+        sample_valid_N=valid_N,
+        samples_start=-margin,
+        rate_hz=rate_hz,
+    )
+
+
+def weightless() -> list[Recipe]:
+    modules = [encoder_module(name) for name in encoder_names()]
+    return [recipe for module in modules if not module.SPEC.needs_weights for recipe in module.PRESETS]
+
+
+@pytest.fixture(params=weightless(), ids=lambda recipe: recipe.name)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return load_encoder(request.param)
+
+
+@pytest.mark.parametrize("name", encoder_names())
+def test_presets_name_their_encoder_and_its_towers(name: str) -> None:
+    module = encoder_module(name)
+    assert module.SPEC.name == name
+    assert module.SPEC.licence
+    assert module.SPEC.citation
+    assert module.PRESETS, "an encoder without a recipe cannot be asked for"
+    for recipe in module.PRESETS:
+        assert recipe.encoder == name
+        assert Recipe.from_json(recipe.to_json()) == recipe
+        assert recipe.video is None or module.SPEC.visual_shape is not None
+        assert recipe.audio is None or module.SPEC.audio_shape is not None
+
+
+def test_import_of_every_encoder_needs_no_torch() -> None:
+    # The command line lists recipes; torch costs seconds and belongs into load().
+    code = "import sys; from pipeline.encode import presets; presets(); print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
+
+
+def test_encode_marks_absent_segments_with_nan(encoder: Encoder) -> None:
+    present = [True, False, True, True, False]
+    (made,) = encoder.encode([clips_for(encoder.recipe, segments=present)])
+    for values, valid_S, shape in (
+        (made.visual, made.visual_valid, encoder.visual_shape),
+        (made.audio, made.audio_valid, encoder.audio_shape),
+    ):
+        if shape is None:
+            assert values is None
+            continue
+        assert values is not None
+        assert values.shape == (5, *shape)
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(valid_S, present)
+        np.testing.assert_array_equal(np.isfinite(values.reshape(5, -1)).all(axis=1), present)
+
+
+def test_encode_twice_gives_the_same_bits(encoder: Encoder) -> None:
+    clips = [clips_for(encoder.recipe, segments=[True] * 3, seed=seed) for seed in range(3)]
+    assert_equal(encoder.encode(clips), encoder.encode(clips))
+
+
+def test_encode_keeps_the_order_of_clips(encoder: Encoder) -> None:
+    clips = [clips_for(encoder.recipe, segments=[True] * (1 + seed), seed=seed) for seed in range(3)]
+    assert_equal(encoder.encode(clips[::-1])[::-1], encoder.encode(clips))
+
+
+def assert_equal(left: list[Features], right: list[Features]) -> None:
+    for a, b in zip(left, right, strict=True):
+        for name in ("visual", "audio", "visual_valid", "audio_valid"):
+            one, other = getattr(a, name), getattr(b, name)
+            assert (one is None) == (other is None)
+            if one is not None:
+                np.testing.assert_array_equal(one, other)

@@ -1,0 +1,270 @@
+"""Finding encoders, cutting batches and catching an encoder that breaks its contract: with real plug-in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pipeline.encoders
+from catalog.grid import SegmentGrid
+from pipeline import encode as stage
+from pipeline.encode import EncoderSpec, encode_clips, encoder_names, find_recipe, load_encoder, presets
+from pipeline.segment import Clips, Features
+
+# Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
+# Audio: first and last sample that the piece holds around the segment's window, context included.
+PLUGIN = """
+from fractions import Fraction
+import numpy as np
+from catalog.grid import GridRule, sample_at
+from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.encode import EncoderSpec
+from pipeline.segment import Features
+
+SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), needs_weights={needs_weights},
+                   licence="none", citation="none", batch_segments=4)
+PRESETS = (Recipe(name="{preset}", encoder="{name}", grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1, 2)),
+                  video=VideoSampling(frames_per_segment=2, height_px=8, width_px=8),
+                  audio=AudioSampling(rate_hz=1000, context_s=Fraction(1, 10)), settings={{"depth": 1}}),)
+
+def load(weights, device, recipe):
+    return recipe
+
+def encode(net, clips):
+    total, place, out = sum(item.count for item in clips), 0, []
+    for item in clips:
+        visual, audio = [], []
+        for row in range(item.count):
+            frames = item.frames_FHWC[item.frame_index_SP[row], 0, 0, 0]
+            visual.append([frames.mean(), place, total])
+            start = sample_at(item.grid.start_s(item.first + row) - net.audio.context_s, 1000) - item.samples_start
+            stop = sample_at(item.grid.end_s(item.first + row) + net.audio.context_s, 1000) - item.samples_start
+            heard = item.samples_N[max(start, 0):stop]
+            audio.append([heard[0], heard[-1]])
+            place += 1
+        yes = np.ones(item.count, bool)
+        out.append(Features(visual=np.array(visual, np.float32), audio=np.array(audio, np.float32),
+                            visual_valid=yes, audio_valid=yes))
+    return {result}
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A second folder in which encoders are found."""
+    monkeypatch.setattr(pipeline.encoders, "__path__", [*pipeline.encoders.__path__, str(tmp_path)])
+    clear()
+    yield tmp_path
+    clear()
+
+
+def clear() -> None:
+    stage.encoder_module.cache_clear()
+    stage._presets.cache_clear()
+
+
+def write(
+    folder: Path, name: str, *, result: str = "out", preset: str | None = None, needs_weights: bool = False
+) -> None:
+    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", result=result, needs_weights=needs_weights)
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def make_clips(count: int, *, video_id: str = "v") -> Clips:
+    """Segment i of 1 s each 1/2 s sees frames i and i + 1 (value = number); sample n has the value n."""
+    frames = np.zeros((count + 1, 8, 8, 3), np.uint8)
+    frames += np.arange(count + 1, dtype=np.uint8)[:, None, None, None]
+    grid = SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1, 2), count=count)
+    samples_N = np.arange(-100, 500 * count + 600, dtype=np.float32)
+    return Clips(
+        video_id=video_id,
+        grid=grid,
+        first=0,
+        frames_FHWC=frames,
+        frame_index_SP=np.stack([np.arange(count), np.arange(count) + 1], axis=1).astype(np.int32),
+        samples_N=samples_N,
+        sample_valid_N=np.ones(samples_N.size, np.bool_),
+        samples_start=-100,
+        rate_hz=1000,
+    )
+
+
+def test_encode_batches_are_cut_at_every_fourth_segment(plugins: Path) -> None:
+    write(plugins, "fake_batches")
+    made = load_encoder(find_recipe("fake_batches-1s")).encode([make_clips(n) for n in (3, 6, 1)])
+    assert [len(item.visual_valid) for item in made] == [3, 6, 1]
+    rows = np.concatenate([item.visual for item in made if item.visual is not None])
+    np.testing.assert_array_equal(rows[:, 1], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    np.testing.assert_array_equal(rows[:, 2], [4, 4, 4, 4, 4, 4, 4, 4, 2, 2])
+
+
+def test_encode_cut_clips_keep_their_frames_and_context(plugins: Path) -> None:
+    write(plugins, "fake_pieces")
+    (made,) = load_encoder(find_recipe("fake_pieces-1s")).encode([make_clips(9)])
+    assert made.visual is not None
+    assert made.audio is not None
+    np.testing.assert_array_equal(made.visual[:, 0], np.arange(9) + 0.5)
+    np.testing.assert_array_equal(made.audio[:, 0], np.arange(9) * 500 - 100)
+    np.testing.assert_array_equal(made.audio[:, 1], np.arange(9) * 500 + 1099)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("out[:-1]", "gave 0 results for 1 clips"),
+        (
+            "[Features(visual=f.visual[:, :2], audio=f.audio, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
+            " for f in out]",
+            r"visual must be floating \(2, 3\), got float32 \(2, 2\)",
+        ),
+        (
+            "[Features(visual=f.visual.astype(int), audio=f.audio, visual_valid=f.visual_valid,"
+            " audio_valid=f.audio_valid) for f in out]",
+            "visual must be floating .* got int64",
+        ),
+        (
+            "[Features(visual=f.visual, audio=None, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
+            " for f in out]",
+            "audio must be floating .* got None",
+        ),
+        (
+            "[Features(visual=f.visual, audio=f.audio * np.nan, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
+            " for f in out]",
+            "audio must be finite where valid and NaN elsewhere",
+        ),
+        (
+            "[Features(visual=f.visual, audio=f.audio, visual_valid=~f.visual_valid, audio_valid=f.audio_valid)"
+            " for f in out]",
+            "visual must be finite where valid and NaN elsewhere",
+        ),
+        (
+            "[Features(visual=f.visual, audio=f.audio, visual_valid=f.visual_valid[:1], audio_valid=f.audio_valid)"
+            " for f in out]",
+            r"visual validity must be bool \(2,\)",
+        ),
+    ],
+)
+def test_encode_result_against_the_contract_raises(plugins: Path, result: str, message: str) -> None:
+    write(plugins, "fake_broken", result=result)
+    encoder = load_encoder(find_recipe("fake_broken-1s"))
+    with pytest.raises(RuntimeError, match=message):
+        encoder.encode([make_clips(2)])
+    clear()
+    import sys
+
+    del sys.modules["pipeline.encoders.fake_broken"]
+
+
+def test_encode_clips_of_another_recipe_raises(plugins: Path) -> None:
+    write(plugins, "fake_other")
+    recipe = find_recipe("fake_other-1s")
+    with pytest.raises(ValueError, match="takes 3 frames a segment, the clips have 2"):
+        encode_clips([make_clips(2)], load_encoder(recipe.changed({"video.frames_per_segment": "3"})))
+    with pytest.raises(ValueError, match="takes 2000 Hz, the clips have 1000"):
+        encode_clips([make_clips(2)], load_encoder(recipe.changed({"audio.rate_hz": "2000"})))
+
+
+def test_encode_frame_index_outside_raises(plugins: Path) -> None:
+    write(plugins, "fake_index")
+    clips = make_clips(2)
+    clips.frame_index_SP[1, 1] = 3
+    with pytest.raises(ValueError, match="outside the 3 frames"):
+        load_encoder(find_recipe("fake_index-1s")).encode([clips])
+
+
+def test_encoders_are_found_by_file_name(plugins: Path) -> None:
+    write(plugins, "fake_found")
+    (plugins / "_private.py").write_text("raise RuntimeError", encoding="utf-8")
+    assert "fake_found" in encoder_names()
+    assert "descriptors" in encoder_names()
+    assert "_private" not in encoder_names()
+    assert list(presets()) == sorted(presets())
+    assert presets()["fake_found-1s"].settings == {"depth": 1}
+
+
+def test_two_presets_of_one_name_raise(plugins: Path) -> None:
+    write(plugins, "fake_first", preset="same")
+    write(plugins, "fake_second", preset="same")
+    with pytest.raises(ValueError, match="two encoders have a preset called same: fake_first, fake_second"):
+        presets()
+
+
+def test_spec_of_another_name_raises(plugins: Path) -> None:
+    write(plugins, "fake_named")
+    (plugins / "fake_named.py").rename(plugins / "fake_renamed.py")
+    with pytest.raises(ValueError, match=r"fake_renamed\.py calls itself 'fake_named'"):
+        stage.encoder_module("fake_renamed")
+
+
+def test_load_encoder_weights_missing_or_unwanted_raise(plugins: Path) -> None:
+    write(plugins, "fake_heavy", needs_weights=True)
+    with pytest.raises(ValueError, match="fake_heavy needs its checkpoint"):
+        load_encoder(find_recipe("fake_heavy-1s"))
+    with pytest.raises(ValueError, match="has no weights"):
+        load_encoder(find_recipe("descriptors-1s"), plugins / "x.safetensors")
+
+
+def test_load_encoder_known_and_unknown_settings(plugins: Path) -> None:
+    write(plugins, "fake_knobs")
+    recipe = find_recipe("fake_knobs-1s")
+    assert load_encoder(recipe.changed({"settings.depth": "2"})).recipe.settings == {"depth": 2}
+    with pytest.raises(ValueError, match="fake_knobs has no setting 'dept'; it has depth"):
+        load_encoder(recipe.changed({"settings.dept": "2"}))
+
+
+def test_find_recipe_unknown_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"no recipe is called 'nothing'; there are .*descriptors-1s"):
+        find_recipe("nothing")
+
+
+def test_encoder_of_one_tower_gives_one(plugins: Path) -> None:
+    recipe = find_recipe("descriptors-1s")
+    deaf = load_encoder(
+        type(recipe)(name="deaf", encoder="descriptors", grid=recipe.grid, video=recipe.video, audio=None)
+    )
+    assert deaf.audio_shape is None
+    clips = Clips(
+        video_id="v",
+        grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=1),
+        first=0,
+        frames_FHWC=np.zeros((1, 64, 64, 3), np.uint8),
+        frame_index_SP=np.zeros((1, 8), np.int32),
+        samples_N=np.zeros(0, np.float32),
+        sample_valid_N=np.zeros(0, np.bool_),
+        samples_start=0,
+        rate_hz=0,
+    )
+    (made,) = deaf.encode([clips])
+    assert isinstance(made, Features)
+    assert made.audio is None
+    assert made.visual_valid.all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "Big Name"}, "file's"),
+        ({"visual_shape": None, "audio_shape": None}, "or both"),
+        ({"visual_shape": ()}, "sizes of at least 1"),
+        ({"batch_segments": 0}, "batch_segments"),
+        ({"device": "tpu"}, "device"),
+    ],
+)
+def test_spec_that_cannot_be_raises(change: dict[str, object], message: str) -> None:
+    fields: dict[str, object] = {
+        "name": "fine",
+        "visual_shape": (2,),
+        "audio_shape": None,
+        "needs_weights": False,
+        "licence": "none",
+        "citation": "none",
+        "batch_segments": 1,
+        "device": "cpu",
+    }
+    EncoderSpec(**fields)  # type: ignore[arg-type]  # checked at run time, which is what is tested
+    with pytest.raises(ValueError, match=message):
+        EncoderSpec(**(fields | change))  # type: ignore[arg-type]  # as above
