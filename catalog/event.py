@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+from catalog.grid import need_exact
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -16,6 +18,7 @@ class Event:
     label: str
 
     def __post_init__(self) -> None:
+        need_exact(self, "start_s", "end_s")
         if not 0 <= self.start_s < self.end_s:
             raise ValueError(f"an event needs 0 <= start_s < end_s, got {self}")
         if not self.label:
@@ -34,5 +37,5 @@ class Prediction:
 
     def __post_init__(self) -> None:
         # A zero-length prediction counts as a hit anywhere under the official UnAV-100 scorer (0/0), so none exist.
-        if not self.start_s < self.end_s or not math.isfinite(self.score):
-            raise ValueError(f"a prediction needs start_s < end_s and a finite score, got {self}")
+        if not all(map(math.isfinite, (self.start_s, self.end_s, self.score))) or not self.start_s < self.end_s:
+            raise ValueError(f"a prediction needs finite start_s < end_s and a finite score, got {self}")

@@ -8,6 +8,7 @@ t = 0 is the earlier of a medium's first picture and first sound. Segment i is h
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 # A rest shorter than this after the last whole segment makes no segment of its own: AAC padding and rounding
 # make ten-second clips 10.024 s long.
 TAIL_TOLERANCE_S = Fraction(1, 10)
+
+# Fraction("1e999999999") would compute ten to that power; texts may come from a stranger's file.
+_HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{4}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,9 @@ class SegmentGrid:
     count: int
 
     def __post_init__(self) -> None:
+        need_exact(self, "window_s", "hop_s")
+        if isinstance(self.count, bool) or not isinstance(self.count, int):
+            raise ValueError(f"a grid needs a whole number of segments, got count={self.count!r}")
         if self.window_s <= 0 or self.hop_s <= 0 or self.count <= 0:
             raise ValueError(f"a grid needs window_s, hop_s and count above 0, got {self}")
 
@@ -94,6 +101,7 @@ class GridRule:
     tail_tolerance_s: Fraction = TAIL_TOLERANCE_S
 
     def __post_init__(self) -> None:
+        need_exact(self, "window_s", "hop_s", "tail_tolerance_s")
         if min(self.window_s, self.hop_s) <= 0:
             raise ValueError(f"a grid rule needs window_s and hop_s above 0, got {self}")
         if self.tail not in ("pad", "drop"):
@@ -119,14 +127,37 @@ def sample_at(time_s: Fraction, rate_hz: int) -> int:
     return math.ceil(time_s * rate_hz)
 
 
+def need_exact(owner: object, *fields: str) -> None:
+    """Checks that fields of a frozen dataclass are fractions; whole numbers become so.
+
+    A float would pass arithmetic and comparison, and be inexact; an int would be equal and have another fingerprint.
+
+    Raises:
+        ValueError: a field is neither; the message names it.
+    """
+    for field in fields:
+        value = getattr(owner, field)
+        if isinstance(value, Fraction):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(
+                f"{type(owner).__name__}.{field} must be exact, got {value!r}; give a Fraction, "
+                'as exact_seconds("0.96") makes it'
+            )
+        object.__setattr__(owner, field, Fraction(value))
+
+
 def exact_seconds(value: str | int | float | Fraction) -> Fraction:
     """Seconds as an exact rational: "0.96" and 0.96 are both 24/25, as a person means them.
 
     Raises:
-        ValueError: `value` is not a finite number.
+        ValueError: `value` is not a finite number, or its exponent has over three digits.
     """
     try:
+        if isinstance(value, bool) or (isinstance(value, str) and _HUGE_EXPONENT.search(value)):
+            raise ValueError("not a number of seconds")
         # repr gives the shortest decimal that reads back as this float: 0.1 becomes 1/10, not its binary value.
-        return Fraction(repr(value) if isinstance(value, float) else value)
+        # float() first: a NumPy float's own repr is "np.float64(0.1)".
+        return Fraction(repr(float(value)) if isinstance(value, float) else value)
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
         raise ValueError(f"seconds must be a finite number such as 0.96 or 24/25, got {value!r}") from error

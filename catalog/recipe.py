@@ -11,15 +11,17 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
 from catalog.fingerprint import canonical_json, fingerprint, plain
-from catalog.grid import GridRule, exact_seconds
+from catalog.grid import GridRule, exact_seconds, need_exact
 
 Scalar = str | int | float | bool | None
+
+ABSENT = "(absent)"  # in `Recipe.differences`: one of the two has no such setting
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -48,6 +50,7 @@ class VideoSampling:
     def __post_init__(self) -> None:
         if min(self.frames_per_segment, self.height_px, self.width_px) < 1:
             raise ValueError(f"video sampling needs whole numbers of at least 1, got {self}")
+        need_exact(self, "phase")
         if not 0 <= self.phase <= 1:
             raise ValueError(f"video.phase must lie in [0, 1], got {self.phase}")
         if self.short_side_px is not None and (
@@ -73,6 +76,7 @@ class AudioSampling:
     min_coverage: Fraction = Fraction(1, 10)
 
     def __post_init__(self) -> None:
+        need_exact(self, "context_s", "min_coverage")
         if self.rate_hz < 1000:
             raise ValueError(f"audio.rate_hz must be at least 1000, got {self.rate_hz}")
         if self.context_s < 0 or not 0 < self.min_coverage <= 1:
@@ -113,12 +117,24 @@ class Recipe:
             )
         if self.video is None and self.audio is None:
             raise ValueError(f"recipe {self.name}: needs video, audio or both")
+        for key, value in self.settings.items():
+            if not isinstance(key, str) or not (value is None or isinstance(value, bool | int | float | str)):
+                raise ValueError(
+                    f"recipe {self.name}: settings must be numbers, texts and booleans, got {key!r}: {value!r}"
+                )
+        plain(self.settings)  # refuses NaN and infinity
         # A private, read-only copy: whoever built the mapping cannot change the recipe's identity afterwards.
         object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy does not pickle; the JSON form is exact, so workers rebuild from it.
         return (Recipe.from_json, (self.to_json(),))
+
+    def __eq__(self, other: object) -> bool:
+        # By canonical JSON, as the fingerprint is: the settings 1, 1.0 and True are equal in Python and three recipes.
+        if not isinstance(other, Recipe):
+            return NotImplemented
+        return self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
         return hash(self.to_json())
@@ -142,7 +158,7 @@ class Recipe:
         """
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"a recipe must be JSON: {error}") from error
         recipe = _build(cls, value, "recipe")
         assert isinstance(recipe, cls)
@@ -170,20 +186,30 @@ class Recipe:
                 place = inner
             if last not in place and groups != ["settings"]:
                 raise ValueError(f"recipe {self.name} has no setting {path!r}; it has {', '.join(_paths(plain(self)))}")
-            place[last] = _scalar(text)
+            # Only `settings` needs JSON's types; everywhere else the field says what the text is.
+            place[last] = _scalar(text) if groups == ["settings"] else _plain_of(path, text)
         recipe = _build(Recipe, value, "recipe")
         assert isinstance(recipe, Recipe)
         return recipe
 
     def differences(self, other: Recipe) -> list[tuple[str, object, object]]:
         """(field, here, there) for each setting that differs, names left out."""
-        here, there = _leaves(plain(self)), _leaves(plain(other))
-        here.pop("name"), there.pop("name")
-        return [
-            (path, here.get(path), there.get(path))
-            for path in sorted(here.keys() | there.keys())
-            if here.get(path) != there.get(path)
-        ]
+        here, there = plain(self), plain(other)
+        del here["name"], there["name"]
+        return list(_differences(here, there, ""))
+
+
+def _differences(here: object, there: object, path: str) -> Iterator[tuple[str, object, object]]:
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in sorted(here.keys() | there.keys()):
+            inner = f"{path}.{key}" if path else key
+            if key in here and key in there:
+                yield from _differences(here[key], there[key], inner)
+            else:
+                yield inner, here.get(key, ABSENT), there.get(key, ABSENT)
+    # Compared as the fingerprint is, by JSON: 1 is not True.
+    elif canonical_json(here) != canonical_json(there):
+        yield path, here, there
 
 
 def _leaves(value: object, path: str = "") -> dict[str, object]:
@@ -199,10 +225,25 @@ def _paths(value: object) -> list[str]:
     return sorted(_leaves(value))
 
 
+def _plain_of(path: str, text: str) -> Scalar:
+    """The plain form of a field's new text: "16" of a whole number is 16, "none" of an optional one is None."""
+    hint: Any = Recipe
+    for name in path.split("."):
+        hint = typing.get_type_hints(next(h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)))[
+            name
+        ]
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    if type(None) in options and text.lower() in ("none", "null"):
+        return None
+    if int in options:
+        return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else text
+    return text
+
+
 def _scalar(text: str) -> Scalar:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
     return value if value is None or isinstance(value, bool | int | float | str) else text
 

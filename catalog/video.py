@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from catalog.grid import need_exact
+
 # What became of a video. "pending" is wanted and not yet tried; the other three are final until --retry.
 STATUSES = ("pending", "extracted", "partial", "quarantined")
 
@@ -42,7 +44,8 @@ class Video:
 
     Attributes:
         id: unique in the data set; any text without NUL (file names may hold new lines).
-        uri: a local path or an fsspec URL (`s3://`, `https://`, `file://`).
+        uri: a local path or an fsspec URL (`s3://`, `https://`). A path that is not UTF-8 is a percent-escaped
+            `file://` URL, which `catalog.media.local_path` turns back: stores and JSON hold valid text only.
         duration_s: the annotated duration, if the data set states one.
     """
 
@@ -53,5 +56,13 @@ class Video:
     def __post_init__(self) -> None:
         if not self.id or "\0" in self.id or "\0" in self.uri or not self.uri:
             raise ValueError(f"a video needs an id and a uri without NUL characters, got {self!r}")
+        try:
+            (self.id + self.uri).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"a video's id and uri must be valid UTF-8, got {self!r}; see catalog.media.text_of and uri_of"
+            ) from error
+        if self.duration_s is not None:
+            need_exact(self, "duration_s")
         if self.duration_s is not None and self.duration_s <= 0:
             raise ValueError(f"{self.id}: duration_s must be above 0, got {self.duration_s}")

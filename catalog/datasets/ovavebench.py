@@ -20,7 +20,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def _item(row: _Row, annotations: dict[str, Any], path: Path, meta_path: Path) -
     )
 
 
-@cache  # of 2^10 label texts, so 24,800 videos are parsed in a moment
+@lru_cache(maxsize=2048)  # there are 2^10 labels, so 24,800 videos are parsed in a moment
 def _runs(label: str) -> tuple[tuple[Fraction, Fraction], ...] | None:
     """The maximal runs of ones, in seconds; None where `label` is not ten zeros and ones."""
     try:

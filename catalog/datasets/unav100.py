@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def _odd(items: list[Item]) -> list[str]:
 
 def _overlap(item: Item) -> bool:
     events = sorted(item.events, key=lambda event: event.start_s)
-    return any(later.start_s < earlier.end_s for earlier, later in zip(events, events[1:], strict=False))
+    return any(later.start_s < earlier.end_s for earlier, later in pairwise(events))
 
 
 def _number(time_s: Fraction, where: str) -> int | float:
