@@ -44,6 +44,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,14 @@ def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> Feature
     return FeatureStore(where, repository, at=at)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    session: icechunk.Session
+    root: zarr.Group
+    num_videos: int
+    recipes: dict[str, RecipeEntry]
+
+
 class FeatureStore:
     """A store at one snapshot. Opened without `at` it follows the commits of its own writers, nobody else's."""
 
@@ -160,23 +169,33 @@ class FeatureStore:
     @property
     def snapshot_id(self) -> str:
         """The snapshot that is read."""
-        return str(self._session.snapshot_id)
+        return str(self._now().session.snapshot_id)
 
     def refresh(self) -> None:
-        """Moves to the newest commit (of a pinned store: to the same snapshot)."""
+        """Moves to the newest commit (of a pinned store: to the same snapshot), checking it."""
         with StorageErrors(self.uri):
-            self._session = self._session_at(self.at)
-            self._root = zarr.open_group(self._session.store, mode="r")
-            num_videos = check_root(self._root, self.uri)
-            features = group_of(self._root, "features", needed_by=self.uri)
-            self._recipes = {
+            session = self._session_at(self.at)
+            root = zarr.open_group(session.store, mode="r")
+            num_videos = check_root(root, self.uri)
+            features = group_of(root, "features", needed_by=self.uri)
+            recipes = {
                 name: check_recipe(group, name, num_videos=num_videos, uri=self.uri)
                 for name, group in sorted(features.groups())
             }
-        self._num_videos = num_videos
+        self._view: _View | None = _View(session=session, root=root, num_videos=num_videos, recipes=recipes)
+
+    def follow(self) -> None:
+        """Tells that there is a newer commit; it is opened when something is asked for."""
+        self._view = None
+
+    def _now(self) -> _View:
+        if self._view is None:
+            self.refresh()
+        assert self._view is not None
+        return self._view
 
     def __len__(self) -> int:
-        return self._num_videos
+        return self._now().num_videos
 
     def videos(self) -> VideoTable:
         """All columns of `videos/`."""
@@ -194,7 +213,7 @@ class FeatureStore:
 
     def recipes(self) -> dict[str, RecipeEntry]:
         """The recipes held, by name."""
-        return dict(self._recipes)
+        return dict(self._now().recipes)
 
     def recipe(self, name: str) -> RecipeEntry:
         """The recipe called `name`.
@@ -202,10 +221,11 @@ class FeatureStore:
         Raises:
             ValueError: the store has none of this name; the message lists those it has.
         """
-        if name not in self._recipes:
-            held = ", ".join(self._recipes) or "none yet"
+        recipes = self._now().recipes
+        if name not in recipes:
+            held = ", ".join(recipes) or "none yet"
             raise ValueError(f"{self.uri}: no recipe {name!r}; it has: {held}")
-        return self._recipes[name]
+        return recipes[name]
 
     def outcomes(self, recipe_name: str) -> Outcomes:
         """What became of each video under this recipe."""
@@ -232,7 +252,7 @@ class FeatureStore:
             raise ValueError(f"a modality is visual or audio, got {modality!r}")
         if entry.shape(modality) is None:
             raise ValueError(f"{self.uri}: recipe {recipe_name} has no {modality} features")
-        return array_of(self._root, f"features/{recipe_name}/{modality}", needed_by=self.uri)
+        return array_of(self._now().root, f"features/{recipe_name}/{modality}", needed_by=self.uri)
 
     def row_column(self, recipe_name: str, name: str) -> Any:
         """A whole (R,) column of a recipe: start_s, end_s, visual_valid or audio_valid."""
@@ -267,7 +287,9 @@ class FeatureStore:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
         with StorageErrors(self.uri):
             columns = [
-                gather_rows(array_of(self._root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts)
+                gather_rows(
+                    array_of(self._now().root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts
+                )
                 for name in (f"{modality}_valid", "start_s", "end_s")
             ]
             values = gather_rows(array, starts, counts)
@@ -276,7 +298,7 @@ class FeatureStore:
 
     def vocabularies(self, recipe_name: str) -> list[str]:
         """Names of the vocabularies whose label features are stored for this recipe."""
-        group = self._root.get(f"labels/{recipe_name}")
+        group = self._now().root.get(f"labels/{recipe_name}")
         return sorted(group.group_keys()) if isinstance(group, zarr.Group) else []
 
     def labels(self, recipe_name: str, vocabulary: str) -> Labels:
@@ -352,7 +374,7 @@ class FeatureStore:
 
     def _column(self, path: str) -> Any:
         with StorageErrors(self.uri):
-            values = array_of(self._root, path, needed_by=self.uri)[...]
+            values = array_of(self._now().root, path, needed_by=self.uri)[...]
         assert isinstance(values, np.ndarray)
         # Text comes as numpy's variable-length strings; plain ones are what callers compare and print.
         return values.tolist() if values.dtype.kind == "T" else values

@@ -149,7 +149,7 @@ class StoreWriter:
         self._flush()
         if self._session.has_uncommitted_changes:
             try:
-                self._session.commit(message)
+                self._head = str(self._session.commit(message))
             except icechunk.ConflictError as error:
                 raise StoreBusy(
                     f"{self._store.uri}: another writer committed meanwhile ({first_line(error)}); "
@@ -157,9 +157,9 @@ class StoreWriter:
                 ) from error
             except icechunk.IcechunkError as error:
                 raise StoreError(f"{self._store.uri}: the commit failed: {first_line(error)}") from error
-            self._store.refresh()
+            self._store.follow()
             self._begin()
-        return self._store.snapshot_id
+        return self._head
 
     def write_labels(
         self, recipe_name: str, vocabulary: str, names: Sequence[str], features_KD: NDArray[np.floating]
@@ -184,6 +184,7 @@ class StoreWriter:
     def _begin(self) -> None:
         self._session = self._store.repository.writable_session("main")
         self._group = zarr.open_group(self._session.store, mode="a")
+        self._arrays: dict[str, zarr.Array[Any]] = {}
 
     def _root(self) -> zarr.Group:
         if self._session is None:
@@ -192,6 +193,7 @@ class StoreWriter:
 
     def _learn(self) -> None:
         """What the store holds. Read once: while the lock is held only this writer changes it."""
+        self._head = self._store.snapshot_id
         self._recipes = self._store.recipes()
         self._rows = {name: entry.rows for name, entry in self._recipes.items()}
         videos = self._store.videos()
@@ -228,13 +230,21 @@ class StoreWriter:
             if rows is None:
                 continue
             entry = self._recipes[name]
-            for modality, values in (("visual", rows.visual), ("audio", rows.audio)):
+            for modality, values, valid in (
+                ("visual", rows.visual, rows.visual_valid),
+                ("audio", rows.audio, rows.audio_valid),
+            ):
                 if values is None:
                     continue
                 shape = entry.shape(modality)
                 if values.shape[1:] != shape:
                     raise ValueError(
                         f"{where}{name} has {modality} features of shape {shape}, got {values.shape[1:]} a row"
+                    )
+                if not _all_finite(values if valid.all() else values[valid], entry.recipe.storage):
+                    raise ValueError(
+                        f"{where}{name} has {modality} features that are not finite in {entry.recipe.storage}; "
+                        "mark such rows as not valid, or store the recipe with --set storage=float32"
                     )
 
     def _take(self, result: VideoResult, recipe_names: Sequence[str], *, replace: bool) -> None:
@@ -307,16 +317,20 @@ class StoreWriter:
             if all(part is None for part in parts):
                 array.resize((array.shape[0] + sum(len(piece.start_s) for piece in pieces), *shape))
                 continue
-            counts = [len(piece.start_s) for piece in pieces]
-            rows = np.empty((sum(counts), *shape), dtype=array.dtype)
-            at = 0
-            for part, count in zip(parts, counts, strict=True):
-                rows[at : at + count] = np.nan if part is None else part
-                at += count
-            _append(array, rows)
+            # Where one modality is missing in a video of two, its rows are there and NaN.
+            filled = [
+                np.full((len(piece.start_s), *shape), np.nan, dtype=array.dtype) if part is None else part
+                for piece, part in zip(pieces, parts, strict=True)
+            ]
+            _append(array, np.concatenate(filled, dtype=array.dtype, casting="same_kind"))
 
     def _array(self, path: str) -> zarr.Array[Any]:
-        return array_of(self._root(), path, needed_by=self._store.uri)
+        if path not in self._arrays:
+            # Whether a chunk holds nothing is known from the validity flags; comparing every value with NaN first,
+            # as Zarr does by default, takes three times as long as writing.
+            array = array_of(self._root(), path, needed_by=self._store.uri)
+            self._arrays[path] = array.with_config({"write_empty_chunks": True})
+        return self._arrays[path]
 
 
 def _video_columns(results: Sequence[VideoResult]) -> dict[str, NDArray[Any]]:
@@ -342,6 +356,16 @@ def _column(values: Sequence[Any], kind: str) -> NDArray[Any]:
     # A decoder's message may quote a file name that is not UTF-8.
     texts = [value.encode("utf-8", "backslashreplace").decode() for value in values]
     return np.array(texts, dtype=np.dtypes.StringDType())
+
+
+def _all_finite(values: NDArray[np.floating], storage: str) -> bool:
+    if storage == "float16":
+        if values.dtype != np.float16:
+            with np.errstate(over="ignore"):
+                values = values.astype(np.float16)
+        # By the exponent's bits: np.isfinite takes twice as long on float16.
+        return bool(((np.ascontiguousarray(values).view(np.uint16) & 0x7C00) != 0x7C00).all())
+    return bool(np.isfinite(values).all())
 
 
 def _append(array: zarr.Array[Any], values: NDArray[Any]) -> None:
