@@ -1,0 +1,237 @@
+"""Geometry of the charts: numbers to positions. The template draws them as inline SVG, so colours follow the page.
+
+Everything is in the user units of the chart's own `viewBox`, which are pixels at its natural size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = 9  # steps of the heat map's scale
+NUM_BINS = 240  # of a sound-energy curve
+
+# Width of an average character as a share of the font size; names are cut to what fits.
+_CHARACTER_WIDTH = 0.56
+_LONGEST_NAME = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One curve: `pieces` are SVG point lists (a gap where a value is missing), `dots` stand-alone points."""
+
+    name: str
+    kind: str
+    pieces: tuple[str, ...]
+    dots: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineChart:
+    """Curves over epochs. `mark_points` are each curve's x, y, text, the text's distance below y, and kind there."""
+
+    title: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+    mark_x: float | None
+    mark_points: tuple[tuple[float, float, str, float, str], ...]
+    mark_anchor: str
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One class pair of the heat map with at least one segment."""
+
+    x: float
+    y: float
+    level: int  # 1 .. LEVELS
+    right: bool
+    text: str  # per cent, where it fits
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """A row-normalised confusion matrix: rows the truth, columns the prediction."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    cell: float
+    font: float
+    names: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    empty_rows: tuple[int, ...]
+
+
+def line_chart(
+    title: str,
+    epochs: Sequence[int],
+    curves: Sequence[tuple[str, str, Sequence[float]]],
+    *,
+    chosen: int | None,
+    percent: bool = False,
+    width: float = 460,
+    height: float = 240,
+) -> LineChart | None:
+    """Curves `(name, kind, value an epoch)` over `epochs`; None where no value is finite.
+
+    Args:
+        title: what the y axis is.
+        chosen: the epoch to mark.
+        percent: show shares as per cent.
+    """
+    finite = [value for _, _, values in curves for value in values if math.isfinite(value)]
+    if not finite:
+        return None
+    left, right, top, bottom = 46.0, width - 14, 14.0, height - 34
+    ticks = nice_ticks(min(finite), max(finite), 4)
+    low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
+    first, last = min(epochs), max(epochs)
+
+    def x_of(epoch: float) -> float:
+        return round(left + (right - left) * ((epoch - first) / (last - first) if last > first else 0.5), 1)
+
+    def y_of(value: float) -> float:
+        return round(bottom - (bottom - top) * (value - low) / (high - low), 1)
+
+    lines = []
+    for name, kind, values in curves:
+        runs: list[list[tuple[float, float]]] = [[]]
+        for epoch, value in zip(epochs, values, strict=True):
+            if math.isfinite(value):
+                runs[-1].append((x_of(epoch), y_of(value)))
+            elif runs[-1]:
+                runs.append([])
+        lines.append(
+            Line(
+                name=name,
+                kind=kind,
+                pieces=tuple(" ".join(f"{x:g},{y:g}" for x, y in run) for run in runs if len(run) > 1),
+                dots=tuple(run[0] for run in runs if len(run) == 1),
+            )
+        )
+    marks, said = [], []
+    mark_x = None
+    if chosen is not None and chosen in epochs:
+        mark_x = x_of(chosen)
+        at = list(epochs).index(chosen)
+        there = sorted(((values[at], name, kind) for name, kind, values in curves if math.isfinite(values[at])))
+        for i, (value, name, kind) in enumerate(there):
+            # The lower curve's number stands below it, so that two near each other do not overlap.
+            below = i == 0 and len(there) > 1 and y_of(value) < bottom - 20
+            marks.append((mark_x, y_of(value), number(value, percent), 17.0 if below else -9.0, kind))
+            said.append(f"{name} {number(value, percent)}")
+    return LineChart(
+        title=title,
+        width=width,
+        height=height,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_ticks=tuple(Tick(at=x_of(tick), text=f"{tick:g}") for tick in _epoch_ticks(first, last)),
+        y_ticks=tuple(Tick(at=y_of(tick), text=_tick_text(tick, ticks, percent)) for tick in ticks),
+        lines=tuple(lines),
+        mark_x=mark_x,
+        mark_points=tuple(marks),
+        mark_anchor="end" if mark_x is not None and mark_x > (left + right) / 2 else "start",
+        summary=f"{title} over epochs {first} to {last}"
+        + (f"; at the chosen epoch {chosen}: {', '.join(said)}" if said else ""),
+    )
+
+
+def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], labels: Sequence[str]) -> HeatMap:
+    """The heat map of row shares in [0, 1]; NaN rows (no true segment) are listed in `empty_rows`."""
+    num = len(labels)
+    cell = 44.0 if num <= 12 else 25.0 if num <= 34 else 14.0 if num <= 60 else 9.5
+    font = 12.0 if num <= 34 else 10.0 if num <= 60 else 8.0
+    names = tuple(shortened(label, _LONGEST_NAME) for label in labels)
+    margin = 10 + max(map(len, names)) * font * _CHARACTER_WIDTH
+    top = 10 + 0.87 * max(map(len, names)) * font * _CHARACTER_WIDTH  # column names lean by 60 degrees
+    lean = 0.5 * max(map(len, names)) * font * _CHARACTER_WIDTH
+    cells = []
+    for i in range(num):
+        for j in range(num):
+            count = int(counts_KK[i, j])
+            if not count:
+                continue
+            share = float(shares_KK[i, j])
+            cells.append(
+                Cell(
+                    x=round(margin + j * cell, 1),
+                    y=round(top + i * cell, 1),
+                    level=max(1, math.ceil(share * LEVELS)),
+                    right=i == j,
+                    text=f"{100 * share:.0f}" if cell >= 25 and share >= 0.095 else "",
+                    # A tooltip a cell is worth its bytes only where cells can be hit with a pointer.
+                    title=f"{labels[i]} called {labels[j]}: {count} segments, {100 * share:.1f} %" if cell > 12 else "",
+                )
+            )
+    return HeatMap(
+        width=round(margin + num * cell + lean, 1),
+        height=round(top + num * cell + 4, 1),
+        left=round(margin, 1),
+        top=round(top, 1),
+        cell=cell,
+        font=font,
+        names=names,
+        cells=tuple(cells),
+        empty_rows=tuple(i for i in range(num) if not counts_KK[i].any()),
+    )
+
+
+def nice_ticks(low: float, high: float, num: int) -> list[float]:
+    """About `num` round numbers (1, 2 or 5 times a power of ten apart) that enclose `[low, high]`."""
+    if high <= low:
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    rough = (high - low) / num
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def shortened(text: str, longest: int) -> str:
+    """`text`, its end replaced by an ellipsis where it is longer than `longest` characters."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def number(value: float, percent: bool) -> str:
+    """`value` as the page shows it: 83.7 % for the share 0.837, four significant digits otherwise, – for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+
+
+def _tick_text(tick: float, ticks: Sequence[float], percent: bool) -> str:
+    step = (ticks[1] - ticks[0]) * (100 if percent else 1)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{100 * tick:.{digits}f} %" if percent else f"{tick:.{digits}f}"
+
+
+def _epoch_ticks(first: int, last: int) -> list[int]:
+    if last - first <= 6:
+        return list(range(first, last + 1))
+    return [int(tick) for tick in nice_ticks(first, last, 5) if first <= tick <= last]

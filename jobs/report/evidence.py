@@ -1,0 +1,273 @@
+"""What a report is made of: a run's record, its judged test items, and what the store says of the extraction.
+
+A run folder and a store may come from a stranger, so every field is checked before it reaches the page, and nothing
+here is trusted as markup. What is absent is stated as absent; a report is made of whatever there is.
+
+K classes, the background (if any) the last one; T segments.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import AvelError
+from catalog.grid import SegmentGrid
+from catalog.video import STATUSES
+
+if TYPE_CHECKING:
+    from heads.run_folder import RunRecord
+
+PREDICTIONS_FILE = "predictions_{split}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """`[start_s, end_s)` of one class, true or predicted (`score` is None for the truth)."""
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedRun:
+    """A run folder's record and its place."""
+
+    folder: Path
+    record: RunRecord
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """K names, the background last where the run has one."""
+        background = self.record.background
+        return self.record.classes if background is None else (*self.record.classes, background)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One test item with its truth and its prediction.
+
+    Attributes:
+        true_TK, predicted_TK: bool; one class a segment (background included) where the run has a background,
+            any number of classes where it has none.
+        score_TK: float64, NaN where no score is given.
+        features_T: bool, True where the segment had a feature. Those without count too, as background or no class.
+    """
+
+    item_id: str
+    video_id: str
+    true_TK: NDArray[np.bool_]
+    predicted_TK: NDArray[np.bool_]
+    score_TK: NDArray[np.float64]
+    features_T: NDArray[np.bool_]
+
+    @property
+    def wrong_T(self) -> NDArray[np.bool_]:
+        """Segments whose classes are not exactly the true ones."""
+        wrong_T: NDArray[np.bool_] = (self.true_TK != self.predicted_TK).any(axis=1)
+        return wrong_T
+
+    @property
+    def num_segments(self) -> int:
+        """T; every segment here counts."""
+        return len(self.true_TK)
+
+    @property
+    def num_right(self) -> int:
+        """Segments that are right."""
+        return self.num_segments - int(self.wrong_T.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """What the store says at the run's snapshot.
+
+    Attributes:
+        problem: why the store could not be read; empty where it could.
+        statuses: status -> videos, every status named.
+        reasons: (status, reason, videos), most frequent first.
+        duration_s: seconds of media with a known duration.
+        uris: video id -> where its medium was.
+    """
+
+    problem: str = ""
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    reasons: tuple[tuple[str, str, int], ...] = ()
+    duration_s: float = 0.0
+    uris: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All videos."""
+        return sum(self.statuses.values())
+
+
+def read_run(folder: Path) -> ReportedRun:
+    """The record of the run in `folder`.
+
+    Raises:
+        ValueError: no run lies there, or its record is damaged; the message names the file and the field.
+    """
+    from heads.run_folder import read_record
+
+    return ReportedRun(folder=folder, record=read_record(folder))
+
+
+def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
+    """The judged items of `split`, in file order; None where the run has no such file.
+
+    Raises:
+        ValueError: the file is damaged; the message names the item and the field.
+    """
+    path = run.folder / PREDICTIONS_FILE.format(split=split)
+    if not path.is_file():
+        return None
+    rows = _json(path)
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: needs a list of items, got {type(rows).__name__}")
+    return tuple(_judged(_object(row, f"{path}[{i}]"), run, f"{path}[{i}]") for i, row in enumerate(rows))
+
+
+def read_extraction(run: ReportedRun) -> Extraction:
+    """Counts and places of the media, from the store at the run's snapshot; a store that cannot be read is stated."""
+    from catalog.store import open_store
+
+    record = run.record
+    try:
+        store = open_store(record.store["uri"], at=record.store["snapshot"])
+        videos, outcomes = store.videos(), store.outcomes(record.recipe.name)
+    except (AvelError, ValueError, OSError, KeyError) as error:
+        return Extraction(problem=str(error) or type(error).__name__)
+    counts = Counter(outcomes.status)
+    reasons = Counter(
+        (status, reason) for status, reason in zip(outcomes.status, outcomes.reason, strict=True) if reason
+    )
+    duration_s = np.asarray(videos.duration_s, dtype=np.float64)
+    return Extraction(
+        statuses={status: counts.pop(status, 0) for status in STATUSES} | dict(counts),
+        reasons=tuple(
+            (status, reason, n) for (status, reason), n in sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
+        ),
+        duration_s=float(duration_s[np.isfinite(duration_s)].sum()),
+        uris=dict(zip(videos.ids, videos.uris, strict=True)),
+    )
+
+
+def spans(chosen_TK: NDArray[np.bool_], run: ReportedRun, score_TK: NDArray[np.float64] | None = None) -> list[Span]:
+    """Runs of True of each class but the background, as spans in order of time; scores are averaged over a run.
+
+    A segment is drawn one hop wide around its window's middle, so that overlapping windows stand side by side.
+    """
+    edges_s = segment_edges_s(len(chosen_TK), run)
+    found = []
+    for k, label in enumerate(run.record.classes):
+        for begin, end in runs_of_true(chosen_TK[:, k]):
+            scores = [] if score_TK is None else [s for s in score_TK[begin:end, k].tolist() if math.isfinite(s)]
+            score = sum(scores) / len(scores) if scores else None
+            found.append(Span(start_s=edges_s[begin], end_s=edges_s[end], label=label, score=score))
+    return sorted(found, key=lambda span: (span.start_s, span.end_s))
+
+
+def runs_of_true(flags_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First (inclusive) and last (exclusive) index of each run of True."""
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], flags_T, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(turns[::2], turns[1::2], strict=True)]
+
+
+def segment_edges_s(num_segments: int, run: ReportedRun) -> list[float]:
+    """The `num_segments + 1` seconds between which segments are drawn."""
+    rule = run.record.recipe.grid
+    grid = SegmentGrid(window_s=rule.window_s, hop_s=rule.hop_s, count=max(1, num_segments))
+    edges_s = [max(Fraction(0), grid.middle_s(i) - rule.hop_s / 2) for i in range(num_segments + 1)]
+    return [float(edge_s) for edge_s in edges_s]
+
+
+def _judged(row: Mapping[str, Any], run: ReportedRun, where: str) -> Judged:
+    true = _classes(row.get("labels_true"), run, f"{where}.labels_true")
+    predicted = _classes(row.get("labels_pred"), run, f"{where}.labels_pred")
+    num_segments = len(true)
+    mask, score = row.get("mask"), row.get("score")
+    mask = [True] * num_segments if mask is None else mask
+    score = [None] * num_segments if score is None else score
+    for key, values in (("labels_pred", predicted), ("mask", mask), ("score", score)):
+        if not isinstance(values, list) or len(values) != num_segments:
+            raise ValueError(f"{where}.{key}: needs a list of {num_segments} entries, as labels_true has")
+    score_TK = np.full((num_segments, len(run.labels)), np.nan)
+    for t, (classes, value) in enumerate(zip(predicted, score, strict=True)):
+        values = value if isinstance(value, list) else [value] * len(classes)
+        if len(values) != len(classes) or not all(v is None or type(v) in (int, float) for v in values):
+            raise ValueError(f"{where}.score[{t}]: needs a number for each class predicted, got {value!r}")
+        score_TK[t, classes] = [math.nan if v is None else v for v in values]
+    return Judged(
+        item_id=_text(row.get("item"), f"{where}.item"),
+        video_id=_text(row.get("video"), f"{where}.video"),
+        true_TK=_hot(true, len(run.labels)),
+        predicted_TK=_hot(predicted, len(run.labels)),
+        score_TK=score_TK,
+        features_T=np.asarray(mask, dtype=np.bool_),
+    )
+
+
+def _classes(value: object, run: ReportedRun, where: str) -> list[list[int]]:
+    """The class numbers of each segment: a number where a segment has one class, a list where it may have several."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: needs a list of class numbers, got {str(value)[:80]}")
+    one = run.record.background is not None
+    sets = [[entry] if type(entry) is int else entry for entry in value]
+    for entry in sets:
+        if not isinstance(entry, list) or not all(type(k) is int and 0 <= k < len(run.labels) for k in entry):
+            raise ValueError(f"{where}: needs class numbers in 0 .. {len(run.labels) - 1}, got {str(entry)[:80]}")
+        if one and len(entry) != 1:
+            raise ValueError(f"{where}: a run with a background has one class a segment, got {str(entry)[:80]}")
+    return sets
+
+
+def _hot(sets: Sequence[Sequence[int]], num_classes: int) -> NDArray[np.bool_]:
+    hot_TK = np.zeros((len(sets), num_classes), dtype=np.bool_)
+    for t, classes in enumerate(sets):
+        hot_TK[t, list(classes)] = True
+    return hot_TK
+
+
+def validation_metric(history: Sequence[Mapping[str, float]]) -> str:
+    """The history's validation metric (not its loss); empty where it has none."""
+    names = [name for epoch in history for name in epoch if name.startswith("val_") and name != "val_loss"]
+    return names[0] if names else ""
+
+
+def chosen_epoch(record: RunRecord) -> int | None:
+    """The epoch whose weights were kept; None where the training does not say."""
+    said = record.training.get("best_epoch")
+    return said if isinstance(said, int) and not isinstance(said, bool) else None
+
+
+def _json(path: Path) -> object:
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    return value
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: needs an object, got {type(value).__name__}")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where}: needs a text, got {value!r}")
+    return value
