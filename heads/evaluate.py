@@ -21,7 +21,7 @@ from heads.metrics import ave, segments
 from heads.predict import THRESHOLD, logits, probabilities
 from heads.read import Split
 from heads.run_folder import Numbers
-from heads.targets import has_one_label, truth
+from heads.targets import has_one_label, training_labels, truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +79,26 @@ def mean_loss(
     return float(sums.double().sum() / numbers.sum())
 
 
-def baselines(train: Split, split: Split, dataset: Dataset) -> dict[str, Numbers]:
-    """The trivial baselines on `split`, decided from the labels of `train` (with or without features).
+def headline(dataset: Dataset) -> str:
+    """The metric that counts: `accuracy` with one label a segment, else `segment_map`."""
+    return "accuracy" if has_one_label(dataset) else "segment_map"
+
+
+def baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
+    """The trivial baselines on `split`, decided from the labels of the training split (with or without features).
 
     With one label: `majority`, `always_event`, and `class_known`, which is told each item's class.
     With several: `majority`, which scores each class by its share of training segments.
     """
     grid = split.recipe.grid
-    train_true = truth(dataset, train.items, grid, train.num_segments)[train.counted_NT]
+    train_labels = training_labels(dataset, grid)
     true = truth(dataset, split.items, grid, split.num_segments)
     num_classes = len(dataset.classes)
     if not has_one_label(dataset):
-        shares_K = trivial.class_shares(np.asarray(train_true, dtype=bool)).astype(np.float32)
+        shares_K = trivial.class_shares(np.asarray(train_labels, dtype=bool)).astype(np.float32)
         scores = np.broadcast_to(shares_K, true.shape)
         return {"majority": _segment_metrics(scores, np.asarray(true, dtype=bool), split.counted_NT)}
-    train_classes, classes_NT = np.asarray(train_true, dtype=np.int64), np.asarray(true, dtype=np.int64)
+    train_classes, classes_NT = np.asarray(train_labels, dtype=np.int64), np.asarray(true, dtype=np.int64)
     constant = {
         "majority": trivial.majority(train_classes, num_classes),
         "always_event": trivial.always_event(train_classes, num_classes),

@@ -20,7 +20,7 @@ from catalog.dataset import Dataset, Item
 from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
 from catalog.store import FeatureStore
-from heads.targets import segments_until
+from heads.targets import labelled_segments, segments_until
 
 # Maps are averaged over their places in slices of about this size: 49 places of a whole split would not fit.
 _BLOCK_BYTES = 256 * 2**20
@@ -164,13 +164,7 @@ def read_split(
     fixed = num_segments
     if fixed is None and dataset.num_segments is not None:
         fixed = recipe.grid.grid(Fraction(dataset.num_segments)).count
-    durations_s = {video.id: video.duration_s for video in dataset.videos}
-    counted_N = np.array(
-        [
-            fixed if fixed is not None else _counted(item, rows_a_video.get(item.video_id, 0), durations_s, recipe)
-            for item in items
-        ]
-    )
+    counted_N = np.array([_counted(item, dataset, recipe, rows_a_video, fixed) for item in items])
     longest = int(counted_N.max())
 
     rows_NT = np.full((len(items), longest), -1, dtype=np.int64)
@@ -218,13 +212,14 @@ def _placed(
     return ids, first_row, rows_a_video, absent
 
 
-def _counted(item: Item, rows: int, durations_s: Mapping[str, Fraction | None], recipe: Recipe) -> int:
-    # Truth beyond the last feature (a truncated or missing video) still counts.
-    reach = max((segments_until(event.end_s, recipe.grid) for event in item.events), default=0)
+def _counted(item: Item, dataset: Dataset, recipe: Recipe, rows_a_video: Mapping[str, int], fixed: int | None) -> int:
+    if fixed is not None:
+        return fixed
+    rows = rows_a_video.get(item.video_id, 0)
     if not rows:
-        duration_s = durations_s.get(item.video_id)
-        rows = recipe.grid.grid(duration_s).count if duration_s is not None else 1
-    return max(rows, reach)
+        return labelled_segments(item, dataset, recipe.grid)
+    # Truth beyond the last feature (a truncated video) still counts.
+    return max(rows, *(segments_until(event.end_s, recipe.grid) for event in item.events), 1)
 
 
 def _rows(

@@ -49,6 +49,26 @@ def segments_until(time_s: Fraction, grid: GridRule) -> int:
     return max(0, _first_middle_at(time_s, grid))
 
 
+def labelled_segments(item: Item, dataset: Dataset, grid: GridRule) -> int:
+    """How many segments of an item the annotation speaks of: the data set's number where it is fixed, else those of
+    the annotated duration or, without one, up to the last event; at least 1."""
+    if dataset.num_segments is not None:
+        return grid.grid(Fraction(dataset.num_segments)).count
+    duration_s = dataset.by_id[item.video_id].duration_s
+    reach = max((segments_until(event.end_s, grid) for event in item.events), default=0)
+    return max(reach, grid.grid(duration_s).count if duration_s is not None else 1)
+
+
+def training_labels(dataset: Dataset, grid: GridRule) -> NDArray[np.int64] | NDArray[np.bool_]:
+    """The truth of every labelled segment of the training split, with or without features: (S,) or (S, K)."""
+    items = dataset.split("train")
+    if not items:
+        raise ValueError(f"data set {dataset.name} has no training items")
+    counts_N = np.array([labelled_segments(item, dataset, grid) for item in items])
+    longest = int(counts_N.max())
+    return truth(dataset, items, grid, longest)[np.arange(longest)[None, :] < counts_N[:, None]]
+
+
 def segment_classes(
     items: Sequence[Item], classes: Sequence[str], grid: GridRule, num_segments: int
 ) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from catalog.dataset import Dataset
 from catalog.errors import AvelError
 from catalog.store import FeatureStore
-from heads.evaluate import Evaluation, baselines, evaluate, mean_loss
+from heads.evaluate import Evaluation, baselines, evaluate, headline, mean_loss
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave
 from heads.model import Modality, build, plugin
@@ -47,13 +47,16 @@ class Settings:
         patience: stop after this many epochs without a better validation; 0 never stops early.
         seed: of parameters and of the order of items.
         device: torch's name.
+
+    The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
+    0.913 after 14 epochs there, against 0.903 after 57 with a learning rate of 1e-3 and batches of 64.
     """
 
-    epochs: int = 60
-    learning_rate: float = 1e-3
+    epochs: int = 100
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    batch_size: int = 64
-    patience: int = 10
+    batch_size: int = 16
+    patience: int = 15
     seed: int = 0
     device: str = "cpu"
 
@@ -83,11 +86,17 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """All that goes into a run folder, and what to tell."""
+    """All that goes into a run folder, and what to tell.
+
+    Attributes:
+        evaluations: split to the head's.
+        baselines: split to baseline to its numbers.
+    """
 
     record: RunRecord
     state: dict[str, Tensor]
     evaluations: Mapping[str, Evaluation]
+    baselines: Mapping[str, Mapping[str, Numbers]]
     warnings: tuple[str, ...]
 
 
@@ -135,7 +144,8 @@ def train_run(
 
     scored = {name: split for name, split in read.items() if name != "train"}
     evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
-    found = {name: baselines(read["train"], split, dataset) for name, split in scored.items()}
+    found = {name: baselines(split, dataset) for name, split in scored.items()}
+    last, metric = list(found)[-1], headline(dataset)
     record = RunRecord(
         head=head_name,
         config=dataclasses.asdict(config),
@@ -150,15 +160,17 @@ def train_run(
         | {"modality": modality, "best_epoch": fitted.best_epoch, "epochs_run": len(fitted.history)}
         | {"train_items": len(read["train"].items), "train_items_left_out": len(read["train"].absent)},
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        baselines={
-            baseline: {name: found[name][baseline] for name in found} for baseline in next(iter(found.values()))
-        },
+        baselines={name: numbers[metric] for name, numbers in found[last].items()},
         history=fitted.history,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return TrainedRun(
-        record=record, state=fitted.state, evaluations=evaluations, warnings=tuple(split_warnings(dataset, read))
+        record=record,
+        state=fitted.state,
+        evaluations=evaluations,
+        baselines=found,
+        warnings=tuple(split_warnings(dataset, read, training=True)),
     )
 
 
@@ -232,7 +244,7 @@ def fit(
     return Fitted(state=state, best_epoch=best_epoch, history=tuple(history))
 
 
-def split_warnings(dataset: Dataset, read: Mapping[str, Split]) -> list[str]:
+def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: bool) -> list[str]:
     """What a person should know about the splits read: items without features, a grid that is not the protocol's."""
     said = []
     for name, split in read.items():
@@ -241,7 +253,7 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split]) -> list[str]:
             for why in split.absent.values():
                 reasons[why] = reasons.get(why, 0) + 1
             told = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
-            fate = "left out of training" if name == "train" else "counted as background"
+            fate = "left out of training" if training and name == "train" else "counted as background"
             said.append(f"{name}: {len(split.absent)} of {len(split.items)} items without features, {fate} ({told})")
     grid = next(iter(read.values())).recipe.grid
     if dataset.num_segments is not None and (grid.window_s != 1 or grid.hop_s != 1):

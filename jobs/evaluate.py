@@ -1,0 +1,109 @@
+"""`avel evaluate`: the numbers of a trained head on a split, beside those of the trivial baselines."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from catalog.store import FeatureStore
+
+HELP = "a run's metrics on a split"
+EXAMPLES = """\
+examples:
+  avel evaluate runs/linear
+  avel evaluate runs/linear --split val --json
+  avel evaluate runs/linear --store s3://bucket/ave     the store has moved, or another one of the same recipe
+The store is read at the snapshot that the head was trained on; --newest takes what has been committed since.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="what `avel train` wrote")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: %(default)s")
+    parser.add_argument("--store", help="another place of the store, or another store of the same recipe")
+    parser.add_argument("--newest", action="store_true", help="the store's newest commit, not the one trained on")
+    parser.add_argument("--root", help="another place of the annotation files")
+    parser.add_argument("--media", help="another place of the videos")
+    parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from catalog.dataset import load
+    from heads.evaluate import baselines, evaluate
+    from heads.model import plugin
+    from heads.read import find_recipe, read_split
+    from heads.run_folder import read_run, update_run
+    from heads.train import split_warnings
+    from jobs.console import note, print_json, say
+    from jobs.scores import print_scores
+
+    trained = read_run(args.run_folder)
+    record = trained.record
+    dataset_name = record.dataset["name"] or ""
+    dataset = load(dataset_name, args.root or record.dataset["root"] or "", args.media or record.dataset["media"])
+    if (dataset.classes, dataset.background) != (record.classes, record.background):
+        raise ValueError(
+            f"{args.run_folder} was trained on {len(record.classes)} classes of {dataset_name}, "
+            f"the annotations at {args.root or record.dataset['root']} have others ({len(dataset.classes)})"
+        )
+    store = _open(args.store or record.store["uri"], record.store["snapshot"], newest=args.newest)
+    recipe_name = find_recipe(store, record.recipe)
+    split = read_split(store, recipe_name, dataset, args.split, pool_places=plugin(record.head).POOLS_PLACES)
+    evaluation = evaluate(trained.head.to(args.device), split, dataset, device=args.device)
+    found = baselines(split, dataset)
+    warnings = split_warnings(dataset, {args.split: split}, training=False)
+
+    kept = store.snapshot_id == record.store["snapshot"]
+    if kept:
+        metrics = record.metrics | {args.split: evaluation.metrics}
+        update_run(args.run_folder, dataclasses.replace(record, metrics=metrics), {args.split: evaluation.rows})
+    else:
+        warnings.append(
+            f"these are the numbers of snapshot {store.snapshot_id} of {store.uri}, the head was trained on "
+            f"{record.store['snapshot']}; the run's own numbers are left as they are"
+        )
+    for warning in warnings:
+        note(f"avel evaluate: warning: {warning}")
+    if args.json:
+        confusion = None if evaluation.confusion is None else evaluation.confusion.tolist()
+        print_json(
+            {
+                "run": str(args.run_folder),
+                "split": args.split,
+                "metrics": evaluation.metrics,
+                "baselines": found,
+                "confusion": confusion,
+                "classes": [*record.classes, *([record.background] if record.background is not None else [])],
+                "written": kept,
+                "warnings": warnings,
+            }
+        )
+        return 0
+    metrics_shown = evaluation.metrics
+    print_scores(
+        f"{args.run_folder} on the {args.split} split of {dataset.name}: "
+        f"{metrics_shown['items']} items, {metrics_shown['segments']} segments",
+        str(record.head),
+        {args.split: metrics_shown},
+        {args.split: found},
+    )
+    if kept:
+        say(f"written: {args.run_folder / f'predictions_{args.split}.json'}")
+    return 0
+
+
+def _open(uri: str, snapshot: str, *, newest: bool) -> FeatureStore:
+    from catalog.errors import StoreError
+    from catalog.store import open_store
+
+    latest = open_store(uri)  # says what is wrong where there is no store at all
+    if newest:
+        return latest
+    try:
+        return open_store(uri, at=snapshot)
+    except StoreError:
+        return latest  # another store of the same recipe; `run` says that it is another snapshot

@@ -1,0 +1,155 @@
+"""`avel train`: a head from a store's features and a data set's annotations, to a run folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catalog.store import FeatureStore
+
+HELP = "train a head on a store's features"
+EXAMPLES = """\
+examples:
+  avel train --store STORE --dataset ave --root AVE --out runs/linear
+  avel train --store STORE --dataset ave --root AVE --recipe audioclip-1s --modality audio --out runs/audio
+  avel train --store STORE --dataset unav100 --root UNAV --epochs 30 --lr 3e-4 --out runs/unav --overwrite
+The checkpoint is chosen on the validation split; the test split is looked at once, afterwards.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", required=True, help="path or s3:// URL of the feature store")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="ave, unav100, ovavebench, ...")
+    parser.add_argument("--root", required=True, help="folder of the data set's annotation files")
+    parser.add_argument("--media", help="folder or URL prefix of the videos, if not under --root")
+    parser.add_argument("--recipe", metavar="NAME", help="features to use; may be left out if the store has one recipe")
+    parser.add_argument("--head", default="linear", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--modality", default="both", choices=("both", "audio", "visual"), help="default: %(default)s")
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
+    parser.add_argument("--epochs", type=int, default=100, help="at most (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=3e-3, help="AdamW's learning rate (default: %(default)s)")
+    parser.add_argument("--weight-decay", type=float, default=1e-2, help="default: %(default)s")
+    parser.add_argument("--batch", type=int, default=16, help="items a step (default: %(default)s)")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=15,
+        help="stop after so many epochs without a better validation; 0: never (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from jobs.console import BadArguments, Progress, note, print_json, say
+    from jobs.scores import print_scores
+
+    _check_names(args)
+    from catalog.dataset import load
+    from catalog.store import open_store
+    from heads.run_folder import Numbers, check_free, write_run
+    from heads.train import Settings, train_run
+
+    try:
+        settings = Settings(
+            epochs=args.epochs,
+            learning_rate=args.lr,
+            weight_decay=args.weight_decay,
+            batch_size=args.batch,
+            patience=args.patience,
+            seed=args.seed,
+            device=args.device,
+        )
+        check_free(args.out, overwrite=args.overwrite)  # before an hour of training, not after it
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
+    store = open_store(args.store)
+    recipe_name = _recipe_name(store, args.recipe)
+    dataset = load(args.dataset, args.root, args.media)
+
+    with Progress("train", settings.epochs, "epochs", quiet=args.json) as progress:
+
+        def on_epoch(row: Numbers) -> None:
+            accuracy = row.get("val_accuracy")
+            told = f"val loss {row['val_loss']:.3f}" if accuracy is None else f"val accuracy {100 * accuracy:.2f} %"
+            progress.advance(1, f"train loss {row['train_loss']:.3f}, {told}")
+
+        trained = train_run(
+            store,
+            dataset,
+            recipe_name,
+            head_name=args.head,
+            modality=args.modality,
+            settings=settings,
+            places={
+                "store": {"uri": anchored(args.store)},
+                "dataset": {"root": anchored(args.root), "media": args.media and anchored(args.media)},
+            },
+            on_epoch=on_epoch,
+        )
+    record = trained.record
+    predictions = {split: evaluation.rows for split, evaluation in trained.evaluations.items()}
+    write_run(args.out, record, trained.state, predictions, overwrite=args.overwrite)
+
+    for warning in trained.warnings:
+        note(f"avel train: warning: {warning}")
+    if args.json:
+        print_json(
+            {
+                "run": str(args.out),
+                "head": record.head,
+                "modality": args.modality,
+                "recipe": record.recipe.name,
+                "metrics": record.metrics,
+                "baselines": trained.baselines,
+                "best_epoch": record.training["best_epoch"],
+                "epochs_run": record.training["epochs_run"],
+                "warnings": list(trained.warnings),
+            }
+        )
+        return 0
+    print_scores(
+        f"{record.head} ({args.modality}) on {dataset.name}, recipe {record.recipe.name}, "
+        f"epoch {record.training['best_epoch']} of {record.training['epochs_run']}",
+        f"{record.head} ({args.modality})",
+        record.metrics,
+        trained.baselines,
+    )
+    say(f"run: {args.out}")
+    return 0
+
+
+def anchored(place: str) -> str:
+    """A path made absolute, so that a run still finds it from another folder; a URL as it is."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuse unknown names as bad arguments, before anything is read."""
+    from catalog.dataset import names as dataset_names
+    from heads.model import names as head_names
+    from jobs.console import BadArguments
+
+    checks: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("--dataset", args.dataset, dataset_names()),
+        ("--head", args.head, head_names()),
+    ]
+    for option, given, known in checks:
+        if given not in known:
+            raise BadArguments(f"{option}: there is no {given!r}; there are {', '.join(known)}")
+
+
+def _recipe_name(store: FeatureStore, given: str | None) -> str:
+    from jobs.console import BadArguments
+
+    held = sorted(store.recipes())
+    if given is None and len(held) == 1:
+        return held[0]
+    if given is None or given not in held:
+        wanted = "--recipe is needed" if given is None else f"--recipe: the store has no {given!r}"
+        raise BadArguments(f"{wanted}; the store has {', '.join(held) or 'none yet, run `avel extract` first'}")
+    return given
