@@ -38,7 +38,7 @@ def recipe(name: str = "descriptors-1s", *, hop_s: str = "1", window_s: str = "1
 def dataset(*, items_a_class: int = 20, seed: int = 0, media: str = "videos") -> Dataset:
     """Items sorted by class as AVE's are; of each class half train, a quarter val, a quarter test."""
     rng = np.random.default_rng(seed)
-    items = []
+    items: list[Item] = []
     for label in CLASSES:
         for i in range(items_a_class):
             start = int(rng.integers(0, 6))
