@@ -1,0 +1,107 @@
+"""Which frames the segments need, and those frames at the encoder's input size.
+
+Shape suffixes: F frames of the medium, H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.grid import SegmentGrid
+from catalog.recipe import VideoSampling
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameTable:
+    """When each frame is shown.
+
+    Attributes:
+        pts_F: int64 ticks, ascending and distinct.
+        time_base: seconds a tick.
+        t0_s: the container's time at which the clock begins.
+    """
+
+    pts_F: NDArray[np.int64]
+    time_base: Fraction
+    t0_s: Fraction
+
+    def shown_at(self, time_s: Fraction) -> int:
+        """The frame on screen at `time_s`: the last with start <= time_s (held to the end), -1 before the first."""
+        ticks = math.floor((time_s + self.t0_s) / self.time_base)
+        return int(np.searchsorted(self.pts_F, ticks, side="right")) - 1
+
+    def of_segment(self, grid: SegmentGrid, segment: int, sampling: VideoSampling) -> list[int]:
+        """P frame numbers of `segment`, ascending."""
+        times_s = grid.clip_times_s(segment, sampling.frames_per_segment, sampling.phase)
+        return [self.shown_at(time_s) for time_s in times_s]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How a frame becomes the encoder's input: recipes with equal geometry share the resized frames."""
+
+    height_px: int
+    width_px: int
+    fit: str
+    short_side_px: int
+    interpolation: str
+
+    @classmethod
+    def of(cls, sampling: VideoSampling) -> Geometry:
+        return cls(
+            height_px=sampling.height_px,
+            width_px=sampling.width_px,
+            fit=sampling.fit,
+            short_side_px=sampling.short_side_px or max(sampling.height_px, sampling.width_px),
+            interpolation=sampling.interpolation,
+        )
+
+    def box(self, height_px: int, width_px: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of the source that becomes the output, in source pixels."""
+        if self.fit == "stretch":
+            return 0.0, 0.0, float(width_px), float(height_px)
+        # torchvision: Resize(short) makes the long side int(short * long / short), CenterCrop begins at int(round(d/2)).
+        short = min(height_px, width_px)
+        resized_h = self.short_side_px if height_px == short else int(self.short_side_px * height_px / width_px)
+        resized_w = self.short_side_px if width_px == short else int(self.short_side_px * width_px / height_px)
+        left = round((resized_w - self.width_px) / 2.0)
+        top = round((resized_h - self.height_px) / 2.0)
+        scale_w, scale_h = width_px / resized_w, height_px / resized_h
+        return left * scale_w, top * scale_h, (left + self.width_px) * scale_w, (top + self.height_px) * scale_h
+
+
+def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """One frame at the encoder's input size.
+
+    Only the wanted box is computed. Pillow's filters reach beyond the box into the rest of the picture, so this equals
+    resizing the whole and cutting the centre, without the intermediate: a 512x8 picture would become 16384x256.
+
+    Args:
+        frame_HWC: uint8 RGB of any size.
+
+    Returns:
+        (height_px, width_px, 3) uint8 RGB.
+    """
+    height_px, width_px = frame_HWC.shape[:2]
+    box = geometry.box(height_px, width_px)
+    size = (geometry.width_px, geometry.height_px)
+    if box == (0.0, 0.0, float(width_px), float(height_px)) and (width_px, height_px) == size:
+        return frame_HWC
+    # The box's far edge may pass the picture's by a rounding error; Pillow refuses that.
+    box = (box[0], box[1], min(box[2], float(width_px)), min(box[3], float(height_px)))
+    image = Image.fromarray(frame_HWC).resize(size, FILTERS[geometry.interpolation], box=box)
+    return np.asarray(image)
