@@ -135,6 +135,11 @@ def plugin(name: str) -> ModuleType:
     return importlib.import_module(f"catalog.datasets.{name}")
 
 
+def options_of(name: str) -> tuple[str, ...]:
+    """The names of a data set's own options: the keywords of its `load` beyond `media`."""
+    return tuple(p for p in inspect.signature(plugin(name).load).parameters if p not in ("root", "media"))
+
+
 def load(
     name: str,
     root: str | Path,
@@ -153,11 +158,10 @@ def load(
         ValueError: no such data set or option.
         AnnotationError: a file is missing, wrong or damaged.
     """
-    function = plugin(name).load
-    known = [p for p in inspect.signature(function).parameters if p not in ("root", "source", "media")]
+    known = options_of(name)
     for option in options or {}:
         if option not in known:
             raise ValueError(f"data set {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
-    dataset = function(root, media=media, **(options or {}))
+    dataset = plugin(name).load(root, media=media, **(options or {}))
     assert isinstance(dataset, Dataset)
     return dataset

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -70,19 +71,34 @@ def local_path(uri: str) -> str | None:
 def list_names(folder: str) -> list[str] | None:
     """The names in a folder or below a URL prefix, sorted; None where nothing can be listed there."""
     path = local_path(folder)
-    if path is not None:
-        try:
-            return sorted(os.listdir(path))
-        except OSError:
-            return None
+    if path is None:
+        sizes = list_sizes(folder)
+        return None if sizes is None else sorted(sizes)
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return None
+
+
+def list_sizes(url: str) -> dict[str, int] | None:
+    """Name to bytes (-1 where the server does not say) below a URL prefix, from one listing; None where there is none.
+
+    A server that forbids listing or does not answer is not told apart from an absent prefix: the media are then
+    expected where they should be, and fetching one says what is wrong.
+    """
     import fsspec
 
-    filesystem, prefix = fsspec.core.url_to_fs(folder)
+    filesystem, prefix = fsspec.core.url_to_fs(url)
+    errors: tuple[type[Exception], ...] = (OSError, NotImplementedError, *_client_errors())
     try:
-        entries = filesystem.ls(prefix, detail=False)
-    except (OSError, NotImplementedError):
+        entries = filesystem.ls(prefix, detail=True)
+    except errors:
         return None
-    return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+    sizes = {}
+    for entry in entries:
+        size = entry.get("size")
+        sizes[str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]] = -1 if size is None else int(size)
+    return sizes
 
 
 def locate(durations_s: Mapping[str, Fraction | None], folder: str) -> tuple[tuple[Video, ...], tuple[str, ...]]:
@@ -149,6 +165,12 @@ def url_suffix(url: str) -> str | None:
     """The known media suffix of a URL's path; a query (`?token=...`) does not count."""
     parts = urlsplit(url)
     return media_suffix(parts.path or parts.netloc)
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """aiohttp's errors, which are no OSError; () where it was never imported and so cannot have raised."""
+    module = sys.modules.get("aiohttp")
+    return () if module is None else (module.ClientError,)
 
 
 def _ids(ids: list[str], shown: int = 3) -> str:
