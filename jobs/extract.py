@@ -1,0 +1,362 @@
+"""`avel extract`: media in, a feature store out; exactly once, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catalog.recipe import Recipe
+    from catalog.video import Video
+    from pipeline.run_summary import RunSummary
+
+HELP = "media in, a feature store out; run it again after any kill and it goes on"
+
+EXAMPLES = """\
+examples:
+  avel extract media/ --recipe descriptors-1s --store features
+  avel extract --dataset ave --root AVE_Dataset --recipe descriptors-1s --store s3://bucket/ave
+  avel extract 'clips/*.mp4' --recipe descriptors-1s --hop 1/2 --as descriptors-half --store features
+  avel extract media/ --recipe descriptors-1s --store features --retry fetch_failed --retry missing_file
+  avel extract --recipe descriptors-1s --store features -- -Qowmc0P9ic.mp4     a name that begins with a dash
+
+The same command again does what is missing and nothing twice; over a finished store it says so and stops.
+Exit status: 0 all wanted videos are in the store; 3 more of them are quarantined than --max-quarantined (also when
+there was nothing left to do: the status tells how the store is); 1 failed; 2 bad arguments; 130/143 stopped by
+SIGINT/SIGTERM, what was finished is committed; a second signal ends at once.
+"""
+
+# Below this many videos Ray's start-up costs more than its processes gain over this process's threads.
+RAY_PAYS_VIDEOS = 200
+RAY_PAYS_CPUS = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("what")
+    source.add_argument("source", nargs="?", metavar="SOURCE", help="a folder, file, glob, list file or URL")
+    source.add_argument("--dataset", metavar="NAME", help="a data set with annotations instead: ave, unav100, ...")
+    source.add_argument("--root", metavar="DIR", help="where the data set's official files are")
+    source.add_argument("--media", metavar="DIR", help="where its videos are (default: in DIR/videos)")
+    source.add_argument("--limit", type=_count, metavar="N", help="the first N videos only")
+    source.add_argument(
+        "--retry", action="append", default=[], metavar="REASON", help="try these again; `all` for every reason"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--recipe",
+        action="append",
+        required=True,
+        metavar="R",
+        help="a preset, may be repeated; see `avel recipe list`",
+    )
+    how.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a setting of the recipes"
+    )
+    how.add_argument("--hop", metavar="S", help="short for --set grid.hop_s=S")
+    how.add_argument("--window", metavar="S", help="short for --set grid.window_s=S")
+    how.add_argument("--as", dest="name", metavar="NAME", help="store a changed recipe under this name")
+    how.add_argument(
+        "--weights",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the checkpoint (RECIPE=FILE for several recipes)",
+    )
+    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for encoders (default: auto)")
+    where = parser.add_argument_group("where")
+    where.add_argument("--store", required=True, metavar="STORE", help="a folder or s3://bucket/prefix; made if absent")
+    where.add_argument(
+        "--executor", choices=("auto", "local", "ray"), default="auto", help="the arrays are the same (default: auto)"
+    )
+    where.add_argument("--workers", type=_count, metavar="N", help="units at once (default: one a CPU)")
+    where.add_argument(
+        "--encode-workers",
+        type=_count,
+        metavar="N",
+        help="Ray: N workers of their own for encoding (default: with GPUs)",
+    )
+    where.add_argument("--address", metavar="A", help="Ray: a running cluster instead of a local one")
+    where.add_argument("--commit-every", type=_seconds, default=30.0, metavar="S", help="default: %(default)g s")
+    where.add_argument("--wait", type=_seconds, default=0.0, metavar="S", help="for another writer of the store to end")
+    where.add_argument(
+        "--max-quarantined", default="0", metavar="N", help="a number or a share such as 5%% (default: %(default)s)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers print")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    with _signals() as (stop, received):
+        from jobs.console import BadArguments, Progress, note
+        from pipeline.extract import extract, preview
+        from pipeline.plan import check_reasons
+
+        try:
+            check_reasons(args.retry)
+            recipes = [_recipe(name, args) for name in args.recipe]
+            weights = _weights(args.weights, recipes)
+            recipes = [_with_weights(recipe, weights.get(recipe.name)) for recipe in recipes]
+        except ValueError as error:
+            raise BadArguments(str(error)) from error
+        if len({recipe.name for recipe in recipes}) != len(recipes):
+            raise BadArguments("--recipe names one recipe twice")
+        videos = _videos(args)
+        allowed = _allowed(args.max_quarantined, len(videos))
+        plan, before = preview(videos, recipes, args.store, retry_reasons=args.retry)
+        if args.dry_run or not plan.units:
+            return _tell(before, args, allowed, to_do=plan.num_videos)
+
+        device, gpus = _device(args.device, recipes)
+        with Progress("extract", plan.num_videos, "videos", quiet=args.json) as progress:
+            summary = extract(
+                videos,
+                recipes,
+                args.store,
+                executor=_executor(args, plan.num_videos, gpus),
+                workers=args.workers,
+                weights=weights,
+                device=device,
+                retry_reasons=args.retry,
+                ray_settings=_ray_settings(args, gpus),
+                commit_every_s=args.commit_every,
+                wait_s=args.wait,
+                on_progress=_shown(progress),
+                stop=stop,
+            )
+        status = _tell(summary, args, allowed, to_do=0)
+    if summary.stopped and received:
+        left = summary.store_statuses["pending"]
+        note(f"avel extract: stopped; what was finished is committed, {left} videos are left: the same command goes on")
+        return 128 + received[0]
+    return status
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[threading.Event, list[int]]]:
+    """The first SIGINT or SIGTERM sets the event; the second ends the process at once (children die with it)."""
+    stop = threading.Event()
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)
+        stop.set()
+        os.write(2, b"avel extract: stopping after the commit in hand; a second signal stops at once\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop, received
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop, received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
+    from catalog import dataset
+    from jobs.console import BadArguments
+
+    if (args.source is None) == (args.dataset is None):
+        raise BadArguments("give either SOURCE or --dataset NAME --root DIR")
+    if args.dataset is None:
+        if args.root or args.media:
+            raise BadArguments("--root and --media go with --dataset; SOURCE is the media itself")
+        found = dataset.load("folder", args.source)
+    else:
+        if not args.root:
+            raise BadArguments(f"--dataset {args.dataset} needs --root DIR, where its official files are")
+        if args.dataset not in dataset.names():
+            raise BadArguments(f"no data set is called {args.dataset!r}; there are {', '.join(dataset.names())}")
+        found = dataset.load(args.dataset, args.root, media=args.media)
+    videos: tuple[Video, ...] = found.videos
+    return videos if args.limit is None else videos[: args.limit]
+
+
+def _recipe(name: str, args: argparse.Namespace) -> Recipe:
+    from dataclasses import replace
+
+    from pipeline.encode import check_settings, find_recipe
+
+    changes = {}
+    for text in args.set:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise ValueError(f"--set needs FIELD=VALUE, got {text!r}")
+        changes[field] = value
+    if args.hop:
+        changes["grid.hop_s"] = args.hop
+    if args.window:
+        changes["grid.window_s"] = args.window
+    if args.name and len(args.recipe) > 1:
+        raise ValueError("--as names one recipe; extract several under new names one after the other")
+    recipe = find_recipe(name).changed(changes)
+    check_settings(recipe)
+    return replace(recipe, name=args.name) if args.name else recipe
+
+
+def _weights(texts: list[str], recipes: list[Recipe]) -> dict[str, Path]:
+    names = [recipe.name for recipe in recipes]
+    weights: dict[str, Path] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or name not in names:
+            if len(names) > 1:
+                raise ValueError(f"--weights needs RECIPE=FILE with one of {', '.join(names)}, got {text!r}")
+            name, file = names[0], text
+        weights[name] = Path(file).absolute()
+        if not weights[name].is_file():
+            raise ValueError(f"--weights {file}: no such file")
+    return weights
+
+
+def _with_weights(recipe: Recipe, weights: Path | None) -> Recipe:
+    """The recipe with its checkpoint's hash: other weights are another recipe."""
+    import hashlib
+    from dataclasses import replace
+
+    if weights is None:
+        return recipe
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if recipe.weights_sha256 not in (None, found):
+        raise ValueError(
+            f"--weights {weights}: recipe {recipe.name} is made with the checkpoint {recipe.weights_sha256}, "
+            f"this file's SHA-256 is {found}"
+        )
+    return replace(recipe, weights_sha256=found)
+
+
+def _device(asked: str, recipes: list[Recipe]) -> tuple[str, int]:
+    """The device of the encoders, and how many GPUs this machine has for them."""
+    from pipeline.encode import encoder_module
+
+    wants_gpu = any(encoder_module(recipe.encoder).SPEC.device == "gpu" for recipe in recipes)
+    if asked == "cpu" or (asked == "auto" and not wants_gpu):
+        return "cpu", 0
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda", torch.cuda.device_count()
+    if asked == "cuda":
+        from jobs.console import BadArguments
+
+        raise BadArguments("--device cuda: this machine has no GPU that torch can use; leave it out to run on the CPU")
+    return "cpu", 0
+
+
+def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> Any:
+    from jobs.console import BadArguments
+    from pipeline.extract import available_cpus
+
+    only_ray = [
+        flag for flag, value in (("--address", args.address), ("--encode-workers", args.encode_workers)) if value
+    ]
+    if args.executor == "local" and only_ray:
+        raise BadArguments(f"{only_ray[0]} goes with --executor ray")
+    if args.executor != "auto":
+        return args.executor
+    pays = num_videos >= RAY_PAYS_VIDEOS and available_cpus() >= RAY_PAYS_CPUS
+    return "ray" if only_ray or pays or gpus > 1 else "local"
+
+
+def _ray_settings(args: argparse.Namespace, gpus: int) -> Any:
+    from pipeline.workers import RaySettings
+
+    encode_workers = args.encode_workers or gpus
+    return RaySettings(
+        address=args.address,
+        encode_workers=encode_workers,
+        num_gpus=gpus / encode_workers if gpus else 0.0,
+        verbose=args.verbose,
+    )
+
+
+def _shown(progress: Any) -> Callable[[RunSummary], None]:
+    def show(summary: RunSummary) -> None:
+        worked_on = sum(summary.statuses.values())
+        text = f"{summary.times_real_time:.1f} x real time"
+        quarantined = summary.statuses["quarantined"]
+        progress.advance(worked_on - progress.done, text + (f", {quarantined} quarantined" if quarantined else ""))
+
+    return show
+
+
+def _tell(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do: int) -> int:
+    """Prints the summary; the exit status that the store's state deserves."""
+    from jobs.cli import OK, QUARANTINED
+    from jobs.console import duration, note, print_json, say, table
+
+    quarantined = summary.quarantined
+    over = quarantined > allowed
+    status = QUARANTINED if over and not to_do else OK
+    nothing_to_do = summary.executor == "none" and not to_do
+    if args.json:
+        told = summary.to_json() | {"store": str(args.store), "to_do": to_do, "nothing_to_do": nothing_to_do}
+        print_json(told | {"max_quarantined": allowed, "over_max_quarantined": over})
+    else:
+        if to_do:
+            say(f"to do: {to_do} videos of {summary.wanted}; {summary.skipped} are done")
+        elif nothing_to_do:
+            say(f"nothing to do: {summary.skipped} videos are done")
+        rows = [[name, count, summary.statuses[name] or ""] for name, count in sorted(summary.store_statuses.items())]
+        table(f"{args.store}: {summary.wanted} videos", ["status", "in the store", "this run"], rows)
+        if summary.store_reasons:
+            reasons = sorted(summary.store_reasons.items(), key=lambda item: (-item[1], item[0]))
+            table("reasons", ["reason", "videos"], reasons)
+        if not nothing_to_do and not to_do:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in summary.shares().items())
+            say(
+                f"{duration(summary.media_s)} of media in {duration(summary.wall_s)} "
+                f"({summary.times_real_time:.1f} x real time, {summary.segments_per_s:.1f} segments/s; {shares}); "
+                f"{summary.workers} {summary.executor} workers up in {duration(summary.startup_s)}; "
+                f"{summary.commits} commits, snapshot {summary.snapshot}"
+            )
+    if over and not to_do:
+        note(
+            f"avel extract: {quarantined} of {summary.wanted} videos are quarantined, --max-quarantined is {allowed}; "
+            "`avel store inspect` lists them, --retry REASON tries again"
+        )
+    return status
+
+
+def _allowed(text: str, num_videos: int) -> int:
+    """How many quarantined videos are all right: "12", or a share of the wanted ones: "5%", "0.05"."""
+    from jobs.console import BadArguments
+
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+        elif "." in text:
+            share = float(text)
+        else:
+            count = int(text)
+            if count < 0:
+                raise ValueError
+            return count
+        if not 0 <= share <= 1:
+            raise ValueError
+    except ValueError:
+        raise BadArguments(f"--max-quarantined needs a number or a share such as 5%, got {text!r}") from None
+    return int(share * num_videos)
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"needs seconds of at least 0, got {text}")
+    return value

@@ -1,0 +1,292 @@
+"""The stages strung together: media in, committed features out, in this process or on Ray.
+
+Exactly once: work is what the plan finds missing in the store; units finish in any order on any number of workers and
+are appended in the plan's order by this one process; done and data are one commit. So a run that is killed anywhere
+and run again gives the arrays of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Protocol
+
+from catalog.errors import RecipeMismatch
+from catalog.recipe import Recipe
+from catalog.store import FeatureStore, create_store, exists, open_store
+from catalog.store_writer import StoreWriter
+from catalog.video import Video
+from pipeline.actors import Job
+from pipeline.encode import check_settings, encoder_module
+from pipeline.lanes import Lanes
+from pipeline.ledger import Ledger
+from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
+from pipeline.run_summary import RunSummary
+from pipeline.sandbox import Limits
+from pipeline.unit import UnitResult, one_thread
+from pipeline.workers import RayExecutor, RaySettings
+
+COMMIT_EVERY_S = 30.0
+_POLL_S = 0.25
+
+# From worst to best: a video is counted by the worst of its wanted recipes.
+_WORST_FIRST = ("pending", "quarantined", "partial", "extracted")
+
+ExecutorName = Literal["local", "ray"]
+
+
+class Stop(Protocol):
+    """Says whether to stop; a `threading.Event` does."""
+
+    def is_set(self) -> bool: ...
+
+
+class Executor(Protocol):
+    """Runs units, in any order."""
+
+    def submit(self, unit: Unit) -> None:
+        """Queues a unit."""
+
+    def wait(self, timeout_s: float) -> list[UnitResult]:
+        """The units that have finished, after at most `timeout_s`; raises what ends the job."""
+
+
+def extract(
+    videos: Sequence[Video],
+    recipes: Sequence[Recipe],
+    store_uri: str | os.PathLike[str],
+    *,
+    executor: ExecutorName = "local",
+    workers: int | None = None,
+    weights: Mapping[str, Path] | None = None,
+    device: str = "cpu",
+    retry_reasons: Collection[str] = (),
+    limits: Limits | None = None,
+    ray_settings: RaySettings | None = None,
+    commit_every_s: float = COMMIT_EVERY_S,
+    wait_s: float = 0.0,
+    on_progress: Callable[[RunSummary], None] | None = None,
+    stop: Stop | None = None,
+) -> RunSummary:
+    """Extracts what the store has not yet, and commits it.
+
+    Args:
+        videos: the wanted ones, ids distinct; their order decides the order of new rows.
+        recipes: one or more, names distinct; one decode feeds them all.
+        store_uri: a store, or a free place for a new one.
+        executor: "local" runs in this process, "ray" on a local Ray or a cluster; the arrays are equal.
+        workers: how many units run at once; None is one a CPU.
+        weights: recipe name -> checkpoint, for encoders that have one.
+        device: where encoders run, "cpu" or "cuda".
+        retry_reasons: partial and quarantined videos of these reasons are tried again; "all" for any reason.
+        limits: time and memory of the decoding child.
+        ray_settings: address, encode workers and so on, for executor "ray".
+        commit_every_s: the longest time that finished units stay uncommitted.
+        wait_s: how long to wait for another writer of the store.
+        on_progress: called in this thread after each finished unit with the summary so far.
+        stop: asked several times a second; once set, what is finished is committed and the rest is left.
+
+    Returns:
+        Counts, speed and the store's state. With nothing to do no worker starts and no lock is needed.
+
+    Raises:
+        RecipeMismatch: the store has a recipe of that name with other settings.
+        StoreBusy: another writer holds the store.
+        ValueError: an argument that cannot be.
+    """
+    if not videos or not recipes:
+        raise ValueError(f"extraction needs videos and recipes, got {len(videos)} and {len(recipes)}")
+    by_name = {recipe.name: recipe for recipe in recipes}
+    if len(by_name) != len(recipes):
+        raise ValueError(f"recipe names must be distinct, got {', '.join(recipe.name for recipe in recipes)}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    check_reasons(retry_reasons)
+    for recipe in recipes:
+        check_settings(recipe)
+    job = Job(recipes=tuple(recipes), weights=dict(weights or {}), device=device, limits=limits or Limits())
+
+    plan, found = _look(videos, by_name, store_uri, retry_reasons)
+    if found is not None and not plan.units:
+        return _summary_of(plan, videos, by_name, found)
+    store = create_store(store_uri) if found is None else found
+    with store.writer(wait_s=wait_s) as writer:
+        for recipe in recipes:
+            _ensure_recipe(writer, recipe)
+        # Planned again under the lock: another writer may have done part of it meanwhile.
+        plan = plan_units(videos, tuple(by_name), _committed(store, by_name), retry_reasons)
+        wanted_workers = min(workers or available_cpus(), max(1, len(plan.units)))
+        summary = RunSummary(wanted=len(videos), skipped=plan.done, executor=executor, workers=wanted_workers)
+        ledger = Ledger(plan, by_name, writer, summary, workers=wanted_workers, commit_every_s=commit_every_s)
+        if plan.units and not (stop is not None and stop.is_set()):
+            began_s = time.monotonic()
+            with _running(executor, job, wanted_workers, ray_settings) as running:
+                summary.startup_s = time.monotonic() - began_s
+                _drive(plan, running, ledger, summary, on_progress, stop)
+    summary.stopped = not ledger.finished
+    summary.snapshot = store.snapshot_id
+    _count_store(summary, videos, by_name, store)
+    return summary
+
+
+def preview(
+    videos: Sequence[Video],
+    recipes: Sequence[Recipe],
+    store_uri: str | os.PathLike[str],
+    *,
+    retry_reasons: Collection[str] = (),
+) -> tuple[Plan, RunSummary]:
+    """What `extract` would do, and the store's state; nothing is written or locked.
+
+    Raises:
+        RecipeMismatch, ValueError: as `extract`.
+    """
+    by_name = {recipe.name: recipe for recipe in recipes}
+    plan, found = _look(videos, by_name, store_uri, retry_reasons)
+    return plan, _summary_of(plan, videos, by_name, found)
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _drive(
+    plan: Plan,
+    executor: Executor,
+    ledger: Ledger,
+    summary: RunSummary,
+    on_progress: Callable[[RunSummary], None] | None,
+    stop: Stop | None,
+) -> None:
+    """Submits, takes, appends and commits until all is done or `stop` is set."""
+    began_s = time.monotonic()
+    submitted = 0
+    try:
+        while not ledger.finished and not (stop is not None and stop.is_set()):
+            try:
+                while submitted < len(plan.units) and ledger.may_submit(submitted):
+                    executor.submit(plan.units[submitted])
+                    submitted += 1
+                finished = executor.wait(_POLL_S)
+            except BaseException:
+                # What broke is the work ahead; what is appended is whole and in order.
+                ledger.commit()
+                raise
+            for result in finished:
+                ledger.take(result)
+            summary.wall_s = time.monotonic() - began_s
+            if finished and on_progress is not None:
+                on_progress(summary)
+            ledger.commit_if_due()
+        ledger.commit()
+    finally:
+        summary.wall_s = time.monotonic() - began_s
+
+
+@contextlib.contextmanager
+def _running(executor: ExecutorName, job: Job, workers: int, ray_settings: RaySettings | None) -> Iterator[Executor]:
+    if executor == "ray":
+        with RayExecutor(job, workers=workers, settings=ray_settings or RaySettings()) as on_ray:
+            yield on_ray
+        return
+    encoders = job.load_encoders()
+    with one_thread():
+        lanes = Lanes(job.recipes, encoders, workers=workers, new_sandbox=job.new_sandbox, local_copy=job.local_copy)
+        try:
+            yield lanes
+        finally:
+            lanes.close()
+
+
+def _look(
+    videos: Sequence[Video],
+    recipes: Mapping[str, Recipe],
+    store_uri: str | os.PathLike[str],
+    retry_reasons: Collection[str],
+) -> tuple[Plan, FeatureStore | None]:
+    """The plan as things stand, and the store where there is one; wrong arguments are found before one is made."""
+    if not exists(store_uri):
+        return plan_units(videos, tuple(recipes), retry_reasons=retry_reasons), None
+    store = open_store(store_uri)
+    for recipe in recipes.values():
+        _refuse_other_settings(store, recipe)
+    return plan_units(videos, tuple(recipes), _committed(store, recipes), retry_reasons), store
+
+
+def _refuse_other_settings(store: FeatureStore, recipe: Recipe) -> None:
+    # The writer refuses them too, but only under the lock; this answers at once.
+    entry = store.recipes().get(recipe.name)
+    differences = [] if entry is None else entry.recipe.differences(recipe)
+    if differences:
+        told = "; ".join(f"{path}: stored {stored}, wanted {wanted}" for path, stored, wanted in differences)
+        raise RecipeMismatch(
+            f"{store.uri} holds recipe {recipe.name!r} with other settings ({told}); "
+            "store yours under another name with --as NAME, or extract into another store",
+            differences,
+        )
+
+
+def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
+    table = store.videos()
+    outcomes = {}
+    for name in recipes:
+        if name in store.recipes():
+            held = store.outcomes(name)
+            outcomes[name] = Outcome(status=held.status, reason=held.reason)
+    return Committed(ids=table.ids, unit=table.unit, outcomes=outcomes)
+
+
+def _ensure_recipe(writer: StoreWriter, recipe: Recipe) -> None:
+    spec = encoder_module(recipe.encoder).SPEC
+    writer.ensure_recipe(
+        recipe,
+        visual_shape=spec.visual_shape if recipe.video is not None else None,
+        audio_shape=spec.audio_shape if recipe.audio is not None else None,
+        card={
+            "encoder": spec.name,
+            "revision": recipe.revision,
+            "weights_sha256": recipe.weights_sha256,
+            "licence": spec.licence,
+            "citation": spec.citation,
+            "code_version": version("avel"),
+        },
+    )
+
+
+def _summary_of(
+    plan: Plan, videos: Sequence[Video], recipes: Mapping[str, Recipe], store: FeatureStore | None
+) -> RunSummary:
+    summary = RunSummary(wanted=len(videos), skipped=plan.done)
+    if store is None:
+        summary.store_statuses["pending"] = len(videos)
+    else:
+        summary.snapshot = store.snapshot_id
+        _count_store(summary, videos, recipes, store)
+    return summary
+
+
+def _count_store(
+    summary: RunSummary, videos: Sequence[Video], recipes: Mapping[str, Recipe], store: FeatureStore
+) -> None:
+    """Counts the wanted videos by the worst of their recipes' outcomes."""
+    committed = _committed(store, recipes)
+    row_of = {video_id: row for row, video_id in enumerate(committed.ids)}
+    statuses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for video in videos:
+        row = row_of.get(video.id)
+        status, reason = "pending", ""
+        if row is not None:
+            told = [(held.status[row], held.reason[row]) for held in committed.outcomes.values()]
+            told += [("pending", "")] * (len(recipes) - len(told))
+            status, reason = min(told, key=lambda outcome: _WORST_FIRST.index(outcome[0]))
+        statuses[status] += 1
+        if reason:
+            reasons[reason] += 1
+    summary.store_statuses, summary.store_reasons = statuses, reasons

@@ -1,0 +1,148 @@
+"""What decoding and encoding made of a unit, as rows for the store, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.grid import SegmentGrid
+from catalog.recipe import Recipe
+from catalog.store import RecipeRows, VideoResult
+from catalog.video import Video
+from pipeline.sandbox import Decoded
+from pipeline.segment import Features
+from pipeline.unit import UnitResult, VideoWork
+
+# What is no loss to a recipe that has not that tower.
+PICTURE_REASONS = frozenset({"no_video", "video_undecodable", "video_too_small"})
+SOUND_REASONS = frozenset({"no_audio", "audio_undecodable", "audio_not_finite"})
+
+
+def unit_rows(result: UnitResult, recipes: Mapping[str, Recipe]) -> list[VideoResult]:
+    """One `VideoResult` a video of the unit, in the unit's order.
+
+    Features that do not fit their grid are not stored, the recipe is then `encoder_failed` on that video: a wrong row
+    is worse than none.
+    """
+    unit = result.unit
+    wanted = [recipes[name] for name in unit.recipes]
+    return [
+        _video_result(video, unit.number, work, wanted) for video, work in zip(unit.videos, result.videos, strict=True)
+    ]
+
+
+def recipe_rows(grid: SegmentGrid, parts: Sequence[Features]) -> RecipeRows:
+    """The rows of one video for one recipe.
+
+    Args:
+        grid: the whole video's.
+        parts: the features of its windows, in time order.
+
+    Raises:
+        ValueError: as many rows as segments are needed, finite where valid and NaN elsewhere.
+    """
+    visual = _joined(parts, lambda part: part.visual)
+    audio = _joined(parts, lambda part: part.audio)
+    visual_valid = np.concatenate([part.visual_valid for part in parts])
+    audio_valid = np.concatenate([part.audio_valid for part in parts])
+    for name, values, valid in (("visual", visual, visual_valid), ("audio", audio, audio_valid)):
+        _check_rows(name, values, valid, grid.count)
+    return RecipeRows(
+        visual=visual,
+        audio=audio,
+        visual_valid=visual_valid,
+        audio_valid=audio_valid,
+        start_s=grid.starts_s(),
+        end_s=grid.ends_s(),
+    )
+
+
+def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Recipe]) -> VideoResult:
+    decoded = work.decoded
+    told = (work.reason, work.detail)
+    status = "quarantined"
+    rows: dict[str, RecipeRows] = {}
+    if not work.reason:
+        assert decoded is not None, f"{video.id}: features without a decoder's account"
+        rows = {recipe.name: _outcome(recipe, work, decoded) for recipe in recipes}
+        refusals = [made for made in rows.values() if made.reason == "encoder_failed"]
+        status, told = decoded.status, (decoded.reason, decoded.detail)
+        if refusals:
+            status, told = "partial", ("encoder_failed", refusals[0].detail)
+        if all(made.status == "quarantined" for made in rows.values()):
+            first = next(iter(rows.values()))
+            status, told, rows = "quarantined", (first.reason, first.detail), {}
+    return VideoResult(
+        video=video,
+        unit=unit,
+        status=status,
+        reason=told[0],
+        detail=told[1],
+        attempts=work.attempts,
+        duration_s=math.nan if decoded is None else float(decoded.duration_s),
+        sha256="" if decoded is None else decoded.sha256,
+        bytes=-1 if decoded is None else decoded.num_bytes,
+        media={} if decoded is None else decoded.media,
+        features=rows,
+    )
+
+
+def _outcome(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
+    """One recipe's rows with its own status: what one encoder refuses another may take."""
+    if recipe.name in work.refused:
+        return _no_rows("encoder_failed", f"{recipe.name}: {work.refused[recipe.name]}")
+    picture_lost, sound_lost = decoded.reason in PICTURE_REASONS, decoded.reason in SOUND_REASONS
+    if (picture_lost and recipe.audio is None) or (sound_lost and recipe.video is None):
+        return _no_rows(decoded.reason, decoded.detail)
+    try:
+        made = recipe_rows(work.grids[recipe.name], work.features[recipe.name])
+    except ValueError as error:
+        return _no_rows("encoder_failed", f"{recipe.name}: {error}")
+    if (picture_lost and recipe.video is None) or (sound_lost and recipe.audio is None):
+        return replace(made, status="extracted")
+    return replace(made, status=decoded.status, reason=decoded.reason, detail=decoded.detail)
+
+
+def _no_rows(reason: str, detail: str) -> RecipeRows:
+    none = np.zeros(0, np.bool_)
+    return RecipeRows(
+        visual=None,
+        audio=None,
+        visual_valid=none,
+        audio_valid=none,
+        start_s=np.zeros(0),
+        end_s=np.zeros(0),
+        status="quarantined",
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _joined(
+    parts: Sequence[Features], of: Callable[[Features], NDArray[np.floating] | None]
+) -> NDArray[np.floating] | None:
+    values = [of(part) for part in parts]
+    present = [value for value in values if value is not None]
+    if len(present) not in (0, len(values)):
+        raise ValueError(f"features are missing from {len(values) - len(present)} of {len(values)} windows")
+    return np.concatenate(present) if present else None
+
+
+def _check_rows(name: str, values: NDArray[np.floating] | None, valid: NDArray[np.bool_], count: int) -> None:
+    if valid.shape != (count,):
+        raise ValueError(f"{name}: the grid has {count} segments, the encoder gave {valid.shape[0]} validity flags")
+    if values is None:
+        if valid.any():
+            raise ValueError(f"{name}: rows are flagged valid and there are none")
+        return
+    if values.shape[0] != count:
+        raise ValueError(f"{name}: the grid has {count} segments, the encoder gave {values.shape[0]} rows")
+    flat_SD = values.reshape(count, -1)
+    if not np.isfinite(flat_SD[valid]).all():
+        raise ValueError(f"{name}: NaN or infinity in a row that is flagged valid")
+    if not np.isnan(flat_SD[~valid]).all():
+        raise ValueError(f"{name}: a number in a row that is flagged not valid; it must be NaN")
