@@ -197,8 +197,8 @@ def update_run(
 ) -> None:
     """Replace the record of a run, and the predictions of the splits given."""
     for split, rows in (predictions or {}).items():
-        _replace(folder / f"predictions_{split}.json", _rows_json(rows))
-    _replace(folder / "run.json", record.to_json())
+        write_whole(folder / f"predictions_{split}.json", _rows_json(rows))
+    write_whole(folder / "run.json", record.to_json())
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -242,21 +242,22 @@ def read_run(folder: Path) -> Run:
     return Run(folder=folder, record=record, head=head)
 
 
-def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    # One item a line: whole-file indentation would be ten times the size, one line none could read.
-    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
-
-
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 file such that whoever reads it finds the old text or the new one, never a part."""
     handle, making = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(making, 0o666 & ~_umask())
         os.replace(making, path)
-    except BaseException:  # as above
+    except BaseException:  # also on an interrupt
         Path(making).unlink(missing_ok=True)
         raise
+
+
+def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    # One item a line: whole-file indentation would be ten times the size, one line none could read.
+    return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
 
 
 def _umask() -> int:

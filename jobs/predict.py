@@ -1,0 +1,287 @@
+"""`avel predict`: a trained head on new media, from the media themselves to events."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catalog.event import Prediction
+    from catalog.store import FeatureStore
+    from catalog.video import Video
+    from heads.run_folder import Run
+    from pipeline.run_summary import RunSummary
+
+HELP = "events in new media, by a trained head"
+EXAMPLES = """\
+examples:
+  avel predict runs/linear clip.mp4
+  avel predict runs/linear media/ 'more/*.webm' https://example.org/a.mp4 --out events.json --plot events.png
+Media are extracted with the recipe that the head was trained on, into a store that is thrown away afterwards.
+Exit status: 0 all media have predictions; 3 some have not (listed with the reason); 1 failed; 2 bad arguments.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="what `avel train` wrote")
+    parser.add_argument("media", nargs="+", metavar="MEDIA", help="a file, folder, glob, list file or URL")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the events on timelines (.png, .svg or .pdf)")
+    parser.add_argument(
+        "--threshold", type=float, help="least probability of a class, for data sets with several labels (default: 0.5)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the encoder's checkpoint, if it has one")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=1, help="media opened at once (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Predicted:
+    """One medium's events, or why there are none.
+
+    Attributes:
+        failed: no segment has a feature that the head looks at.
+    """
+
+    video: Video
+    status: str
+    reason: str
+    detail: str
+    duration_s: float | None
+    events: tuple[Prediction, ...]
+    failed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "video": self.video.id,
+            "uri": self.video.uri,
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "duration_s": self.duration_s,
+            "failed": self.failed,
+            "events": [
+                {"class": e.label, "start_s": e.start_s, "end_s": e.end_s, "score": round(e.score, 6)}
+                for e in self.events
+            ],
+        }
+
+
+def run(args: argparse.Namespace) -> int:
+    from catalog.store import open_store
+    from heads.run_folder import read_run, write_whole
+    from jobs.cli import OK, QUARANTINED
+    from jobs.console import BadArguments, Progress, print_json
+    from jobs.timeline import FORMATS, draw
+    from pipeline.extract import extract
+
+    _check(args, FORMATS)
+    trained = read_run(args.run_folder)
+    one_label = trained.record.background is not None
+    if one_label and args.threshold is not None:
+        raise BadArguments("--threshold is for data sets with several labels; here the likeliest class of each wins")
+    recipe = trained.record.recipe
+    videos = _videos(args.media)
+    with tempfile.TemporaryDirectory(prefix="avel-predict-") as folder:
+        place = os.path.join(folder, "store")
+        with Progress("extract", len(videos), "videos", quiet=args.json) as progress:
+
+            def on_progress(summary: RunSummary) -> None:
+                progress.advance(sum(summary.statuses.values()) - progress.done)
+
+            extract(
+                videos,
+                [recipe],
+                place,
+                executor="local",
+                workers=args.workers,
+                weights=_weights(args.weights, recipe.name, recipe.weights_sha256),
+                device=args.device,
+                on_progress=on_progress,
+            )
+        found = _predict(trained, videos, open_store(place), args.threshold, args.device)
+
+    result = {
+        "run": str(args.run_folder),
+        "head": trained.record.head,
+        "recipe": recipe.name,
+        "classes": list(trained.record.classes),
+        "videos": [one.to_json() for one in found],
+        "failed": sum(one.failed for one in found),
+    }
+    if args.out:
+        write_whole(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    if args.plot:
+        lanes = [(one.video.id, one.duration_s or 0.0, one.events) for one in found]
+        draw(lanes, trained.record.classes, args.plot, title=f"{args.run_folder}: predicted events")
+    if args.json:
+        print_json(result)
+    else:
+        _tell(found, args)
+    return QUARANTINED if any(one.failed for one in found) else OK
+
+
+def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
+    """Refuse what would fail only after the extraction."""
+    from jobs.console import BadArguments
+
+    if args.plot and args.plot.suffix.lower() not in formats:
+        raise BadArguments(f"--plot needs a file ending in {', '.join(formats)}, got {args.plot}")
+    for option, path in (("--plot", args.plot), ("--out", args.out)):
+        if path and not path.absolute().parent.is_dir():
+            raise BadArguments(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+    if args.threshold is not None and not 0 < args.threshold <= 1:
+        raise BadArguments(f"--threshold must lie above 0 and be at most 1, got {args.threshold}")
+    if args.workers < 1:
+        raise BadArguments(f"--workers must be at least 1, got {args.workers}")
+
+
+def _videos(sources: Sequence[str]) -> tuple[Video, ...]:
+    """The media of all sources, each once, ids made distinct. A named file that is not there becomes a row too."""
+    from dataclasses import replace
+
+    from catalog import dataset
+    from catalog.media import is_url, media_suffix, text_of, uri_of
+    from catalog.video import Video
+    from jobs.console import BadArguments
+
+    videos: dict[str, Video] = {}
+    uris = set()
+    for source in sources:
+        gone = not os.path.lexists(source) and not is_url(source) and media_suffix(source) and not _has_magic(source)
+        try:
+            found = (
+                (Video(id=text_of(os.path.basename(source)), uri=uri_of(source)),)
+                if gone
+                else dataset.load("folder", source).videos
+            )
+        except ValueError as error:
+            raise BadArguments(str(error)) from error
+        for video in found:
+            if video.uri in uris:
+                continue
+            uris.add(video.uri)
+            distinct, number = video.id, 1
+            while distinct in videos:
+                number += 1
+                distinct = f"{video.id} ({number})"
+            videos[distinct] = replace(video, id=distinct)
+    return tuple(videos.values())
+
+
+def _has_magic(source: str) -> bool:
+    import glob
+
+    return glob.has_magic(source)
+
+
+def _weights(path: Path | None, recipe_name: str, sha256: str | None) -> dict[str, Path]:
+    """The checkpoint, which must be the one that the run's features were made with."""
+    import hashlib
+
+    from jobs.console import BadArguments
+
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise BadArguments(f"--weights {path}: no such file")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise BadArguments(f"--weights {path}: recipe {recipe_name} was made with {sha256}, this file is {found}")
+    return {recipe_name: path.absolute()}
+
+
+def _predict(
+    trained: Run, videos: Sequence[Video], store: FeatureStore, threshold: float | None, device: str
+) -> list[_Predicted]:
+    import numpy as np
+
+    from catalog.dataset import Dataset, Item
+    from heads.model import plugin
+    from heads.predict import THRESHOLD, events, logits, probabilities
+    from heads.read import find_recipe, read_split
+
+    record = trained.record
+    one_label = record.background is not None
+    items = tuple(Item(id=video.id, video_id=video.id, split="test", events=()) for video in videos)
+    media = Dataset(
+        name="media",
+        classes=record.classes,
+        items=items,
+        videos=tuple(videos),
+        num_segments=None,
+        background=record.background,
+    )
+    name = find_recipe(store, record.recipe)
+    split = read_split(store, name, media, "test", pool_places=plugin(record.head).POOLS_PLACES)
+    logits_NTK = logits(trained.head.to(device), split, device=device)
+    probabilities_NTK = probabilities(logits_NTK, split.mask_NT, one_label=one_label)
+    batch = split.batch(slice(None))
+    modality = record.training.get("modality", "both")
+    looked_at_NT = np.zeros_like(batch.mask_BT)
+    looked_at_NT |= batch.visual_valid_BT if modality != "audio" else False
+    looked_at_NT |= batch.audio_valid_BT if modality != "visual" else False
+
+    table, outcomes = store.videos(), store.outcomes(name)
+    place = {video_id: i for i, video_id in enumerate(table.ids)}
+    found = []
+    for n, video in enumerate(videos):
+        i = place[video.id]
+        duration_s = float(table.duration_s[i])
+        known_s = duration_s if np.isfinite(duration_s) else None
+        failed = not looked_at_NT[n].any()
+        predicted = (
+            []
+            if failed
+            else events(
+                video.id,
+                probabilities_NTK[n],
+                split.mask_NT[n],
+                record.recipe.grid,
+                record.classes,
+                one_label=one_label,
+                threshold=THRESHOLD if threshold is None else threshold,
+                duration_s=known_s,
+            )
+        )
+        found.append(
+            _Predicted(
+                video=video,
+                status=outcomes.status[i],
+                reason=outcomes.reason[i],
+                detail=outcomes.detail[i],
+                duration_s=known_s,
+                events=tuple(predicted),
+                failed=failed,
+            )
+        )
+    return found
+
+
+def _tell(found: Sequence[_Predicted], args: argparse.Namespace) -> None:
+    from jobs.console import say, table
+
+    rows: list[list[object]] = []
+    for one in found:
+        for event in one.events:
+            seconds = (f"{event.start_s:.2f}", f"{event.end_s:.2f}", f"{event.score:.3f}")
+            rows.append([one.video.id, event.label, *seconds])
+        if not one.events and not one.failed:
+            rows.append([one.video.id, "no event", "", "", ""])
+    if rows:
+        table("Events", ["video", "class", "start s", "end s", "score"], rows)
+    odd = [one for one in found if one.failed or one.reason]
+    if odd:
+        lines = [[one.video.id, "none" if one.failed else "made", one.reason, one.detail] for one in odd]
+        table("Not as it should be", ["video", "prediction", "reason", "detail"], lines)
+    for path in (args.out, args.plot):
+        if path:
+            say(f"written: {path}")
