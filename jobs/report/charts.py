@@ -17,7 +17,7 @@ NUM_BINS = 240  # of a sound-energy curve
 
 # Width of an average character as a share of the font size; names are cut to what fits.
 _CHARACTER_WIDTH = 0.56
-_LONGEST_NAME = 30
+_LONGEST_NAME = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +165,8 @@ def line_chart(
 def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], labels: Sequence[str]) -> HeatMap:
     """The heat map of row shares in [0, 1]; NaN rows (no true segment) are listed in `empty_rows`."""
     num = len(labels)
-    cell = 44.0 if num <= 12 else 25.0 if num <= 34 else 14.0 if num <= 60 else 9.5
-    font = 12.0 if num <= 34 else 10.0 if num <= 60 else 8.0
+    cell = 44.0 if num <= 12 else 25.0 if num <= 34 else 14.0 if num <= 60 else 7.6
+    font = 12.0 if num <= 34 else 10.0 if num <= 60 else 7.0
     names = tuple(shortened(label, _LONGEST_NAME) for label in labels)
     margin = 10 + max(map(len, names)) * font * _CHARACTER_WIDTH
     top = 10 + 0.87 * max(map(len, names)) * font * _CHARACTER_WIDTH  # column names lean by 60 degrees

@@ -91,6 +91,16 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredVideo:
+    """What the store says of one video under the run's recipe. `duration_s` is NaN where unknown."""
+
+    uri: str
+    duration_s: float
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Extraction:
     """What the store says at the run's snapshot.
 
@@ -99,14 +109,14 @@ class Extraction:
         statuses: status -> videos, every status named.
         reasons: (status, reason, videos), most frequent first.
         duration_s: seconds of media with a known duration.
-        uris: video id -> where its medium was.
+        videos: by id.
     """
 
     problem: str = ""
     statuses: Mapping[str, int] = field(default_factory=dict)
     reasons: tuple[tuple[str, str, int], ...] = ()
     duration_s: float = 0.0
-    uris: Mapping[str, str] = field(default_factory=dict)
+    videos: Mapping[str, StoredVideo] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -161,7 +171,12 @@ def read_extraction(run: ReportedRun) -> Extraction:
             (status, reason, n) for (status, reason), n in sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
         ),
         duration_s=float(duration_s[np.isfinite(duration_s)].sum()),
-        uris=dict(zip(videos.ids, videos.uris, strict=True)),
+        videos={
+            id_: StoredVideo(uri=uri, duration_s=length_s, status=status, reason=reason)
+            for id_, uri, length_s, status, reason in zip(
+                videos.ids, videos.uris, duration_s.tolist(), outcomes.status, outcomes.reason, strict=True
+            )
+        },
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from catalog.errors import MediaError
+from catalog.video import REASONS
 from jobs.report.charts import NUM_BINS
 from jobs.report.evidence import Extraction, Judged, ReportedRun
 from jobs.report.timeline import PICTURE_HEIGHT_PX, Media, axis_s, energy_path, picture_strip, picture_times_s
+
+MOST_BINS = 100_000  # of a whole medium that is much longer than its timeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +35,16 @@ def read_media(
         return
     with Sandbox() as sandbox:
         for item in items:
-            uri = extraction.uris.get(item.video_id)
-            if uri is None:
-                media = _unread(extraction.problem or "the store has no such video")
+            stored = extraction.videos.get(item.video_id)
+            if stored is None:
+                media = _unread(extraction.problem or "The store has no such video.")
+            elif stored.reason.startswith("decoder_"):
+                # It broke or stalled the decoder twice; waiting for that once more tells nobody anything.
+                media = _unread(f"{stored.reason}: {REASONS.get(stored.reason, '')}; it was not opened again.")
             else:
                 try:
-                    with local_copy(uri) as path:
-                        media = _read(sandbox, path, axis_s(item, run))
+                    with local_copy(stored.uri) as path:
+                        media = _read(sandbox, path, axis_s(item, run), stored.duration_s)
                 except MediaError as error:
                     media = _unread(f"{error.reason}: {error.detail}")
                 except OSError as error:
@@ -46,17 +53,29 @@ def read_media(
             yield item, media
 
 
-def _read(sandbox: Sandbox, path: Path | str, duration_s: float) -> Media:
+def _read(sandbox: Sandbox, path: Path | str, shown_s: float, duration_s: float) -> Media:
+    """Pictures and sound of the first `shown_s` seconds of a medium that lasts `duration_s` (NaN: not known)."""
     strip = strip_problem = energy = energy_problem = ""
     try:
-        pictures = sandbox.thumbnails(path, picture_times_s(duration_s), PICTURE_HEIGHT_PX)
-        strip = picture_strip(pictures)
+        pictures = sandbox.thumbnails(path, picture_times_s(shown_s), PICTURE_HEIGHT_PX)
+        if any(picture is not None for picture in pictures):
+            strip = picture_strip(pictures)
+        else:
+            strip_problem = "There is no picture."
     except MediaError as error:
-        strip_problem = f"No picture can be read. {error.reason}: {error.detail}"
+        if error.reason != "no_video":
+            return _unread(f"{error.reason}: {error.detail}")
+        strip_problem = "There is no picture."
     try:
-        energy = energy_path(sandbox.loudness(path, NUM_BINS))
+        length_s = duration_s if math.isfinite(duration_s) and duration_s > 0 else shown_s
+        num_bins = max(1, min(MOST_BINS, round(NUM_BINS * length_s / shown_s)))
+        loudness_N = sandbox.loudness(path, num_bins)
+        if loudness_N.any():
+            energy = energy_path(loudness_N[:NUM_BINS])
+        else:
+            energy_problem = "There is no sound."
     except MediaError as error:
-        energy_problem = f"No sound can be read. {error.reason}: {error.detail}"
+        energy_problem = "There is no sound." if error.reason == "no_audio" else f"{error.reason}: {error.detail}"
     return Media(strip=strip, strip_problem=strip_problem, energy=energy, energy_problem=energy_problem)
 
 

@@ -12,6 +12,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,8 @@ _METRICS = {
     "segment_map": "Segment mAP",
     "segment_micro_f1": "Segment micro F1",
     "loss": "Loss",
-    "items_without_features": "Items without features",
-    "segments_without_features": "Segments without features",
 }
+# Told in a sentence; no row of their own in the table.
 _COUNTS = ("items", "items_without_features", "segments", "segments_without_features")
 _BASELINES = {
     "majority": "commonest class",
@@ -94,7 +94,7 @@ class Page:
     several_labels: bool
     num_items: int
     num_segments: int
-    has_predictions: bool
+    featureless: str
     charts: tuple[LineChart, ...]
     chosen: int | None
     wrong_timelines: tuple[Timeline, ...]
@@ -125,7 +125,7 @@ def build(
     counts_KK = None if several or not judged else confusion(judged, len(run.labels))
     shown_heat = counts_KK is not None and counts_KK.any()
     columns = _columns(run, split, compared)
-    names = sorted(dict.fromkeys(name for column in columns if column.own for name in column.numbers), key=_order)
+    names = sorted((name for name in columns[0].numbers if name not in _COUNTS), key=lambda name: "loss" in name)
     headline_name = _headline_metric(columns[0].numbers)
     chosen = chosen_epoch(record)
     return Page(
@@ -147,7 +147,7 @@ def build(
         several_labels=several,
         num_items=len(judged),
         num_segments=sum(item.num_segments for item in judged),
-        has_predictions=items is not None,
+        featureless=_featureless(columns[0].numbers),
         charts=_charts(record, chosen),
         chosen=chosen,
         wrong_timelines=tuple(t for t in timelines if t.num_right < t.num_segments),
@@ -171,8 +171,9 @@ def render(page: Page) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )
     environment.filters["percent"] = lambda share: number(share, True)
-    environment.filters["grouped"] = lambda count: Markup(grouped(count))
+    environment.filters["grouped"] = grouped
     environment.filters["hours"] = _hours
+    environment.filters["moment"] = _moment
     style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))  # our own file, no value in it
     record = page.run.record
     recipe_lines = json.dumps(json.loads(record.recipe.to_json()), indent=2).splitlines()
@@ -198,8 +199,8 @@ def metric_name(name: str) -> str:
 
 
 def grouped(count: int) -> str:
-    """`count` with narrow blanks between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
+    """`count` with commas between thousands."""
+    return f"{count:,}"
 
 
 def commands(run: ReportedRun, *, out: Path, num_videos: int, compared: Sequence[ReportedRun]) -> str:
@@ -272,17 +273,21 @@ def _headline(columns: Sequence[Column], name: str, split: str) -> tuple[Headlin
 
 
 def _shown(name: str, value: float) -> str:
-    if name in _COUNTS and math.isfinite(value):
-        return grouped(int(value))
     # Shares lie in [0, 1]; a loss is in nats.
     if "loss" in name or not 0 <= value <= 1:
         return number(value, percent=False)
     return f"{100 * value:.2f} %"
 
 
-def _order(name: str) -> tuple[bool, bool]:
-    """Shares first, then losses, then counts."""
-    return name in _COUNTS, "loss" in name
+def _featureless(numbers: Mapping[str, float]) -> str:
+    """A sentence on what had no features; empty where all had some or it is not known."""
+    items, segments = (int(numbers.get(name, 0)) for name in ("items_without_features", "segments_without_features"))
+    if not items and not segments:
+        return ""
+    return (
+        f"{grouped(segments)} segments have no features and count as predicted background; "
+        f"{grouped(items)} items have none at all."
+    )
 
 
 def _remarks(run: ReportedRun, compared: Sequence[ReportedRun]) -> list[str]:
@@ -335,3 +340,11 @@ def _hours(seconds: float) -> str:
         if seconds >= 60
         else f"{seconds:.0f} s"
     )
+
+
+def _moment(text: str) -> str:
+    """An ISO 8601 time to the minute; any other text as it is."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return text

@@ -23,7 +23,7 @@ from jobs.report.evidence import Judged, ReportedRun, Span, runs_of_true, segmen
 NUM_COLOURS = 10
 NUM_PICTURES = 10
 # One cell of the strip; shown at about two thirds of this on a laptop, which is sharp on dense screens too.
-PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX = 90, 120
+PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, PICTURE_GAP_PX = 90, 120, 4
 # About 4 KB a picture; artefacts are not visible at the shown size.
 PICTURE_QUALITY = 55
 # Below this (of full scale, as RMS) a curve scaled to its own peak would show the noise of silence.
@@ -48,7 +48,7 @@ class Media:
 
     strip: str = ""  # data: URI
     strip_problem: str = ""
-    energy: str = ""  # SVG path in a box of NUM_BINS x 100
+    energy: str = ""  # SVG path in a box of NUM_BINS x 100, shorter where the medium ends before the axis
     energy_problem: str = ""
 
 
@@ -134,18 +134,24 @@ def picture_strip(pictures: Sequence[NDArray[np.uint8] | None]) -> str:
     """Pictures, uint8 (H, W, 3) of any size or None, side by side as one WebP `data:` URI, each cut to its cell."""
     from PIL import Image, ImageOps
 
-    size = (PICTURE_WIDTH_PX, PICTURE_HEIGHT_PX)
-    strip = Image.new("RGB", (size[0] * len(pictures), size[1]), (127, 127, 127))
+    size = (PICTURE_WIDTH_PX - PICTURE_GAP_PX, PICTURE_HEIGHT_PX)
+    strip = Image.new("RGBA", (PICTURE_WIDTH_PX * len(pictures), PICTURE_HEIGHT_PX))  # gaps are see-through
     for i, picture in enumerate(pictures):
-        if picture is not None:
-            strip.paste(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS), (i * size[0], 0))
+        at = (i * PICTURE_WIDTH_PX + PICTURE_GAP_PX // 2, 0)
+        if picture is None:
+            strip.paste((127, 127, 127, 90), (*at, at[0] + size[0], size[1]))
+        else:
+            strip.paste(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS), at)
     buffer = io.BytesIO()
     strip.save(buffer, "WEBP", quality=PICTURE_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def energy_path(loudness_N: NDArray[np.floating]) -> str:
-    """The closed outline of a mirrored curve in a box of N x 100, its peak (if above silence) filling the height."""
+    """The closed outline of a mirrored curve of N bins, each 1 wide, in a height of 100.
+
+    The peak fills the height, unless all is below `SILENCE`.
+    """
     values_N = np.nan_to_num(np.abs(np.asarray(loudness_N, dtype=np.float64)), nan=0.0, posinf=0.0)
     peak = max(float(values_N.max(initial=0.0)), SILENCE)
     half_N = 48 * values_N / peak + 0.6  # a hair line where all is quiet
