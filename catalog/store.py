@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
-    """Whether an avel store lies at `uri` (damaged or newer ones count too, so that they are not written over)."""
+    """Whether an avel store lies at `uri` (newer ones and those with a wrong layout count too)."""
     where = place(uri)
     if where.path is not None and not (where.path / "refs").is_dir():
         return False
@@ -88,7 +88,10 @@ def exists(uri: str | os.PathLike[str]) -> bool:
         if not icechunk.Repository.exists(storage):
             return False
         session = icechunk.Repository.open(storage).readonly_session("main")
-        return "avel_format" in zarr.open_group(session.store, mode="r").attrs
+        try:
+            return "avel_format" in zarr.open_group(session.store, mode="r").attrs
+        except zarr.errors.GroupNotFoundError:
+            return False
 
 
 def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
@@ -175,7 +178,10 @@ class FeatureStore:
         """Moves to the newest commit (of a pinned store: to the same snapshot), checking it."""
         with StorageErrors(self.uri):
             session = self._session_at(self.at)
-            root = zarr.open_group(session.store, mode="r")
+            try:
+                root = zarr.open_group(session.store, mode="r")
+            except zarr.errors.GroupNotFoundError as error:
+                raise StoreError(f"{self.uri}: an Icechunk repository that is damaged or not an avel store") from error
             num_videos = check_root(root, self.uri)
             features = group_of(root, "features", needed_by=self.uri)
             recipes = {

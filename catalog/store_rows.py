@@ -121,12 +121,6 @@ class VideoResult:
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise ValueError(f"{self.video.id}: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
-        try:
-            (self.video.id + self.video.uri).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{self.video.id!r}: a store keeps text, and this id or uri is not UTF-8; rename the file"
-            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
