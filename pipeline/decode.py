@@ -254,7 +254,8 @@ class _Pictures:
         shape = (len(numbers), geometry.height_px, geometry.width_px, 3)
         frames = np.empty(shape, np.uint8)
         for position, number in enumerate(numbers):
-            frames[position] = held[number]
+            if (frame := held[number]) is not None:
+                frames[position] = frame
         index = np.array([[place.get(n, -1) for n in row] for row in planned], np.int32)
         return frames, index
 

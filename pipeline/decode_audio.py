@@ -10,7 +10,7 @@ Shape suffixes: N samples, K channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
-from pipeline.probe import MediaInfo, open_container
+from pipeline.container import open_container
+from pipeline.probe import MediaInfo
 
 Samples = NDArray[np.float32]
 Valid = NDArray[np.bool_]
@@ -29,7 +30,7 @@ MAX_DAMAGED_SHARE = Fraction(1, 20)
 # A damaged AAC frame may claim 17 to 24 channels, and PyAV 18.1 then reads past its planes (SIGSEGV).
 _MAX_CHANNELS = 8
 # Frames this near to where the last one ended follow it directly. Exact clocks (MP4, MPEG-TS: finer than 1/8000 s)
-# are taken at their word; millisecond clocks (Matroska, FLV) of live recordings jitter, at most half a frame is bridged.
+# are taken at their word; millisecond clocks (Matroska, FLV) of live recordings jitter: half a frame is bridged.
 _EXACT_TOLERANCE_S = Fraction(2, 1000)
 _MAX_TOLERANCE_S = Fraction(10, 1000)
 # Sound around each block that the resampler sees. Measured with white noise, 10 pairs of rates from 8 to 96 kHz: 20 ms
@@ -50,7 +51,7 @@ class SoundReader:
     def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
         assert info.audio is not None
         self._track, self._t0_s, self._heartbeat = info.audio, info.t0_s, heartbeat
-        self._container = open_container(path)
+        self._container: Any = open_container(path)
         self._stream = self._container.streams[info.audio.index]
         self._stream.codec_context.thread_count = 1
         self.packet_errors = 0
@@ -94,7 +95,7 @@ class SoundReader:
                 yield samples_N, np.ones(len(samples_N), bool)
                 end += len(samples_N)
             pending = next(self._frames, None)
-        if self.packet_errors > max(1, self.num_packets * MAX_DAMAGED_SHARE):
+        if self.packet_errors > max(Fraction(1), self.num_packets * MAX_DAMAGED_SHARE):
             raise self._corrupt()
 
     def finish(self) -> None:
@@ -104,14 +105,14 @@ class SoundReader:
             MediaError: corrupt_payload.
         """
         # Damage is judged against the whole track: reading may stop where the picture ends.
-        if self.packet_errors > max(1, self._track.num_packets * MAX_DAMAGED_SHARE):
+        if self.packet_errors > max(Fraction(1), self._track.num_packets * MAX_DAMAGED_SHARE):
             raise self._corrupt()
 
     def close(self) -> None:
         self._frames.close()
         self._container.close()
 
-    def _decode(self) -> Iterator[tuple[Any, Fraction | None]]:
+    def _decode(self) -> Generator[tuple[Any, Fraction | None]]:
         for packet in self._container.demux(self._stream):
             self._heartbeat()
             self.num_packets += bool(packet.size)
@@ -140,8 +141,8 @@ class SoundReader:
 
     def _tolerance(self, frame_samples: int) -> int:
         if self._track.time_base < Fraction(1, 8000):
-            return math.floor(_EXACT_TOLERANCE_S * self.rate_hz)
-        return min(frame_samples // 2, math.floor(_MAX_TOLERANCE_S * self.rate_hz))
+            return int(_EXACT_TOLERANCE_S * self.rate_hz)
+        return min(frame_samples // 2, int(_MAX_TOLERANCE_S * self.rate_hz))
 
     def _corrupt(self) -> MediaError:
         return MediaError("corrupt_payload", f"{self.packet_errors} of {self._track.num_packets} sound packets failed")

@@ -7,10 +7,10 @@ Python (a decoder may hang with the interpreter's lock held).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import hashlib
-import json
 import os
 import resource
 import signal
@@ -62,10 +62,8 @@ def _die_with_parent(lifeline: int, parent: int) -> None:
     if parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     gone = False
-    try:
+    with contextlib.suppress(BlockingIOError):
         gone = os.read(lifeline, 1) == b""  # closed before the signal was asked for
-    except BlockingIOError:
-        pass
     if gone or (parent and os.getppid() != parent):
         os._exit(0)
 

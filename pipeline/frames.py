@@ -74,7 +74,7 @@ class Geometry:
         """(left, top, right, bottom) of the source that becomes the output, in source pixels."""
         if self.fit == "stretch":
             return 0.0, 0.0, float(width_px), float(height_px)
-        # torchvision: Resize(short) makes the long side int(short * long / short), CenterCrop begins at int(round(d/2)).
+        # As torchvision: Resize makes the long side int(size * long / short), CenterCrop begins at int(round(d / 2)).
         short = min(height_px, width_px)
         resized_h = self.short_side_px if height_px == short else int(self.short_side_px * height_px / width_px)
         resized_w = self.short_side_px if width_px == short else int(self.short_side_px * width_px / height_px)

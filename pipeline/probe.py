@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import statistics
-from array import array
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -26,23 +25,16 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
+from pipeline.container import open_container
+from pipeline.packets import PicturePackets, SoundPackets, demux
 
-# The demuxers that may open a file. Others (HLS, DASH, concat, image sequences) fetch further files or URLs that
-# a hostile "video" names. FFmpeg checks the first of a demuxer's names against this list.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf"
-)
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
 _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
-# A decoding clock that runs back by more than rounding belongs to two recordings glued together.
-_CLOCK_BACK_S = Fraction(1, 50)
 _MIN_SIDE_PX = 8
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
-# Packets to try before the first sound sample is taken from the packet's own time.
-_PRIMING_PACKETS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +146,6 @@ class MediaInfo:
         return facts
 
 
-def open_container(path: str) -> av.container.InputContainer:
-    """`path` opened by PyAV: local files only, and only demuxers that read nothing but that file."""
-    return av.open(path, options={"protocol_whitelist": "file", "format_whitelist": FORMATS}, metadata_errors="replace")
-
-
 def refuse_implausible(info: MediaInfo) -> None:
     """Raises MediaError corrupt_container where damaged time stamps make a medium longer than a fortnight.
 
@@ -179,105 +166,8 @@ def probe(path: str) -> MediaInfo:
         MediaError: not_media, container_truncated, corrupt_container, truncated_media, video_undecodable,
             audio_undecodable, video_too_small.
     """
-    try:
-        container = open_container(path)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, MemoryError):
-            raise
-        raise _unopenable(path, error) from error
-    with container:
+    with open_container(path) as container:
         return _read(container, path)
-
-
-class _Track:
-    """What the demuxing pass gathers about one stream; flat arrays, so that a long video costs 8 bytes a frame."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.time_base = Fraction(stream.time_base)
-        self.pts = array("q")
-        self.num_packets = 0
-        self.num_hidden = 0
-        self.num_corrupt = 0
-        self.clock_jumps = 0
-        self.end_ticks: int | None = None
-        self.last_pts: int | None = None
-        self.last_duration = 0
-        self._dts: int | None = None
-
-    def add(self, packet: Any) -> None:
-        self.num_packets += 1
-        self.num_corrupt += packet.is_corrupt
-        dts = packet.dts
-        if dts is not None:
-            if self._dts is not None and (self._dts - dts) * self.time_base > _CLOCK_BACK_S:
-                self.clock_jumps += 1
-            self._dts = dts
-        pts = dts if packet.pts is None else packet.pts
-        if pts is None:
-            return
-        duration = packet.duration or 0
-        self.end_ticks = pts + duration if self.end_ticks is None else max(self.end_ticks, pts + duration)
-        if packet.is_discard:
-            self.num_hidden += 1
-            return
-        self.shown(pts, duration)
-
-    def shown(self, pts: int, duration: int) -> None:
-        # Packet durations are decode-order differences where B frames are reordered: only the last frame's is used.
-        if self.last_pts is None or pts >= self.last_pts:
-            self.last_pts, self.last_duration = pts, duration
-
-
-class _PictureTrack(_Track):
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self.is_vp8 = stream.codec_context.name == "vp8"
-        self.num_invisible = 0
-        self.num_new_settings = 0
-        self.starts_mid_gop = False
-        self._first_key_pts: int | None = None
-        self._seen_key = False
-
-    def add(self, packet: Any) -> None:
-        if packet.is_keyframe and not self._seen_key:
-            self._seen_key = True
-            self.starts_mid_gop = self.num_packets > 0
-            self._first_key_pts = packet.pts
-        if self.num_packets and packet.has_sidedata("new_extradata"):
-            self.num_new_settings += 1
-        super().add(packet)
-
-    def shown(self, pts: int, duration: int) -> None:
-        super().shown(pts, duration)
-        self.pts.append(pts)
-
-    def table(self) -> NDArray[np.int64]:
-        """(F,) int64, the ticks at which frames are shown."""
-        pts_F = np.unique(np.frombuffer(self.pts, dtype=np.int64)) if self.pts else np.zeros(0, np.int64)
-        if self.starts_mid_gop and self._first_key_pts is not None:
-            # Cut broadcasts begin between key frames; no decoder can show what comes before the first.
-            pts_F = pts_F[pts_F >= self._first_key_pts]
-        return pts_F
-
-
-class _SoundTrack(_Track):
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self.start_ticks: int | None = None
-
-    def add(self, packet: Any) -> None:
-        if self.start_ticks is None and self.num_packets < _PRIMING_PACKETS:
-            try:
-                for frame in packet.decode():
-                    if frame.pts is not None and frame.samples:
-                        self.start_ticks = frame.pts
-                        break
-            except av.error.FFmpegError:
-                pass  # counted when the sound is decoded
-        super().add(packet)
-        if not packet.is_discard and packet.pts is not None and not self.pts:
-            self.pts.append(packet.pts)
 
 
 def _read(container: Any, path: str) -> MediaInfo:
@@ -289,9 +179,9 @@ def _read(container: Any, path: str) -> MediaInfo:
     sound_stream = _pick_audio(container)
     if picture_stream is None and sound_stream is None:
         raise MediaError("not_media", f"{name}: neither picture nor sound, only {', '.join(kinds)}")
-    picture = None if picture_stream is None else _PictureTrack(picture_stream)
-    sound = None if sound_stream is None else _SoundTrack(sound_stream)
-    last_end_s = _demux(container, picture, sound)
+    picture = None if picture_stream is None else PicturePackets(picture_stream)
+    sound = None if sound_stream is None else SoundPackets(sound_stream)
+    last_end_s = demux(container, picture, sound)
 
     _check_tracks(name, picture, sound)
     _check_length(container, name, last_end_s)
@@ -342,30 +232,7 @@ def _pick_audio(container: Any) -> Any:
     return stream
 
 
-def _demux(container: Any, picture: _PictureTrack | None, sound: _SoundTrack | None) -> Fraction | None:
-    """Feeds the tracks; returns when the last packet of any stream ends, in container seconds."""
-    others = {stream.index: _Track(stream) for stream in container.streams if stream.time_base is not None}
-    for track in (picture, sound):
-        if track is not None:
-            others[track.stream.index] = track
-    try:
-        for packet in container.demux():
-            if packet.size:  # the empty ones only flush decoders
-                track = others.get(packet.stream_index)
-                if track is not None:
-                    if track is picture and picture.is_vp8 and not memoryview(packet)[0] & 0x10:
-                        # RFC 6386 section 9.1: the show_frame bit; an alternate reference frame is never shown.
-                        picture.num_invisible += 1
-                        continue
-                    track.add(packet)
-    except av.error.FFmpegError as error:
-        if isinstance(error, MemoryError) or not any(track.num_packets for track in others.values()):
-            raise MediaError("corrupt_container", f"no packet can be read: {error.strerror}") from error
-    ends_s = [track.end_ticks * track.time_base for track in others.values() if track.end_ticks is not None]
-    return max(ends_s, default=None)
-
-
-def _check_tracks(name: str, picture: _PictureTrack | None, sound: _SoundTrack | None) -> None:
+def _check_tracks(name: str, picture: PicturePackets | None, sound: SoundPackets | None) -> None:
     if picture is not None:
         context = picture.stream.codec_context
         if not picture.num_packets:
@@ -401,7 +268,7 @@ def _refuse_shortfall(declared_s: Fraction, found_s: Fraction, what: str) -> Non
         )
 
 
-def _video_track(picture: _PictureTrack, name: str, container: Any, has_cover: bool) -> VideoTrack:
+def _video_track(picture: PicturePackets, name: str, container: Any, has_cover: bool) -> VideoTrack:
     context = picture.stream.codec_context
     pts_F = picture.table()
     if not len(pts_F):
@@ -440,7 +307,7 @@ def _video_track(picture: _PictureTrack, name: str, container: Any, has_cover: b
     )
 
 
-def _usual_duration(picture: _PictureTrack, pts_F: NDArray[np.int64]) -> int:
+def _usual_duration(picture: PicturePackets, pts_F: NDArray[np.int64]) -> int:
     """Ticks that a frame usually lasts, for containers that do not say."""
     if len(pts_F) > 1:
         return round(statistics.median(np.diff(pts_F[-1000:]).tolist()))
@@ -448,7 +315,7 @@ def _usual_duration(picture: _PictureTrack, pts_F: NDArray[np.int64]) -> int:
     return max(1, round(1 / (Fraction(rate) * picture.time_base)))
 
 
-def _audio_track(sound: _SoundTrack) -> AudioTrack:
+def _audio_track(sound: SoundPackets) -> AudioTrack:
     context = sound.stream.codec_context
     start_ticks = sound.start_ticks if sound.start_ticks is not None else sound.pts[0] if sound.pts else 0
     last_pts = start_ticks if sound.last_pts is None else sound.last_pts
@@ -467,41 +334,3 @@ def _audio_track(sound: _SoundTrack) -> AudioTrack:
         num_packets=sound.num_packets,
         clock_jumps=sound.clock_jumps,
     )
-
-
-# The first bytes of the containers above (offset, bytes): an unopenable file with one of these was media once.
-_SIGNATURES = (
-    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip"),
-    (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"),
-    (0, b"OggS"), (0, b"fLaC"), (0, b"ID3"), (0, b"FORM"), (0, b".snd"), (0, b"caff"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-)  # fmt: skip
-
-
-def _unopenable(path: str, error: BaseException) -> MediaError:
-    """Why FFmpeg could not open the file, from its first bytes and, in MP4, its boxes."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-        known = [offset for offset, magic in _SIGNATURES if head[offset : offset + len(magic)] == magic]
-        text = str(getattr(error, "strerror", None) or error)
-        if not known:
-            return MediaError("not_media", f"no demuxer knows it: {text}; begins with {head!r}")
-        if known[0] == 4 and b"moov" not in _boxes(file):
-            return MediaError("container_truncated", "MP4 without its index (moov): an incomplete download")
-    return MediaError("corrupt_container", f"the container cannot be opened: {text}")
-
-
-def _boxes(file: Any) -> set[bytes]:
-    """Types of an MP4's top-level boxes, as far as they can be followed."""
-    size, position, found = os.fstat(file.fileno()).st_size, 0, set()
-    while position + 8 <= size and len(found) < 1000:
-        file.seek(position)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8 or position + length > size:
-            break
-        found.add(head[4:8])
-        position += length
-    return found

@@ -1,4 +1,4 @@
-"""The killable child in which media are opened: a crash or a hang of a decoder is a row of the store, not the job's end.
+"""The killable child in which media are opened: a decoder's crash or hang is a row of the store, not the job's end.
 
 A child is a fresh Python process (never a fork: decoders do not survive one), kept from medium to medium and replaced
 after `RECYCLE_AFTER` media, since decord leaks. It is killed when it is silent or busy for too long, and dies with its
@@ -8,7 +8,6 @@ parent. There is no retrying here: the ledger counts attempts.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -79,13 +78,13 @@ class Decoded:
 
 
 class DecoderKilled(MediaError):
-    """The child was killed from outside (SIGKILL, not ours; often the kernel's memory killer): not the medium's fault."""
+    """The child was killed from outside (a SIGKILL that is not ours, often the kernel's memory killer)."""
 
 
 class Sandbox:
     """One child that opens media. Not for several threads at once; any number side by side."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
         self._child: _Child | None = None
 
@@ -244,33 +243,33 @@ class _Child:
                 os.close(fd)
 
     def ask(self, request: wire.Message) -> Iterator[tuple[wire.Message, wire.Arrays]]:
+        """Yields the answers to `request`, "done" or "error" last."""
         self.num_requests += 1
-        allowed_s = self._limits.total_s_base
-        waited_s = 0.0
+        left_s = total_s = self._limits.total_s_base
+        began_s = time.monotonic()
         try:
             wire.send(self._requests, request)
             while True:
                 began_s = time.monotonic()
-                left_s = allowed_s - waited_s
-                limit_s = min(self._limits.idle_s, left_s)
                 message, arrays = wire.receive(
-                    self._answers,
-                    lambda began_s=began_s, left_s=left_s: min(
-                        self._limits.idle_s, began_s + left_s - time.monotonic()
-                    ),
+                    self._answers, lambda: min(self._limits.idle_s, began_s + left_s - time.monotonic())
                 )
                 # Only waiting counts: a caller that is busy encoding does not use up its decoder's time.
-                waited_s += time.monotonic() - began_s
+                left_s -= time.monotonic() - began_s
                 if message["kind"] == "alive":
                     continue
                 if message["kind"] == "probed":
-                    allowed_s += self._limits.total_s_per_media_s * float(Fraction(message["duration_s"]))
+                    extra_s = self._limits.total_s_per_media_s * float(Fraction(message["duration_s"]))
+                    left_s, total_s = left_s + extra_s, total_s + extra_s
                 yield message, arrays
                 if message["kind"] in ("done", "error"):
                     return
         except wire.Silence:
-            what = "gave no sign of life" if limit_s == self._limits.idle_s else "was not done"
-            raise MediaError("decoder_timeout", f"the decoder {what} within {limit_s:.0f} s") from None
+            over = began_s + left_s <= time.monotonic()
+            what = (
+                f"was not done in {total_s:.0f} s" if over else f"gave no sign of life for {self._limits.idle_s:.0f} s"
+            )
+            raise MediaError("decoder_timeout", f"the decoder {what}") from None
         except (EOFError, BrokenPipeError):
             raise self._death() from None
 
@@ -284,7 +283,7 @@ class _Child:
         self._stderr.close()
 
     def _death(self) -> MediaError:
-        code = self.process.wait()
+        code = self.process.wait()  # its end of the pipe is closed: it is going
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 2000))
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         last_words = f"; its last words: {lines[-1].strip()[:200]}" if lines else ""

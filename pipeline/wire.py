@@ -11,7 +11,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,29 +37,37 @@ def send(fd: int, message: Message, arrays: Sequence[NDArray[Any]] = ()) -> None
     _write(fd, len(header).to_bytes(4, "big") + header)
     for array in arrays:
         if array.nbytes:
-            _write(fd, memoryview(np.ascontiguousarray(array)).cast("B"))
+            _write(fd, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def receive(fd: int, wait_s: Callable[[], float] = lambda: math.inf) -> tuple[Message, Arrays]:
+def receive(fd: int, *, idle_s: float = math.inf, deadline_s: float = math.inf) -> tuple[Message, Arrays]:
     """Reads one message, its arrays straight into their own memory.
 
     Args:
-        wait_s: asked before each wait: how long it may last.
+        idle_s: how long to wait for each next byte.
+        deadline_s: by when all must have come, on `time.monotonic`'s clock.
 
     Raises:
         EOFError: the other side is gone.
-        Silence: nothing came for that long.
+        Silence: nothing came for `idle_s`, or not all by `deadline_s`.
         ValueError: what came is not a message.
     """
-    length = int.from_bytes(_read(fd, 4, wait_s), "big")
+
+    def fill(view: memoryview) -> None:
+        _fill(fd, view, idle_s, deadline_s)
+
+    size = bytearray(4)
+    fill(memoryview(size))
+    length = int.from_bytes(size, "big")
     if length > _MAX_HEADER_BYTES:
         raise ValueError(f"a message header of {length} bytes")
-    message = json.loads(bytes(_read(fd, length, wait_s)))
+    header = bytearray(length)
+    fill(memoryview(header))
+    message = json.loads(header)
     arrays: Arrays = []
     for code, shape in message.pop("arrays"):
         array = np.empty(shape, DTYPES[code])
-        if array.nbytes:
-            _fill(fd, memoryview(array).cast("B"), wait_s)
+        fill(array.reshape(-1).view(np.uint8).data)
         arrays.append(array)
     return message, arrays
 
@@ -70,26 +78,15 @@ def _write(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _read(fd: int, size: int, wait_s: Callable[[], float]) -> bytearray:
-    data = bytearray(size)
-    if size:
-        _fill(fd, memoryview(data), wait_s)
-    return data
-
-
-def _fill(fd: int, view: memoryview, wait_s: Callable[[], float]) -> None:
+def _fill(fd: int, view: memoryview, idle_s: float, deadline_s: float) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while view:
-        deadline_s = time.monotonic() + wait_s()
-        while not poll.poll(_milliseconds(deadline_s - time.monotonic())):
-            if time.monotonic() >= deadline_s:
+        until_s = min(deadline_s, time.monotonic() + idle_s)
+        while not poll.poll(max(0.0, min(until_s - time.monotonic(), 3600.0)) * 1000):
+            if time.monotonic() >= until_s:
                 raise Silence
         count = os.readv(fd, [view])
         if not count:
             raise EOFError
         view = view[count:]
-
-
-def _milliseconds(seconds: float) -> float:
-    return max(0.0, min(seconds, 3600.0)) * 1000
