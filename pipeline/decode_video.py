@@ -270,7 +270,8 @@ def _to_rgb(picture: Any, reformatter: VideoReformatter) -> Frame:
 
     Bilinear as in decord's filter graph: on 8-bit video the two give the same bytes.
     """
-    frame: Frame = reformatter.reformat(picture, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    rgb: Any = reformatter.reformat(picture, format="rgb24", interpolation="BILINEAR")
+    frame: Frame = rgb.to_ndarray()
     turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
 

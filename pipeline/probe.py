@@ -310,7 +310,7 @@ def _video_track(picture: PicturePackets, name: str, container: Any, has_cover: 
 def _usual_duration(picture: PicturePackets, pts_F: NDArray[np.int64]) -> int:
     """Ticks that a frame usually lasts, for containers that do not say."""
     if len(pts_F) > 1:
-        return round(statistics.median(np.diff(pts_F[-1000:]).tolist()))
+        return int(statistics.median_low(np.diff(pts_F[-1000:]).tolist()))
     rate = picture.stream.average_rate or picture.stream.guessed_rate or Fraction(25)
     return max(1, round(1 / (Fraction(rate) * picture.time_base)))
 

@@ -251,9 +251,7 @@ class _Child:
             wire.send(self._requests, request)
             while True:
                 began_s = time.monotonic()
-                message, arrays = wire.receive(
-                    self._answers, lambda: min(self._limits.idle_s, began_s + left_s - time.monotonic())
-                )
+                message, arrays = wire.receive(self._answers, idle_s=self._limits.idle_s, deadline_s=began_s + left_s)
                 # Only waiting counts: a caller that is busy encoding does not use up its decoder's time.
                 left_s -= time.monotonic() - began_s
                 if message["kind"] == "alive":
@@ -266,10 +264,8 @@ class _Child:
                     return
         except wire.Silence:
             over = began_s + left_s <= time.monotonic()
-            what = (
-                f"was not done in {total_s:.0f} s" if over else f"gave no sign of life for {self._limits.idle_s:.0f} s"
-            )
-            raise MediaError("decoder_timeout", f"the decoder {what}") from None
+            what = f"not done in {total_s:.0f} s" if over else f"no sign of life for {self._limits.idle_s:.0f} s"
+            raise MediaError("decoder_timeout", f"the decoder: {what}") from None
         except (EOFError, BrokenPipeError):
             raise self._death() from None
 
