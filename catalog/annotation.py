@@ -116,7 +116,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_float=fraction, parse_constant=constant)
     except json.JSONDecodeError as error:
-        cut = " (the file seems cut off; fetch it again)" if error.pos >= len(text.rstrip()) - 1 else ""
+        at_end = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string")
+        cut = " (the file seems cut off; fetch it again)" if at_end else ""
         raise AnnotationError(f"{path}:{error.lineno}: not JSON at column {error.colno}: {error.msg}{cut}") from error
     except AnnotationError:
         raise

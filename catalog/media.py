@@ -168,9 +168,9 @@ def url_suffix(url: str) -> str | None:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """aiohttp's errors, which are no OSError; () where it was never imported and so cannot have raised."""
-    module = sys.modules.get("aiohttp")
-    return () if module is None else (module.ClientError,)
+    """The network clients' own errors, which are no OSError; none of a client that was never imported."""
+    aiohttp, botocore = sys.modules.get("aiohttp"), sys.modules.get("botocore.exceptions")
+    return (*((aiohttp.ClientError,) if aiohttp else ()), *((botocore.BotoCoreError,) if botocore else ()))
 
 
 def _ids(ids: list[str], shown: int = 3) -> str:
