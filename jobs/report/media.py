@@ -28,11 +28,11 @@ def read_media(
     on_video: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Judged, Media]]:
     """What can be read of each item's medium, in order; `on_video` is called after each."""
+    if not items:
+        return
     from pipeline.fetch import local_copy
     from pipeline.sandbox import Sandbox
 
-    if not items:
-        return
     with Sandbox() as sandbox:
         for item in items:
             stored = extraction.videos.get(item.video_id)
