@@ -26,10 +26,11 @@ from pipeline.encode import check_settings, encoder_module
 from pipeline.lanes import Lanes
 from pipeline.ledger import Ledger
 from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
+from pipeline.ray_executor import RayExecutor
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox import Limits
 from pipeline.unit import UnitResult, one_thread
-from pipeline.workers import RayExecutor, RaySettings
+from pipeline.workers import RaySettings
 
 COMMIT_EVERY_S = 30.0
 _POLL_S = 0.25
