@@ -33,6 +33,9 @@ from heads.read import Split, read_split
 from heads.run_folder import Numbers, RunRecord
 from heads.targets import has_one_label, truth
 
+# Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
+MAX_LEARNING_RATE = 1e6
+
 Truth = NDArray[np.int64] | NDArray[np.bool_]
 
 
@@ -63,8 +66,10 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:
             raise ValueError(f"training needs epochs and batch_size of at least 1, patience and seed of 0, got {self}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
+        if not 0 < self.learning_rate <= MAX_LEARNING_RATE:
+            raise ValueError(
+                f"learning_rate must lie above 0 and be at most {MAX_LEARNING_RATE:g}, got {self.learning_rate}"
+            )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
 

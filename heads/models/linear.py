@@ -19,6 +19,8 @@ from heads.blocks.standardise import Standardise
 SUMMARY = "one linear map a segment; feature maps are averaged over their places"
 # The reader may average maps over their places while it reads: the head would do the same, in more memory.
 POOLS_PLACES = True
+# Far above any encoder's; numbers that torch could not even name a shape with come from damaged files.
+MAX_WIDTH = 2**24
 
 
 class LinearProbe(nn.Module):
@@ -44,6 +46,8 @@ class LinearProbe(nn.Module):
                 raise ValueError(f"modality must be both, audio or visual, got {self.modality!r}")
             if self.num_classes < 1 or min(self.visual_width, self.audio_width) < 0:
                 raise ValueError(f"the linear head needs a class and widths of at least 0, got {self}")
+            if max(self.num_classes, self.visual_width, self.audio_width) > MAX_WIDTH:
+                raise ValueError(f"the linear head takes widths and classes up to {MAX_WIDTH}, got {self}")
             if not (self.uses_visual or self.uses_audio):
                 raise ValueError(f"the linear head has nothing to look at: modality {self.modality}, got {self}")
 

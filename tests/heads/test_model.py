@@ -1,0 +1,95 @@
+"""The registry of heads: every head of the folder, and what a stranger's config or checkpoint may not do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from heads import model
+
+GOOD = {"visual_width": 3, "audio_width": 2, "num_classes": 4, "modality": "both"}
+
+
+@pytest.mark.parametrize("name", model.names())
+def test_every_head_trains_saves_and_restores_equal_logits(name: str) -> None:
+    head_plugin = model.plugin(name)
+    assert head_plugin.SUMMARY
+    config = head_plugin.configure(visual_shape=(3,), audio_shape=(2,), num_classes=4, modality="both")
+    head = model.build(name, config, seed=1)
+    mask = torch.tensor([[True, True, False]])
+    inputs = (torch.randn(1, 3, 3), torch.randn(1, 3, 2), mask, mask, mask)
+    head(*inputs)[mask].sum().backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in head.parameters())
+    head.eval()
+    again = model.restore(name, model.read_config(name, dataclasses.asdict(config)), head.state_dict())
+    assert torch.equal(again(*inputs), head(*inputs))
+    assert not again.training
+
+
+@pytest.mark.parametrize("name", model.names())
+def test_every_head_padding_changes_no_real_segment(name: str) -> None:
+    config = model.plugin(name).configure(visual_shape=(3,), audio_shape=(2,), num_classes=4, modality="both")
+    head = model.build(name, config).eval()
+    visual, audio = torch.randn(1, 5, 3), torch.randn(1, 5, 2)
+    mask = torch.tensor([[True, True, True, False, False]])
+    short = head(visual[:, :3], audio[:, :3], mask[:, :3])
+    visual[:, 3:], audio[:, 3:] = 1e6, float("nan")
+    torch.testing.assert_close(head(visual, audio, mask)[:, :3], short)
+
+
+def test_build_equal_seeds_equal_parameters_and_global_generator_untouched() -> None:
+    config = model.read_config("linear", GOOD)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one, two, other = (model.build("linear", config, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(one["classify.weight"], two["classify.weight"])
+    assert not torch.equal(one["classify.weight"], other["classify.weight"])
+
+
+@pytest.mark.parametrize("name", ["nosuch", "../run_folder", "linear.Head", "__init__", ""])
+def test_plugin_unknown_name_raises(name: str) -> None:
+    with pytest.raises(ValueError, match="there is no head"):
+        model.plugin(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"visual_width": "3"}, "visual_width needs int, got '3'"),
+        ({"visual_width": True}, "visual_width needs int"),
+        ({"visual_width": -1}, "widths of at least 0"),
+        ({"modality": "smell"}, "modality needs one of both, audio, visual"),
+        ({"depth": 3}, "unknown field 'depth'"),
+        ({"audio_width": 10**30}, "widths and classes up to 16777216"),
+    ],
+)
+def test_read_config_wrong_field_raises(change: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        model.read_config("linear", GOOD | change)
+
+
+def test_read_config_missing_field_raises() -> None:
+    with pytest.raises(ValueError, match="'modality' is missing"):
+        model.read_config("linear", {key: value for key, value in GOOD.items() if key != "modality"})
+
+
+def test_restore_shapes_of_another_config_raises_without_taking_memory() -> None:
+    state = model.build("linear", model.read_config("linear", GOOD)).state_dict()
+    huge = model.read_config("linear", GOOD | {"visual_width": 2**24, "num_classes": 2**24})  # 1 PB, were it built
+    with pytest.raises(ValueError, match="needs"):
+        model.restore("linear", huge, state)
+
+
+def test_restore_nan_missing_or_other_dtype_raises() -> None:
+    config = model.read_config("linear", GOOD)
+    state = dict(model.build("linear", config).state_dict())
+    with pytest.raises(ValueError, match=r"classify.bias holds NaN"):
+        model.restore("linear", config, state | {"classify.bias": torch.full((4,), float("nan"))})
+    with pytest.raises(ValueError, match=r"classify.bias needs \(4,\) torch.float32, got \(4,\) torch.float64"):
+        model.restore("linear", config, state | {"classify.bias": torch.zeros(4, dtype=torch.float64)})
+    del state["classify.bias"]
+    with pytest.raises(ValueError, match=r"missing or not wanted: classify.bias"):
+        model.restore("linear", config, state)

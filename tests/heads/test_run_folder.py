@@ -1,0 +1,185 @@
+"""Run folders: round trips, whole or not at all, and what a stranger's files may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from heads import run_folder
+from heads.model import build, read_config
+from heads.run_folder import RunRecord, check_free, read_record, read_run, update_run, write_run
+
+CONFIG = {"visual_width": 3, "audio_width": 2, "num_classes": 3, "modality": "both"}
+ROWS = {"test": [{"item": "0", "video": "v", "labels_pred": [1], "labels_true": [2], "score": [0.5], "mask": [True]}]}
+
+
+@pytest.fixture
+def record(planted: ModuleType) -> RunRecord:
+    return RunRecord(
+        head="linear",
+        config=dict(CONFIG),
+        classes=("a", "b, c"),
+        background="background",
+        num_segments=10,
+        recipe=planted.recipe(),
+        store={"uri": "/s", "snapshot": "X"},
+        dataset={"name": "ave", "root": "/r", "media": None},
+        seed=3,
+        training={"epochs": 2},
+        metrics={"test": {"accuracy": 0.5, "items": 4}},
+        baselines={"majority": 0.25},
+        history=({"epoch": 1, "train_loss": 1.5},),
+        versions={"torch": "2"},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, record: RunRecord) -> Path:
+    folder = tmp_path / "runs" / "one"
+    write_run(folder, record, build("linear", read_config("linear", CONFIG), seed=4).state_dict(), ROWS)
+    return folder
+
+
+def change(folder: Path, **changes: Any) -> None:
+    value = json.loads((folder / "run.json").read_text()) | changes
+    (folder / "run.json").write_text(json.dumps(value))
+
+
+def test_run_written_and_read_is_equal(run: Path, record: RunRecord) -> None:
+    found = read_run(run)
+    assert found.record == record
+    wanted = build("linear", read_config("linear", CONFIG), seed=4).state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.head.state_dict().items())
+    assert json.loads((run / "predictions_test.json").read_text()) == ROWS["test"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
+    assert (run.stat().st_mode | (run / "run.json").stat().st_mode) & 0o444 == 0o444 & ~run_folder._umask()
+
+
+def test_run_json_holds_the_contracts_fields(run: Path) -> None:
+    value = json.loads((run / "run.json").read_text())
+    assert list(value) == [
+        *("format", "head", "config", "classes", "background", "num_segments", "recipe", "store", "dataset", "seed"),
+        *("training", "metrics", "baselines", "history", "versions", "created"),
+    ]
+    assert sorted(value["recipe"]) == ["fingerprint", "json", "name"]
+
+
+def test_write_run_existing_run_is_refused_unless_overwrite(run: Path, record: RunRecord) -> None:
+    state = build("linear", read_config("linear", CONFIG), seed=5).state_dict()
+    with pytest.raises(ValueError, match="exists; choose another folder or pass --overwrite"):
+        write_run(run, record, state, {})
+    (run / "report.html").write_text("old")
+    write_run(run, replace(record, seed=9), state, {}, overwrite=True)
+    assert read_record(run).seed == 9
+    assert sorted(path.name for path in run.iterdir()) == ["model.safetensors", "run.json"]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
+
+
+def test_check_free_overwrite_keeps_folders_that_are_not_runs(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("x")
+    with pytest.raises(ValueError, match=r"not overwritten: it holds no run\.json"):
+        check_free(tmp_path / "photos", overwrite=True)
+    (run / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"not overwritten: it holds thesis.tex"):
+        check_free(run, overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="not a folder"):
+        check_free(tmp_path / "file", overwrite=True)
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "empty", overwrite=False)
+    check_free(tmp_path / "new" / "deep", overwrite=False)
+
+
+def test_write_run_number_that_is_not_finite_leaves_nothing(tmp_path: Path, record: RunRecord) -> None:
+    bad = replace(record, metrics={"test": {"accuracy": float("nan")}})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_run(tmp_path / "run", bad, build("linear", read_config("linear", CONFIG)).state_dict(), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_update_run_replaces_record_and_predictions_only(run: Path, record: RunRecord) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    update_run(run, replace(record, metrics={"val": {"accuracy": 1.0}}), {"val": []})
+    assert read_record(run).metrics == {"val": {"accuracy": 1.0}}
+    assert (run / "model.safetensors").read_bytes() == before
+    names = sorted(path.name for path in run.iterdir())
+    assert names == ["model.safetensors", "predictions_test.json", "predictions_val.json", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"format": 2}, "format must be 1, got 2"),
+        ({"head": "../../evil"}, "head must be a head of this version"),
+        ({"extra": 1}, "fields missing or unknown: extra"),
+        ({"classes": ["a", "a"]}, "classes must be a list of different texts"),
+        ({"classes": ["a"]}, "needs 2 outputs, its config says 3"),
+        ({"num_segments": True}, "num_segments must be null or a whole number"),
+        ({"num_segments": 0}, "num_segments must be null or a whole number"),
+        ({"seed": "1"}, "seed must be a whole number"),
+        ({"metrics": {"test": {"accuracy": "high"}}}, "metrics must be"),
+        ({"metrics": {"test": {"accuracy": True}}}, "metrics must be"),
+        ({"baselines": [1]}, "baselines must be"),
+        ({"history": [{"epoch": None}]}, "history must be"),
+        ({"dataset": {"name": None, "root": "", "media": ""}}, "dataset must be"),
+        ({"store": {"uri": "x"}}, "store must be"),
+        ({"config": CONFIG | {"visual_width": 1.5}}, "visual_width needs int, got 1.5"),
+        ({"recipe": {"name": "x", "json": "{}", "fingerprint": ""}}, "recipe: field 'name' is missing"),
+    ],
+)
+def test_read_run_wrong_record_names_file_and_field(run: Path, changes: dict[str, Any], told: str) -> None:
+    change(run, **changes)
+    with pytest.raises(ValueError, match=told) as caught:
+        read_run(run)
+    assert str(run / "run.json") in str(caught.value)
+
+
+def test_read_run_recipe_changed_behind_its_fingerprint_raises(run: Path) -> None:
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    recipe["json"] = recipe["json"].replace('"rate_hz":16000', '"rate_hz":44100')
+    change(run, recipe=recipe)
+    with pytest.raises(ValueError, match=r"recipe.fingerprint is .*, and its settings give"):
+        read_run(run)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1, "seed": NaN}', "[" * 100_000])
+def test_read_record_text_that_is_no_record_raises(run: Path, text: str) -> None:
+    (run / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json: "):
+        read_record(run)
+
+
+def test_read_run_missing_parts_say_which(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a run: it has no run\.json"):
+        read_run(tmp_path / "nowhere")
+    (run / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        read_run(run)
+
+
+def test_read_run_pickle_as_checkpoint_is_refused_and_not_run(run: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "pwned"),))
+
+    (run / "model.safetensors").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match=r"model\.safetensors: "):
+        read_run(run)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_read_run_truncated_checkpoint_raises(run: Path) -> None:
+    whole = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match=r"model\.safetensors: "):
+        read_run(run)
