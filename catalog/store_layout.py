@@ -175,7 +175,7 @@ def check_recipe(group: zarr.Group, name: str, *, num_videos: int, uri: str) -> 
     attrs = group.attrs.asdict()
     try:
         recipe = Recipe.from_json(_text(attrs.get("recipe")))
-        shapes = {modality: _shape(attrs.get(f"{modality}_shape")) for modality in MODALITIES}
+        shapes = {modality: read_shape(attrs.get(f"{modality}_shape")) for modality in MODALITIES}
         card = attrs.get("card")
         if not isinstance(card, dict):
             raise ValueError(f"card must be an object, got {card!r}")
@@ -249,7 +249,8 @@ def _text(value: object) -> str:
     return value
 
 
-def _shape(value: object) -> tuple[int, ...] | None:
+def read_shape(value: object) -> tuple[int, ...] | None:
+    """A feature's shape from its JSON form; ValueError where it is none."""
     if value is None:
         return None
     if not isinstance(value, list) or not value or not all(type(n) is int and n > 0 for n in value):
