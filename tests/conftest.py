@@ -22,3 +22,7 @@ def shared() -> Path:
     if folder is None:
         pytest.skip("the folder of real media is not here; set AVEL_SHARED to it")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=None, help="how often test_kills.py kills each executor")
