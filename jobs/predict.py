@@ -58,6 +58,11 @@ class _Predicted:
     events: tuple[Prediction, ...]
     failed: bool
 
+    @property
+    def reach_s(self) -> float:
+        """The duration or, where it is not known, the end of the last event."""
+        return self.duration_s or max((event.end_s for event in self.events), default=0.0)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "video": self.video.id,
@@ -119,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         write_whole(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if args.plot:
-        lanes = [(one.video.id, one.duration_s or 0.0, one.events) for one in found]
+        lanes = [(one.video.id, None if one.failed else one.reach_s, one.events) for one in found]
         draw(lanes, trained.record.classes, args.plot, title=f"{args.run_folder}: predicted events")
     if args.json:
         print_json(result)

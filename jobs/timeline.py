@@ -14,12 +14,13 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def draw(
-    lanes: Sequence[tuple[str, float, Sequence[Prediction]]], classes: Sequence[str], path: Path, *, title: str
+    lanes: Sequence[tuple[str, float | None, Sequence[Prediction]]], classes: Sequence[str], path: Path, *, title: str
 ) -> None:
     """Write the picture; its format by the suffix of `path`.
 
     Args:
-        lanes: (name, duration in seconds, events); those beyond MAX_LANES are left out, and the title says so.
+        lanes: (name, duration in seconds, events); a duration of None stands for a medium without prediction.
+            Those beyond MAX_LANES are left out, and the title says so.
         classes: in the head's order, so that a class keeps its colour from picture to picture.
     """
     # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
@@ -35,6 +36,9 @@ def draw(
     axes = figure.add_subplot()
     used = sorted({event.label for _, _, events in shown for event in events}, key=list(classes).index)
     for lane, (_, duration_s, events) in enumerate(shown):
+        if duration_s is None:
+            axes.text(0, lane, " no prediction", va="center", color="0.45", fontsize=8)
+            continue
         axes.barh(lane, duration_s, height=0.8, color="0.93")
         for event in events:
             colour = colours(list(classes).index(event.label) % 20)
@@ -50,9 +54,9 @@ def draw(
     # Names come from files: no part of them is to be read as mathematics.
     axes.set_yticks(range(len(shown)))
     axes.set_yticklabels([_short(name) for name, _, _ in shown], parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(max(1, len(shown)) - 0.4, -0.6)  # the first lane on top, no empty margins
     axes.set_xlabel("seconds")
-    axes.set_xlim(0, max([duration_s for _, duration_s, _ in shown] + [1e-3]))
+    axes.set_xlim(0, max([duration_s or 0.0 for _, duration_s, _ in shown] + [1e-3]))
     left_out = f" (the first {MAX_LANES} of {len(lanes)})" if len(lanes) > MAX_LANES else ""
     axes.set_title(visible(title) + left_out, parse_math=False, loc="left", fontsize=10)
     if used:

@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after so many epochs without a better validation; 0: never (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="torch's CPU threads; heads are small, and more of them wait for one another (default: %(default)s)",
+    )
     parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -49,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from jobs.scores import print_scores
 
     _check_names(args)
+    import torch
+
     from catalog.dataset import load
     from catalog.store import open_store
     from heads.run_folder import Numbers, check_free, write_run
@@ -67,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
         check_free(args.out, overwrite=args.overwrite)  # before an hour of training, not after it
     except ValueError as error:
         raise BadArguments(str(error)) from error
+    if args.threads < 1:
+        raise BadArguments(f"--threads must be at least 1, got {args.threads}")
+    torch.set_num_threads(args.threads)
     store = open_store(args.store)
     recipe_name = _recipe_name(store, args.recipe)
     dataset = load(args.dataset, args.root, args.media)
