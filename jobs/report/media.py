@@ -56,8 +56,13 @@ def read_media(
 def _read(sandbox: Sandbox, path: Path | str, shown_s: float, duration_s: float) -> Media:
     """Pictures and sound of the first `shown_s` seconds of a medium that lasts `duration_s` (NaN: not known)."""
     strip = strip_problem = energy = energy_problem = ""
+    length_s = duration_s if math.isfinite(duration_s) and duration_s > 0 else shown_s
+    times_s = picture_times_s(shown_s)
+    # The last frame counts as shown for ever; behind the medium's end the strip shall stay empty.
+    within_s = [time_s for time_s in times_s if time_s < length_s]
     try:
-        pictures = sandbox.thumbnails(path, picture_times_s(shown_s), PICTURE_HEIGHT_PX)
+        pictures = sandbox.thumbnails(path, within_s, PICTURE_HEIGHT_PX)
+        pictures += [None] * (len(times_s) - len(within_s))
         if any(picture is not None for picture in pictures):
             strip = picture_strip(pictures)
         else:
@@ -67,7 +72,6 @@ def _read(sandbox: Sandbox, path: Path | str, shown_s: float, duration_s: float)
             return _unread(f"{error.reason}: {error.detail}")
         strip_problem = "There is no picture."
     try:
-        length_s = duration_s if math.isfinite(duration_s) and duration_s > 0 else shown_s
         num_bins = max(1, min(MOST_BINS, round(NUM_BINS * length_s / shown_s)))
         loudness_N = sandbox.loudness(path, num_bins)
         if loudness_N.any():
