@@ -24,6 +24,7 @@ from jobs.report.scores import ClassScore, Mistake, class_scores, confusion, row
 from jobs.report.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, Timeline
 
 if TYPE_CHECKING:
+    from catalog.recipe import Recipe
     from heads.run_folder import RunRecord
 
 NUM_MISTAKES = 12
@@ -216,11 +217,27 @@ def commands(run: ReportedRun, *, out: Path, num_videos: int, compared: Sequence
     others = ["--compare", *(other.folder for other in compared)] if compared else []
     store, recipe = ["--store", record.store["uri"]], ["--recipe", record.recipe.name]
     lines: list[list[object]] = [
-        ["avel", "extract", *annotations, *store, *recipe],
+        ["avel", "extract", *annotations, *store, *_recipe_words(record.recipe)],
         ["avel", "train", *store, *annotations, *recipe, *settings, "--out", run.folder],
         ["avel", "report", run.folder, "--out", out, "--videos", num_videos, *others],
     ]
     return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
+
+
+def _recipe_words(recipe: Recipe) -> list[object]:
+    """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
+    from pipeline.encode import presets
+
+    near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
+    if not near:
+        return ["--recipe", recipe.name]
+    base = min(near, key=lambda preset: (len(preset.differences(recipe)), preset.name != recipe.name))
+    words: list[object] = ["--recipe", base.name]
+    for path, _, wanted in base.differences(recipe):
+        # The encoder's author and the checkpoint file decide these; they are no settings.
+        if path not in ("revision", "weights_sha256"):
+            words += ["--set", f"{path}={wanted if isinstance(wanted, str) else json.dumps(wanted)}"]
+    return words if base.name == recipe.name else [*words, "--as", recipe.name]
 
 
 def _columns(run: ReportedRun, split: str, compared: Sequence[ReportedRun]) -> tuple[Column, ...]:

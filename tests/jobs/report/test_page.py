@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read_run
 from jobs.report.page import build, commands, render
 from jobs.report.timeline import Media, choose, picture_strip, timeline
+from pipeline.encode import find_recipe
 
 HOSTILE = '<script>alert("x")</script>\nnew line "quoted" & \u202ereversed'
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
@@ -240,6 +244,24 @@ def test_page_commands_quote_what_strangers_wrote(make_run: Any) -> None:
     run = read_run(make_run("run", ["a"], [], dataset={"name": "ave", "root": "/data/a b; rm -rf /", "media": None}))
     first, *_ = commands(run, out=Path("page.html"), num_videos=1, compared=[]).splitlines()
     assert "--root '/data/a b; rm -rf /'" in first
+
+
+def test_page_commands_name_the_preset_and_each_changed_setting(make_run: Any) -> None:
+    preset = find_recipe("descriptors-1s")
+    changed = dataclasses.replace(
+        preset,
+        name="my-half",
+        grid=dataclasses.replace(preset.grid, hop_s=Fraction(1, 2)),
+        audio=dataclasses.replace(preset.audio, rate_hz=22050) if preset.audio else None,
+    )
+    for i, recipe in enumerate((preset, changed)):
+        run = read_run(make_run(f"run {i}", ["a"], [], recipe=recipe))
+        extract, *_ = commands(run, out=Path("page.html"), num_videos=1, compared=[]).splitlines()
+        words = shlex.split(extract)
+        told = {word: words[j + 1] for j, word in enumerate(words) if word in ("--recipe", "--as")}
+        changes = dict(words[j + 1].split("=", 1) for j, word in enumerate(words) if word == "--set")
+        made = dataclasses.replace(find_recipe(told["--recipe"]).changed(changes), name=told.get("--as", preset.name))
+        assert made == recipe
 
 
 def test_page_timelines_say_where_the_medium_is_gone(make_run: Any) -> None:
