@@ -13,6 +13,7 @@ its first key frame. A medium shorter than its annotation by over a second and a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +28,7 @@ from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.decode_audio import Resampler, SampleBuffer, SoundReader
 from pipeline.decode_video import FrameReader, refuse_clock_jumps
 from pipeline.frames import FrameTable, Geometry, resize
+from pipeline.packet_source import PacketSource
 from pipeline.probe import MediaInfo, refuse_implausible
 from pipeline.segment import Clips
 
@@ -102,36 +104,38 @@ def decode(
         )
     wants_video = any(recipe.video for recipe in recipes) and info.video is not None
     wants_audio = any(recipe.audio for recipe in recipes) and info.audio is not None
-    pictures = _Pictures(path, info, heartbeat) if wants_video else None
-    try:
-        sounds = _Sounds(path, info, heartbeat) if wants_audio else None
-        try:
-            # After the decoders are open: where one dies of the file, that is the reason to record.
-            refuse_implausible(info)
-            refuse_clock_jumps(path, info, heartbeat)
-            lanes = [
-                _Lane(
-                    recipe=recipe,
-                    grid=recipe.grid.grid(info.duration_s),
-                    video=recipe.video if pictures else None,
-                    audio=recipe.audio if sounds else None,
-                )
-                for recipe in recipes
-            ]
-            if sounds:
-                sounds.prepare(lanes)
-            yield from _windows(lanes, pictures, sounds, video_id=video_id, window_bytes=window_bytes)
-            if pictures:
-                pictures.reader.finish()
-            if sounds:
-                sounds.reader.finish()
-            yield _outcome(info, pictures, sounds)
-        finally:
-            if sounds:
-                sounds.reader.close()
-    finally:
+    with contextlib.ExitStack() as stack:
+        source = None
+        if wants_video and wants_audio and info.video and info.audio and info.video.not_decord:
+            source = stack.enter_context(
+                contextlib.closing(PacketSource(path, [info.video.index, info.audio.index], heartbeat))
+            )
+        pictures = _Pictures(path, info, heartbeat, source) if wants_video else None
         if pictures:
-            pictures.reader.close()
+            stack.callback(pictures.reader.close)
+        sounds = _Sounds(path, info, heartbeat, source) if wants_audio else None
+        if sounds:
+            stack.callback(sounds.reader.close)
+        # After the decoders are open: where one dies of the file, that is the reason to record.
+        refuse_implausible(info)
+        refuse_clock_jumps(path, info, heartbeat)
+        lanes = [
+            _Lane(
+                recipe=recipe,
+                grid=recipe.grid.grid(info.duration_s),
+                video=recipe.video if pictures else None,
+                audio=recipe.audio if sounds else None,
+            )
+            for recipe in recipes
+        ]
+        if sounds:
+            sounds.prepare(lanes)
+        yield from _windows(lanes, pictures, sounds, video_id=video_id, window_bytes=window_bytes)
+        if pictures:
+            pictures.reader.finish()
+        if sounds:
+            sounds.reader.finish()
+        yield _outcome(info, pictures, sounds)
 
 
 def _windows(
@@ -215,10 +219,10 @@ def _sample_range(lane: _Lane, first: int, stop: int) -> tuple[int, int]:
 class _Pictures:
     """Resized frames that are still needed, by geometry and number."""
 
-    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
+    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None) -> None:
         assert info.video is not None
         self.table = FrameTable(pts_F=info.video.pts_F, time_base=info.video.time_base, t0_s=info.t0_s)
-        self.reader = FrameReader(path, info, heartbeat)
+        self.reader = FrameReader(path, info, heartbeat, source)
         self._held: dict[Geometry, dict[int, NDArray[np.uint8] | None]] = {}
         self._wanted: dict[Geometry, set[int]] = {}
         self._last = -1  # the furthest frame that has been read
@@ -286,8 +290,8 @@ def _sound_key(audio: AudioSampling) -> tuple[int, str]:
 class _Sounds:
     """Resampled sound that is still needed, by rate and resampler."""
 
-    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
-        self.reader = SoundReader(path, info, heartbeat)
+    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None) -> None:
+        self.reader = SoundReader(path, info, heartbeat, source)
         self.buffers: dict[tuple[int, str], SampleBuffer] = {}
         self._resamplers: dict[tuple[int, str], Resampler] = {}
         self._chunks = self.reader.chunks()

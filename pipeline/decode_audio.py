@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
-from pipeline.container import open_container
+from pipeline.packet_source import PacketSource
 from pipeline.probe import MediaInfo
 
 Samples = NDArray[np.float32]
@@ -48,12 +48,23 @@ class SoundReader:
         num_packets: packets read.
     """
 
-    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None = None
+    ) -> None:
+        """Decodes up to the first sound.
+
+        Args:
+            path: as given to `probe`.
+            heartbeat: called at least once a packet.
+            source: packets to share with the picture.
+
+        Raises:
+            MediaError: audio_undecodable.
+        """
         assert info.audio is not None
-        self._track, self._t0_s, self._heartbeat = info.audio, info.t0_s, heartbeat
-        self._container: Any = open_container(path)
-        self._stream = self._container.streams[info.audio.index]
-        self._stream.codec_context.thread_count = 1
+        self._track, self._t0_s = info.audio, info.t0_s
+        self._is_own = source is None
+        self._source = source or PacketSource(path, [info.audio.index], heartbeat)
         self.packet_errors = 0
         self.num_packets = 0
         self._like: tuple[int, str, int] | None = None
@@ -110,11 +121,11 @@ class SoundReader:
 
     def close(self) -> None:
         self._frames.close()
-        self._container.close()
+        if self._is_own:
+            self._source.close()
 
     def _decode(self) -> Generator[tuple[Any, Fraction | None]]:
-        for packet in self._container.demux(self._stream):
-            self._heartbeat()
+        for packet in self._source.packets(self._track.index):
             self.num_packets += bool(packet.size)
             try:
                 frames = packet.decode()

@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
-from pipeline.container import open_container
+from pipeline.packet_source import PacketSource
 from pipeline.probe import MediaInfo, VideoTrack
 
 # More of a track than this damaged (and more than one packet): its features would describe concealment.
@@ -39,29 +39,32 @@ class FrameReader:
     """The frames of one video, ascending.
 
     Attributes:
-        path_used: "decord", "decord, skipping", "pyav" or "pyav after decord: <why>".
+        path_used: "decord", "decord, skipping" or "pyav: <why not decord>".
         packet_errors: packets that PyAV could not decode.
     """
 
-    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None = None
+    ) -> None:
         """Opens the decoder.
 
         Args:
             path: as given to `probe`.
             heartbeat: called at least once a decoded frame.
+            source: packets to share with the sound where the probe rules out decord.
         """
         assert info.video is not None
         self._path, self._track, self._heartbeat = path, info.video, heartbeat
         self._reader: _DecordReader | _PyavReader
-        why = self._track.not_decord
-        if not why:
-            try:
-                self._reader = _DecordReader(path, self._track, heartbeat)
-                self.path_used = self._reader.name
-                return
-            except _decord_errors() as error:
-                why = _first_line(error)
-        self._use_pyav(why)
+        if self._track.not_decord:
+            self._reader = _PyavReader(path, self._track, heartbeat, source)
+            self.path_used = f"pyav: {self._track.not_decord}"
+            return
+        try:
+            self._reader = _DecordReader(path, self._track, heartbeat)
+            self.path_used = self._reader.name
+        except _decord_errors() as error:
+            self._use_pyav(error)
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
         """Yields (number, frame (H, W, 3) uint8 RGB) for each of `wanted`, ascending and beyond all asked for before.
@@ -77,7 +80,7 @@ class FrameReader:
                 done += 1
                 yield number, frame
         except _decord_errors() as error:
-            self._use_pyav(_first_line(error))
+            self._use_pyav(error)
             yield from self._reader.read(wanted[done:])
 
     def finish(self) -> None:
@@ -89,7 +92,7 @@ class FrameReader:
         try:
             self._reader.finish()
         except _decord_errors() as error:
-            self._use_pyav(_first_line(error))
+            self._use_pyav(error)
             self._reader.finish()
 
     @property
@@ -104,11 +107,12 @@ class FrameReader:
     def close(self) -> None:
         self._reader.close()
 
-    def _use_pyav(self, why: str) -> None:
+    def _use_pyav(self, error: BaseException) -> None:
+        """From the video's beginning, with packets of its own: the sound is further on."""
         if hasattr(self, "_reader"):
             self._reader.close()
         self._reader = _PyavReader(self._path, self._track, self._heartbeat)
-        self.path_used = f"pyav: {why}"
+        self.path_used = f"pyav: {_first_line(error)}"
 
 
 class _DecordReader:
@@ -163,11 +167,12 @@ class _DecordReader:
 
 
 class _PyavReader:
-    def __init__(self, path: str, track: VideoTrack, heartbeat: Callable[[], None]) -> None:
-        self._track, self._heartbeat = track, heartbeat
-        self._container: Any = open_container(path)
-        self._stream = self._container.streams[track.index]
-        self._stream.codec_context.thread_count = 1
+    def __init__(
+        self, path: str, track: VideoTrack, heartbeat: Callable[[], None], source: PacketSource | None = None
+    ) -> None:
+        self._track = track
+        self._is_own = source is None
+        self._source = source or PacketSource(path, [track.index], heartbeat)
         self.packet_errors = 0
         self._num_decoded = 0
         self._seen = np.zeros(len(track.pts_F), bool)
@@ -214,7 +219,8 @@ class _PyavReader:
     def close(self) -> None:
         self._pictures.close()
         self._shown = self._next = None
-        self._container.close()
+        if self._is_own:
+            self._source.close()
 
     def _show(self, number: int) -> None:
         """Goes on until the latest picture at or before frame `number` is `_shown`."""
@@ -233,8 +239,7 @@ class _PyavReader:
 
     def _decode(self) -> Generator[tuple[int, Any]]:
         """(frame number, picture) as decoded; a picture that no table entry names is counted, not shown."""
-        for packet in self._container.demux(self._stream):
-            self._heartbeat()
+        for packet in self._source.packets(self._track.index):
             try:
                 pictures = packet.decode()
             except av.error.FFmpegError as error:

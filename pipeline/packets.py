@@ -106,7 +106,11 @@ class PicturePackets(Packets):
 
     def table(self) -> NDArray[np.int64]:
         """(F,) int64, the ticks at which frames are shown."""
-        pts_F = np.unique(np.frombuffer(self.pts, dtype=np.int64)) if self.pts else np.zeros(0, np.int64)
+        pts_F = np.array(self.pts, dtype=np.int64)
+        self.pts = array("q")
+        pts_F.sort()
+        if (pts_F[1:] == pts_F[:-1]).any():
+            pts_F = np.unique(pts_F)
         if self.starts_mid_gop and self._first_key_pts is not None:
             # Cut broadcasts begin between key frames; no decoder can show what comes before the first.
             pts_F = pts_F[pts_F >= self._first_key_pts]

@@ -33,6 +33,8 @@ _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
 _MIN_SIDE_PX = 8
+# Beyond this (13 min at 25 a second) decord's index of frames and a second container's would show in the memory.
+_LONG_FRAMES = 20_000
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
 
@@ -288,6 +290,7 @@ def _video_track(picture: PicturePackets, name: str, container: Any, has_cover: 
         "the codec's settings change": picture.num_new_settings > 0,
         "begins between key frames": picture.starts_mid_gop,
         "frames share time stamps": len(pts_F) != num_shown,
+        "long: decord would hold an index of its own": len(pts_F) > _LONG_FRAMES,
     }
     not_decord = "; ".join(reason for reason, applies in reasons.items() if applies)
     has_sample_table = picture.stream.frames == picture.num_packets
