@@ -80,7 +80,7 @@ class Place:
         """
         if self.path is None:
             return
-        hint = "`avel extract SOURCE STORE` makes a store"
+        hint = "`avel extract SOURCE --recipe R --store STORE` makes a store"
         try:
             if not self.path.exists():
                 raise StoreError(f"{self.uri}: no store there, nothing exists at this path; {hint}")

@@ -142,7 +142,7 @@ def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> Feature
     with StorageErrors(where.uri):
         storage = where.storage()
         if not icechunk.Repository.exists(storage):
-            raise StoreError(f"{where.uri}: no store there; `avel extract SOURCE STORE` makes one")
+            raise StoreError(f"{where.uri}: no store there; `avel extract SOURCE --recipe R --store STORE` makes one")
         repository = icechunk.Repository.open(storage)
     return FeatureStore(where, repository, at=at)
 

@@ -62,7 +62,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     # Not a terminal: as wide as the content, so that a log or a pipe gets whole lines.
     console = Console(file=sys.stdout)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, width=max(80, _width(grid)))
+        console = Console(file=sys.stdout, width=max(80, len(title), _width(grid)))
     console.print(grid)
 
 
@@ -148,7 +148,7 @@ class Progress:
         self._said_s = now_s
         parts = [f"{self.what}: {self.done}" + (f"/{self.total}" if self.total is not None else "") + f" {self.unit}"]
         parts.append(f"{rate:.1f}/s")
-        if self.total is not None and rate > 0 and self.done < self.total:
+        if not last and self.total is not None and rate > 0 and self.done < self.total:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         if last:
             parts.append(f"in {duration(spent_s)}")
