@@ -51,7 +51,8 @@ def _encode(scene: Scene, container: av.container.OutputContainer) -> None:
     picture.width, picture.height, picture.pix_fmt = scene.width_px, scene.height_px, "yuv420p"
     picture.codec_context.thread_count = 1
     picture.time_base = picture.codec_context.time_base = Fraction(1, FPS)
-    sound = container.add_stream("aac", rate=RATE_HZ, layout="stereo")
+    # The fast quantiser: the default's search takes longer than the pictures do.
+    sound = container.add_stream("aac", rate=RATE_HZ, layout="stereo", options={"aac_coder": "fast"})
     sound.bit_rate = 96_000
     sound.codec_context.thread_count = 1
 
@@ -121,7 +122,7 @@ def _stretch(values: NDArray[np.float64], size: int, axis: int) -> NDArray[np.fl
     shape = [1] * values.ndim
     shape[axis] = size
     share = (at - low).reshape(shape)
-    return values.take(low, axis) * (1 - share) + values.take(low + 1, axis) * share
+    return np.asarray(values.take(low, axis) * (1 - share) + values.take(low + 1, axis) * share)
 
 
 def _draw(frame_HWC: NDArray[np.uint8], actor: Actor, turn: float) -> None:
@@ -149,18 +150,19 @@ def _draw(frame_HWC: NDArray[np.uint8], actor: Actor, turn: float) -> None:
 def _distance(shape: str, x: NDArray[np.float32], y: NDArray[np.float32], radius: np.float32) -> NDArray[np.float32]:
     """Pixels outside (positive) or inside (negative) the shape; `radius` is that of a disc of about equal reach."""
     if shape == "square":
-        return np.maximum(abs(x), abs(y)) - np.float32(0.85) * radius
+        return np.asarray(np.maximum(abs(x), abs(y)) - np.float32(0.85) * radius)
     if shape == "ring":
-        return abs(np.hypot(x, y) - np.float32(0.75) * radius) - np.float32(0.25) * radius
+        return np.asarray(abs(np.hypot(x, y) - np.float32(0.75) * radius) - np.float32(0.25) * radius)
     if shape == "cross":
         arm, reach = np.float32(0.3) * radius, np.float32(1.05) * radius
-        return np.minimum(np.maximum(abs(x) - arm, abs(y) - reach), np.maximum(abs(y) - arm, abs(x) - reach))
+        beam = np.maximum(abs(x) - arm, abs(y) - reach)
+        return np.asarray(np.minimum(beam, np.maximum(abs(y) - arm, abs(x) - reach)))
     if shape == "kite":
         return np.asarray((abs(x) * np.float32(1.6) + abs(y)) / np.float32(1.9) - np.float32(0.6) * radius)
     if shape == "disc":
         return np.asarray(np.hypot(x, y) - np.float32(0.9) * radius)
     if shape == "bar":
-        return np.maximum(abs(x) - np.float32(1.2) * radius, abs(y) - np.float32(0.35) * radius)
+        return np.asarray(np.maximum(abs(x) - np.float32(1.2) * radius, abs(y) - np.float32(0.35) * radius))
     if shape == "diamond":
         return np.asarray((abs(x) + abs(y)) / np.float32(1.414) - np.float32(0.75) * radius)
     raise ValueError(f"no shape is called {shape!r}")

@@ -12,7 +12,7 @@ classes, the pairs (i, i + 2) of 4 objects and 4 sounds) and "unav100" (10 to 60
 overlap, boundaries on multiples of 0.2 s, which are whole frames at 25 fps and whole samples at 44.1 kHz).
 
 A folder of them holds `synth.json` (the settings), the layout's official annotation files and `videos/ID.mp4`; the
-plan is a function of the settings. `load` reads `synth.json`; the annotation files are read by the layout's own plug-in.
+plan is a function of the settings. `load` reads `synth.json`; the layout's own plug-in reads the annotation files.
 
 Ingredients follow the planted-signal benchmarks of audio-visual event localisation: confusable pairs that differ by
 modality, single-modality evidence in the background, one modality that outlasts the other at an event's edges.
@@ -21,6 +21,7 @@ modality, single-modality evidence in the background, one modality that outlasts
 from __future__ import annotations
 
 import colorsys
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,12 @@ RATE_HZ = 44100
 SIZES_PX = ((160, 120), (192, 144), (240, 180), (320, 240))  # width, height
 
 # Objects: name, shape, hue in degrees. Sounds: name.
-OBJECTS = (("red square", "square", 0), ("green ring", "ring", 125), ("blue cross", "cross", 225), ("pink kite", "kite", 310))
+OBJECTS = (
+    ("red square", "square", 0),
+    ("green ring", "ring", 125),
+    ("blue cross", "cross", 225),
+    ("pink kite", "kite", 310),
+)
 SOUNDS = ("humming", "whistling", "rattling", "beeping")
 CLUTTER_SHAPES = ("disc", "bar", "diamond")
 
@@ -254,7 +260,9 @@ def load(root: str | Path, *, media: str | Path | None = None) -> Dataset:
     made = plan(settings, root).dataset
     folder = media_folder(root, media)
     videos = tuple(
-        Video(id=video.id, uri=f"{folder.rstrip('/')}/{video.id}.mp4" if media else video.uri, duration_s=video.duration_s)
+        Video(
+            id=video.id, uri=f"{folder.rstrip('/')}/{video.id}.mp4" if media else video.uri, duration_s=video.duration_s
+        )
         for video in made.videos
     )
     fields: dict[str, Any] = {name: getattr(made, name) for name in ("classes", "items", "num_segments", "background")}
@@ -412,7 +420,7 @@ def _pieces(rng: np.random.Generator, free_T: NDArray[np.bool_]) -> list[tuple[i
     for start, stop in _runs(free_T):
         cuts = [int(rng.integers(start + 2, stop - 1))] if stop - start >= 4 else []
         edges = [start, *cuts, stop]
-        pieces += list(zip(edges[:-1], edges[1:], strict=True))
+        pieces += list(itertools.pairwise(edges))
     return pieces
 
 
@@ -425,7 +433,9 @@ def _scene(rng: np.random.Generator, id_: str, line: _Timeline) -> Scene:
     ]
     for kind, (_, shape, hue) in enumerate(OBJECTS):
         if line.seen[kind].any():
-            actors.append(_actor(rng, kind, shape, hue + rng.uniform(-10, 10), line.spans(line.seen[kind]), radius=(0.18, 0.3)))
+            actors.append(
+                _actor(rng, kind, shape, hue + rng.uniform(-10, 10), line.spans(line.seen[kind]), radius=(0.18, 0.3))
+            )
     voices = tuple(
         Voice(
             kind=kind,

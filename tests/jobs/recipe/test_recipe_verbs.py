@@ -14,7 +14,7 @@ from pipeline.encode import find_recipe
 def test_list_json_has_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe", "list", "--json"]) == 0
     rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)["recipes"]}
-    assert rows["descriptors-1s"]["visual_shape"] == [264]
+    assert rows["descriptors-1s"]["visual_shape"] == [232]
     assert rows["descriptors-1s"]["audio_shape"] == [152]
     assert rows["descriptors-1s"]["fingerprint"] == find_recipe("descriptors-1s").fingerprint()
 

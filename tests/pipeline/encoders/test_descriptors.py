@@ -22,8 +22,8 @@ from pipeline.segment import Clips, Features
 
 RATE_HZ = 16000
 RULE = spectrogram.StftRule(rate_hz=RATE_HZ, fft_size=512, hop_size=160, num_bands=64, low_hz=50.0, high_hz=8000.0)
-LAYOUT, TEXTURE, HUE = slice(0, 48), slice(48, 96), slice(96, 112)
-GRADIENTS, EDGES, MOTION = slice(112, 240), slice(240, 248), slice(248, 264)
+LAYOUT, TEXTURE, HUE, HUES = slice(0, 48), slice(48, 96), slice(96, 112), slice(112, 176)
+GRADIENTS, EDGES, MOTION = slice(176, 208), slice(208, 216), slice(216, 232)
 
 
 def make_clips(*, count: int, seed: int = 0, window_s: Fraction = Fraction(1), repeat_frames: bool = False) -> Clips:
@@ -132,7 +132,7 @@ def test_encode_absent_picture_or_sound_is_nan_and_not_valid() -> None:
     np.testing.assert_array_equal(made.audio_valid, share_S >= 0.1)
     assert 0 < made.visual_valid.sum() < 12
     assert 0 < made.audio_valid.sum() < 12
-    np.testing.assert_array_equal(np.isnan(made.visual), np.repeat(~made.visual_valid[:, None], 264, axis=1))
+    np.testing.assert_array_equal(np.isnan(made.visual), np.repeat(~made.visual_valid[:, None], 232, axis=1))
     np.testing.assert_array_equal(np.isnan(made.audio), np.repeat(~made.audio_valid[:, None], 152, axis=1))
 
 
@@ -189,7 +189,7 @@ def test_visual_pairs_of_frames_out_of_a_partly_empty_segment() -> None:
     index_P = np.array([[-1, -1, 0, 0, 3, 1, -1, 1]], np.int32)
     row = descriptors.describe_frames(clips.frames_FHWC, index_P)[0]
     shown = [visual(clips.frames_FHWC[[i]]) for i in (0, 0, 3, 1, 1)]
-    np.testing.assert_allclose(row[:248], np.mean(shown, axis=0)[:248], rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(row[:216], np.mean(shown, axis=0)[:216], rtol=2e-6, atol=1e-7)
     moves = [visual(clips.frames_FHWC[list(pair)])[MOTION] for pair in ((0, 0), (0, 3), (3, 1), (1, 1))]
     np.testing.assert_allclose(row[MOTION], np.mean(moves, axis=0), rtol=2e-6, atol=1e-7)
 
@@ -226,15 +226,15 @@ def test_texture_equals_numpy_standard_deviation() -> None:
 def test_gradients_equal_a_slow_loop() -> None:
     frame_HWC = np.random.default_rng(4).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     light = descriptors.oklab(frame_HWC[None])[0, 0].astype(np.float64)
-    slow = np.zeros((4, 4, 8))
+    slow = np.zeros((2, 2, 8))
     for y in range(16):
         for x in range(16):
             across = light[y, x + 1] - light[y, x - 1] if 0 < x < 15 else 0.0
             down = light[y + 1, x] - light[y - 1, x] if 0 < y < 15 else 0.0
             place = (math.atan2(down, across) % math.pi) / math.pi * 8
             low = math.floor(place)
-            slow[y // 4, x // 4, low % 8] += math.hypot(across, down) * (1 - (place - low)) / 16
-            slow[y // 4, x // 4, (low + 1) % 8] += math.hypot(across, down) * (place - low) / 16
+            slow[y // 8, x // 8, low % 8] += math.hypot(across, down) * (1 - (place - low)) / 64
+            slow[y // 8, x // 8, (low + 1) % 8] += math.hypot(across, down) * (place - low) / 64
     row = visual(frame_HWC[None])
     np.testing.assert_allclose(row[GRADIENTS] ** 2, slow.ravel(), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(row[EDGES] ** 2, slow.mean(axis=(0, 1)), rtol=1e-3, atol=1e-6)
@@ -255,6 +255,16 @@ def test_hue_peaks_where_the_colour_is() -> None:
         histogram = visual(np.full((1, 64, 64, 3), colour, np.uint8))[HUE]
         assert histogram.argmax() == round(degrees / 22.5) % 16
         assert np.count_nonzero(histogram > 1e-3) <= 2
+
+
+def test_hues_are_the_root_mean_square_chroma_of_each_quarter() -> None:
+    frame_HWC = np.full((64, 64, 3), 128, np.uint8)
+    frame_HWC[:16, 32:64] = (255, 0, 0)  # half of the quarter at the upper right
+    row = visual(frame_HWC[None])
+    red_chroma = math.hypot(0.22486, 0.12585)
+    power_QK = row[HUES].reshape(4, 16) ** 2
+    np.testing.assert_allclose(power_QK.sum(axis=1), [0, red_chroma**2 / 2, 0, 0], atol=1e-5)
+    np.testing.assert_allclose((row[HUE] ** 2).sum(), red_chroma**2 / 8, atol=1e-5)
 
 
 def test_motion_is_where_the_picture_changes() -> None:
@@ -325,4 +335,4 @@ def test_load_recipe_it_cannot_do_raises(change: dict[str, str], message: str) -
 def test_preset_is_one_second_of_both_towers() -> None:
     (recipe,) = descriptors.PRESETS
     assert recipe.grid == GridRule(window_s=Fraction(1), hop_s=Fraction(1))
-    assert (descriptors.VISUAL_WIDTH, descriptors.AUDIO_WIDTH) == (264, 152)
+    assert (descriptors.VISUAL_WIDTH, descriptors.AUDIO_WIDTH) == (232, 152)
