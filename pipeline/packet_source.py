@@ -58,7 +58,8 @@ class PacketSource:
 
     def _read_until(self, stream: int) -> Any:
         for packet in self._demux:
-            index = packet.stream_index
+            # Not packet.stream_index: it is 0 in the empty packets that flush the decoders, whatever their stream.
+            index = packet.stream.index
             if index == stream:
                 return packet
             if index in self._own or index not in self._waiting:
