@@ -58,7 +58,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Media in `videos`, AVE's files, a store extracted from them, and runs `both` and `audio`."""
     folder = tmp_path_factory.mktemp("predict")
     (folder / "videos").mkdir()
-    items, videos = [], []
+    items: list[Item] = []
+    videos: list[Video] = []
     for k, label in enumerate(CLASSES):
         for (start, end), split in zip(EVENTS_S, ("train", "train", "val", "test"), strict=True):
             name = f"v{len(items)}"
