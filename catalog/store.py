@@ -75,6 +75,7 @@ from catalog.store_rows import VideoTable as VideoTable
 from catalog.video import STATUSES
 
 if TYPE_CHECKING:
+    from catalog.store_diff import StoreDiff
     from catalog.store_writer import StoreWriter
 
 
@@ -345,6 +346,21 @@ class FeatureStore:
                 Commit(snapshot_id=entry.id, written_at=entry.written_at, message=entry.message)
                 for entry in self.repository.ancestry(snapshot_id=self.snapshot_id)
             ]
+
+    def diff(self, before: str, after: str | None = None) -> StoreDiff:
+        """What changed from one tag or snapshot to another; `after` None is what is read here.
+
+        Raises:
+            StoreError: no such tag or snapshot.
+        """
+        from catalog.store_diff import difference  # it needs this module's types
+
+        return difference(open_store(self.uri, at=before), self if after is None else open_store(self.uri, at=after))
+
+    def stored_bytes(self) -> int:
+        """Bytes of all chunks in the repository, those of the past included."""
+        with StorageErrors(self.uri):
+            return int(self.repository.chunk_storage_stats().native_bytes)
 
     def tags(self) -> dict[str, str]:
         """Tag to snapshot id."""

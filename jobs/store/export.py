@@ -1,56 +1,70 @@
-"""`avel store export`: features in the file formats of published code."""
+"""`avel store export STORE OUT`: features in a layout that published code reads."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-HELP = "write a recipe's features as AVE's HDF5, UnAV-100's npy files or plain Zarr"
+HELP = "write a recipe's features as AVE's HDF5, UnAV's .npy files or plain Zarr"
+
 EXAMPLES = """\
 examples:
-  avel store export features out/ --format ave-h5 --recipe descriptors-1s --dataset ave --root AVE
-  avel store export features out/ --format unav-npy --recipe descriptors-1s
-  avel store export features out.zarr --format zarr --recipe descriptors-1s
+  avel store export features out --format ave-h5 --recipe vgg19-vggish-1s --dataset ave --root AVE_Dataset
+  avel store export features out --format unav-npy --recipe i3d-vggish-unav
+  avel store export features out --format zarr --recipe descriptors-1s --json
 
-A sidecar beside the files keeps ids, validity, times and the recipe, so that `avel store import` gives the store back.
+Beside the files lies videos.json, by which `avel store import` gives the same store again. Segments that were not
+computed are NaN; --fill 0 writes zeros for code that cannot take them.
 """
-FORMATS = {"ave-h5": "ave_hdf5", "unav-npy": "unav_npy", "zarr": "plain_zarr"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; must be free")
-    parser.add_argument("--format", choices=tuple(FORMATS), required=True)
-    parser.add_argument("--recipe", metavar="R", help="which (default: the store's only one)")
-    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id (default: the newest commit)")
-    parser.add_argument("--dataset", metavar="NAME", help="only its videos, in the order of its items")
+    parser.add_argument("out", metavar="OUT", help="the folder to write into; made if absent")
+    parser.add_argument("--format", required=True, metavar="F", help="ave-h5, unav-npy or zarr")
+    parser.add_argument("--recipe", metavar="R", help="which features; may be left out where the store has one recipe")
+    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+    parser.add_argument("--dataset", metavar="NAME", help="only this data set's videos, in its order")
     parser.add_argument("--root", metavar="DIR", help="where the data set's official files are")
     parser.add_argument(
-        "--fill", type=float, default=float("nan"), metavar="X", help="stands where nothing was computed (default: nan)"
+        "--fill", choices=("nan", "0"), default="nan", help="for segments not computed (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    import importlib
+    from pathlib import Path
 
-    from catalog.dataset import load
+    from catalog.manifest import formats
     from catalog.store import open_store
-    from jobs.cli import OK
-    from jobs.console import BadArguments, print_json, say
+    from jobs.console import BadArguments, note, print_json, say
 
+    if args.format not in formats():
+        raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")
     if (args.dataset is None) != (args.root is None):
         raise BadArguments("--dataset and --root go together")
+    dataset = None
+    if args.dataset is not None:
+        from catalog import dataset as datasets
+
+        if args.dataset not in datasets.names():
+            raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(datasets.names())}")
+        dataset = datasets.load(args.dataset, args.root)
     store = open_store(args.store, at=args.at)
     held = list(store.recipes())
-    if args.recipe is None and len(held) != 1:
-        raise BadArguments(f"--recipe must name one of: {', '.join(held) or 'none, the store is empty'}")
-    recipe = args.recipe or held[0]
-    dataset = load(args.dataset, args.root) if args.dataset else None
-    exchange = importlib.import_module(f"catalog.exchange.{FORMATS[args.format]}")
-    counts = exchange.export(store, recipe, args.out, dataset=dataset, fill=args.fill)
+    recipe = args.recipe if args.recipe is not None else held[0] if len(held) == 1 else None
+    if recipe not in held:
+        raise BadArguments(f"{store.uri} has the recipes {', '.join(held) or '(none)'}; say which with --recipe")
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise BadArguments(f"{out}: a file lies there; give a folder to write into")
+    told = formats()[args.format].export(store, recipe, out, dataset=dataset, fill=float(args.fill))
+    if told.get("absent_videos"):
+        note(f"{told['absent_videos']} videos of the data set are not in the store: nothing was computed for them")
+    if told.get("cut_videos"):
+        note(f"{told['cut_videos']} videos have more than {told['segments']} segments: the rest is not in the files")
     if args.json:
-        print_json({"store": store.uri, "recipe": recipe, "format": args.format, "out": str(args.out)} | counts)
+        print_json({"store": store.uri, "recipe": recipe, "format": args.format, "out": str(out), **told})
     else:
-        say(f"{args.out}: {recipe} as {args.format}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
-    return OK
+        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in told.items())
+        say(f"{out}: {recipe} as {args.format}: {counts}")
+    return 0

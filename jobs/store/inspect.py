@@ -1,130 +1,170 @@
-"""`avel store inspect`: what a store holds."""
+"""`avel store inspect STORE`: what a store holds, without reading features."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from catalog.store import FeatureStore
+HELP = "what a store holds: videos by status and reason, recipes with settings, rows and bytes"
 
-HELP = "what a store holds: recipes, videos by status, failures by reason"
 EXAMPLES = """\
 examples:
   avel store inspect features
-  avel store inspect features --failures        each video that is partial or quarantined, and why
-  avel store inspect features --statistics      mean, spread, NaN share and norm of the features (reads them all)
-  avel store inspect s3://bucket/features --at v1 --json
+  avel store inspect features --at v1 --statistics
+  avel store inspect s3://bucket/ave --json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
-    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id (default: the newest commit)")
-    parser.add_argument("--failures", action="store_true", help="list partial and quarantined videos")
-    parser.add_argument("--statistics", action="store_true", help="statistics of the features")
+    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+    parser.add_argument(
+        "--statistics", action="store_true", help="also mean, spread, share of NaN and norm (reads every feature)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     from catalog.store import open_store
-    from jobs.cli import OK
     from jobs.console import print_json
 
-    told = _facts(open_store(args.store, at=args.at), statistics=args.statistics)
+    store = open_store(args.store, at=args.at)
+    told = _describe(store)
+    if args.statistics:
+        from dataclasses import asdict
+
+        from pipeline.statistics import all_statistics
+
+        told["statistics"] = {
+            name: {modality: asdict(one) for modality, one in both.items()}
+            for name, both in all_statistics(store).items()
+        }
     if args.json:
         print_json(told)
     else:
-        _show(told, failures=args.failures)
-    return OK
+        _show(told)
+    return 0
 
 
-def _facts(store: FeatureStore, *, statistics: bool) -> dict[str, Any]:
-    import dataclasses
+def _describe(store: Any) -> dict[str, Any]:
+    import json
+    import math
     from collections import Counter
 
-    from catalog.fingerprint import plain
-    from pipeline.statistics import all_statistics
+    import numpy as np
 
-    videos = store.videos()
-    recipes: dict[str, Any] = {}
-    for name, entry in store.recipes().items():
-        outcomes = store.outcomes(name)
-        recipes[name] = {
-            "fingerprint": entry.fingerprint,
-            "visual_shape": entry.visual_shape,
-            "audio_shape": entry.audio_shape,
-            "rows": entry.rows,
-            "statuses": dict(sorted(Counter(outcomes.status).items())),
-            "reasons": dict(sorted(Counter(filter(None, outcomes.reason)).items())),
-            "vocabularies": store.vocabularies(name),
-            "card": dict(entry.card),
-            "recipe": plain(entry.recipe),
-        }
-    if statistics:
-        for name, by_modality in all_statistics(store).items():
-            recipes[name]["statistics"] = {m: dataclasses.asdict(made) for m, made in by_modality.items()}
-    failures = [
-        {"id": videos.ids[i], "status": videos.status[i], "reason": videos.reason[i], "detail": videos.detail[i]}
-        | {"attempts": int(videos.attempts[i])}
-        for i in range(len(videos))
-        if videos.status[i] not in ("extracted", "pending")
-    ]
-    newest = store.log()[0]
-    return {
+    table = store.videos()
+    seconds = table.duration_s[~np.isnan(table.duration_s)]
+    told: dict[str, Any] = {
         "store": store.uri,
         "snapshot": store.snapshot_id,
-        "written_at": newest.written_at.isoformat(timespec="seconds"),
-        "message": newest.message,
+        "commits": len(store.log()),
         "tags": store.tags(),
-        "videos": len(videos),
-        "media_s": float(videos.duration_s[videos.duration_s > 0].sum()),
-        "media_bytes": int(videos.bytes[videos.bytes > 0].sum()),
-        "statuses": dict(sorted(Counter(videos.status).items())),
-        "reasons": dict(sorted(Counter(filter(None, videos.reason)).items())),
-        "recipes": recipes,
-        "failures": failures,
+        "stored_bytes": store.stored_bytes(),
+        "videos": {
+            "total": len(table),
+            "status": dict(sorted(Counter(table.status).items())),
+            "reasons": dict(sorted(Counter(reason for reason in table.reason if reason).items())),
+            "duration_s": float(seconds.sum()),
+            "media_bytes": int(table.bytes[table.bytes > 0].sum()),
+        },
+        "recipes": {},
     }
+    for name, entry in store.recipes().items():
+        outcomes = store.outcomes(name)
+        values = sum(math.prod(shape) for shape in (entry.visual_shape, entry.audio_shape) if shape is not None)
+        told["recipes"][name] = {
+            "settings": json.loads(entry.recipe.to_json()),
+            "fingerprint": entry.fingerprint,
+            "visual_shape": None if entry.visual_shape is None else list(entry.visual_shape),
+            "audio_shape": None if entry.audio_shape is None else list(entry.audio_shape),
+            "rows": entry.rows,
+            "visual_valid_rows": int(store.row_column(name, "visual_valid").sum()),
+            "audio_valid_rows": int(store.row_column(name, "audio_valid").sum()),
+            "feature_bytes": entry.rows * values * np.dtype(entry.recipe.storage).itemsize,
+            "status": dict(sorted(Counter(outcomes.status).items())),
+            "reasons": dict(sorted(Counter(reason for reason in outcomes.reason if reason).items())),
+            "card": dict(entry.card),
+            "vocabularies": store.vocabularies(name),
+        }
+    return told
 
 
-def _show(told: dict[str, Any], *, failures: bool) -> None:
+def _show(told: dict[str, Any]) -> None:
     from catalog.video import REASONS
-    from jobs.console import duration, say, table, visible
+    from jobs.console import duration, say, table
 
-    tags = ", ".join(f"{tag} = {snapshot}" for tag, snapshot in told["tags"].items()) or "none"
-    say(f"{visible(told['store'])}: snapshot {told['snapshot']} of {told['written_at']} ({visible(told['message'])})")
-    size = f"{duration(told['media_s'])} of media, {told['media_bytes'] / 1e6:.1f} MB"
-    say(f"{told['videos']} videos, {size}; tags: {visible(tags)}")
-    rows = []
-    for name, entry in told["recipes"].items():
-        shapes = [
-            "-" if entry[f"{m}_shape"] is None else " x ".join(map(str, entry[f"{m}_shape"]))
-            for m in ("visual", "audio")
-        ]
-        grid = entry["recipe"]["grid"]
-        counts = [entry["statuses"].get(status, 0) for status in ("extracted", "partial", "quarantined", "pending")]
-        rows.append([name, entry["fingerprint"][:12], grid["window_s"], grid["hop_s"], *shapes, entry["rows"], *counts])
-    columns = ["recipe", "fingerprint", "window s", "hop s", "visual", "audio", "rows"]
-    table("Recipes", [*columns, "extracted", "partial", "quarantined", "pending"], rows)
-    if told["reasons"]:
-        rows = [[reason, count, REASONS.get(reason, "")] for reason, count in told["reasons"].items()]
-        table("Partial and quarantined videos", ["reason", "videos", "which means"], rows)
-    if failures:
-        rows = [[f["id"], f["status"], f["reason"], f["attempts"], f["detail"]] for f in told["failures"]]
-        table("Each of them", ["video", "status", "reason", "attempts", "detail"], rows)
-    elif told["failures"]:
-        say("--failures lists them")
-    rows = [
-        [name, modality, *(_figure(made[key]) for key in _STATISTICS)]
-        for name, entry in told["recipes"].items()
-        for modality, made in entry.get("statistics", {}).items()
-    ]
-    if rows:
-        table("Features", ["recipe", "modality", *(key.replace("_", " ") for key in _STATISTICS)], rows)
+    videos = told["videos"]
+    tags = ", ".join(told["tags"]) or "none"
+    say(
+        f"{told['store']}: snapshot {told['snapshot']}, {told['commits']} commits, tags: {tags}, "
+        f"{_size(told['stored_bytes'])} stored"
+    )
+    share = max(1, videos["total"])
+    table(
+        f"{videos['total']:,} videos, {duration(videos['duration_s'])}, {_size(videos['media_bytes'])} of media",
+        ["status", "videos", "share"],
+        [(status, f"{count:,}", f"{100 * count / share:.1f}%") for status, count in videos["status"].items()],
+    )
+    if videos["reasons"]:
+        table(
+            "reasons",
+            ["reason", "videos", "meaning"],
+            [(reason, f"{count:,}", REASONS.get(reason, "")) for reason, count in videos["reasons"].items()],
+        )
+    table(
+        "recipes",
+        ["recipe", "visual", "audio", "dtype", "rows", "bytes", "extracted", "partial", "quarantined", "pending"],
+        [
+            (
+                name,
+                _shape(one["visual_shape"]),
+                _shape(one["audio_shape"]),
+                one["settings"]["storage"],
+                f"{one['rows']:,}",
+                _size(one["feature_bytes"]),
+                *(f"{one['status'].get(status, 0):,}" for status in ("extracted", "partial", "quarantined", "pending")),
+            )
+            for name, one in told["recipes"].items()
+        ],
+    )
+    for name, one in told["recipes"].items():
+        rows = [("fingerprint", one["fingerprint"]), *_leaves(one["settings"])]
+        rows += [(f"card.{key}", value) for key, value in _leaves(one["card"])]
+        table(f"recipe {name}", ["setting", "value"], rows)
+    for name, both in told.get("statistics", {}).items():
+        table(
+            f"statistics of {name}",
+            ["modality", "rows", "valid", "NaN", "mean", "std", "norm", "norm std", "min", "max"],
+            [
+                (
+                    modality,
+                    f"{one['rows']:,}",
+                    f"{one['valid_rows']:,}",
+                    f"{100 * one['nan_share']:.2f}%",
+                    *(
+                        "-" if one[key] is None else f"{one[key]:.5g}"
+                        for key in ("mean", "std", "norm_mean", "norm_std", "minimum", "maximum")
+                    ),
+                )
+                for modality, one in both.items()
+            ],
+        )
 
 
-_STATISTICS = ("rows", "valid_rows", "nan_share", "mean", "std", "norm_mean", "norm_std", "minimum", "maximum")
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else key)]
 
 
-def _figure(value: float | int | None) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _shape(shape: list[int] | None) -> str:
+    return "-" if shape is None else " x ".join(map(str, shape))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,29 +1,27 @@
-"""`avel store tag`: a name for a snapshot, for ever."""
+"""`avel store tag STORE NAME`: a name for a snapshot, for ever."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "name a snapshot for ever, so that others can pin it"
+HELP = "name the newest commit (or another snapshot); a tag never moves"
+
 EXAMPLES = """\
 examples:
   avel store tag features v1
-  avel store tag features paper --at 8C2F7Y9G1JDXHNET0REG
-
-A tag never moves, and a deleted tag's name never comes back.
+  avel store tag features before-retry --at ZS6Z8X37TWJGM41V0EQG
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
-    parser.add_argument("name", metavar="TAG", help="the new name")
-    parser.add_argument("--at", metavar="SNAPSHOT", help="a tag or snapshot id (default: the newest commit)")
+    parser.add_argument("name", metavar="NAME", help="the tag")
+    parser.add_argument("--at", metavar="SNAPSHOT", help="the snapshot id or tag to name (default: the newest commit)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     from catalog.store import open_store
-    from jobs.cli import OK
     from jobs.console import print_json, say
 
     store = open_store(args.store, at=args.at)
@@ -32,4 +30,4 @@ def run(args: argparse.Namespace) -> int:
         print_json({"store": store.uri, "tag": args.name, "snapshot": snapshot})
     else:
         say(f"{store.uri}: {args.name} is snapshot {snapshot}")
-    return OK
+    return 0
