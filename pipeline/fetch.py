@@ -1,38 +1,89 @@
-"""A medium at any URI as a local file, since decoders read files: local paths as they are, others by fsspec."""
+"""A medium at any URI as a local file, since decoders read files: local paths as they are, others by fsspec.
+
+No cache: features are extracted once. A copy is a file without a name, so that nothing is left behind however this
+process ends; it is reached by this process's descriptor. One medium is copied at a time, into the folder of temporary
+files ($TMPDIR).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from catalog.errors import MediaError
+
+# A server may be busy for a moment: so long after the first and the second failure.
+_PAUSES_S = (0.2, 1.0)
+_CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
     """The medium at `uri` as a local file while the block lasts.
 
+    Args:
+        uri: a local path, `file://`, `s3://` (credentials as boto3 finds them; another server by $AVEL_S3_ENDPOINT),
+            `https://` or whatever else fsspec knows.
+
+    Yields:
+        A path that this process and its children can open.
+
     Raises:
-        MediaError: fetch_failed, the remote medium cannot be read.
+        MediaError: missing_file or fetch_failed. A local path is not looked at here.
     """
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri):
         yield Path(uri)
-        return
-    if uri.startswith("file://"):
+    elif uri.startswith("file://"):
         yield Path(unquote(urlsplit(uri).path))
-        return
-    import fsspec
+    else:
+        with tempfile.TemporaryFile(prefix="avel-fetch-") as copy:
+            _download(uri, copy)
+            yield Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
 
-    with tempfile.TemporaryDirectory(prefix="avel-fetch-") as folder:
-        path = Path(folder) / "medium"
+
+def _download(uri: str, copy: IO[bytes]) -> None:
+    for pause_s in (*_PAUSES_S, None):
         try:
-            with fsspec.open(uri, "rb") as remote, path.open("wb") as local:
-                shutil.copyfileobj(remote, local, 1 << 20)
-        except (OSError, ValueError, ImportError) as error:
-            raise MediaError("fetch_failed", f"{uri}: {type(error).__name__}: {error}") from error
-        yield path
+            _copy(uri, copy)
+            return
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Each backend has errors of its own; whatever they are, they are this medium's row.
+            if isinstance(error, FileNotFoundError) and not _is_other_http_error(error.__cause__):
+                raise MediaError("missing_file", f"nothing lies at {uri}") from error
+            if pause_s is None or isinstance(error, ValueError | ImportError | PermissionError):
+                raise MediaError("fetch_failed", f"{uri}: {type(error).__name__}: {error}") from error
+            time.sleep(pause_s)
+
+
+def _is_other_http_error(cause: BaseException | None) -> bool:
+    """fsspec says FileNotFoundError for every HTTP failure on opening; its cause tells a busy server from a 404."""
+    is_http = cause is not None and type(cause).__module__.startswith("aiohttp")
+    return is_http and getattr(cause, "status", None) not in (404, 410)
+
+
+def _copy(uri: str, copy: IO[bytes]) -> None:
+    import fsspec  # here: most media are local
+
+    copy.seek(0)
+    copy.truncate()
+    with fsspec.open(uri, "rb", **_options(uri)) as remote:
+        while chunk := remote.read(_CHUNK_BYTES):
+            copy.write(chunk)
+        copy.flush()
+        size = getattr(remote, "size", None)
+    if size is not None and copy.tell() != size:
+        raise OSError(f"{copy.tell()} of {size} bytes came")
+
+
+def _options(uri: str) -> dict[str, Any]:
+    endpoint = os.environ.get("AVEL_S3_ENDPOINT")
+    return {"endpoint_url": endpoint} if endpoint and uri.startswith(("s3://", "s3a://")) else {}
