@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from catalog.datasets.synthetic import Scenario, Scene, Settings
+    from catalog.datasets.synthetic import Scenario, Settings
+    from catalog.scene import Scene
 
 HELP = "make videos whose events are known exactly, as a data set of a known layout"
 

@@ -37,7 +37,8 @@ from catalog.dataset import Dataset, Item
 from catalog.errors import AnnotationError
 from catalog.event import Event
 from catalog.fingerprint import plain
-from catalog.media import media_folder, uri_of
+from catalog.media import locate, media_folder, uri_of
+from catalog.scene import Actor, Scene, Span, Voice
 from catalog.video import Video
 
 FILE = "synth.json"
@@ -47,8 +48,6 @@ BACKGROUND = {"ave": "background", "ovavebench": "other", "unav100": None}
 # Raised whenever the same settings give another plan or other pictures and sounds.
 REVISION = 1
 
-FPS = 25
-RATE_HZ = 44100
 SIZES_PX = ((160, 120), (192, 144), (240, 180), (320, 240))  # width, height
 
 # Objects: name, shape, hue in degrees. Sounds: name.
@@ -60,8 +59,6 @@ OBJECTS = (
 )
 SOUNDS = ("humming", "whistling", "rattling", "beeping")
 CLUTTER_SHAPES = ("disc", "bar", "diamond")
-
-Span = tuple[Fraction, Fraction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,78 +75,6 @@ class Settings:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
         if self.videos < 1 or self.seed < 0:
             raise ValueError(f"needs at least 1 video and a seed of 0 or more, got {self.videos} and {self.seed}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Actor:
-    """Something seen. Lengths are shares of the picture's height (x: of its width).
-
-    Attributes:
-        kind: index into OBJECTS; -1 for clutter, which belongs to no class.
-        shape, colour: what it looks like, colour as RGB in [0, 1].
-        spans: when it is seen, ascending, half-open seconds on whole frames.
-        radius, x, y: size and the middle of its path.
-        reach_x, reach_y, speed_hz, phase: the path, a slow Lissajous figure.
-        spin_hz: turns a second.
-    """
-
-    kind: int
-    shape: str
-    colour: tuple[float, float, float]
-    spans: tuple[Span, ...]
-    radius: float
-    x: float
-    y: float
-    reach_x: float
-    reach_y: float
-    speed_hz: float
-    phase: float
-    spin_hz: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Voice:
-    """Something heard.
-
-    Attributes:
-        kind: index into SOUNDS.
-        spans: when it is heard, ascending, half-open seconds on whole samples.
-        level_db: its RMS against full scale.
-        pitch: factor on its frequencies.
-        pan: -1 left .. 1 right.
-    """
-
-    kind: int
-    spans: tuple[Span, ...]
-    level_db: float
-    pitch: float
-    pan: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """All that one video shows and sounds; the renderer needs nothing else.
-
-    Attributes:
-        id: the video's.
-        duration_s: whole frames and samples.
-        width_px, height_px: even.
-        actors, voices: clutter first, so that objects lie in front.
-        noise_db, noise_slope: RMS of the noise floor against full scale, and its fall in dB an octave.
-        grain: amplitude of the camera's noise, 8-bit steps.
-        seed: of texture and noise.
-    """
-
-    id: str
-    duration_s: Fraction
-    width_px: int
-    height_px: int
-    actors: tuple[Actor, ...]
-    voices: tuple[Voice, ...]
-    noise_db: float
-    noise_slope: float
-    grain: int
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +114,6 @@ def plan(settings: Settings, root: str | Path) -> Scenario:
     if layout != "ovavebench":
         # As many classes as there are videos to show them; a class nobody has seen cannot be named in the files.
         classes = classes[: settings.videos]
-    folder = media_folder(root, Path(root) / "videos")
     items, videos, scenes = [], [], []
     for number, (main, split, seen) in enumerate(cast):
         # A generator a video: one more video changes none of the others' dice.
@@ -208,7 +132,7 @@ def plan(settings: Settings, root: str | Path) -> Scenario:
             )
         )
         duration_s = line.duration_s if layout == "unav100" else None
-        videos.append(Video(id=id_, uri=uri_of(Path(folder) / f"{id_}.mp4"), duration_s=duration_s))
+        videos.append(Video(id=id_, uri=uri_of(Path(root) / "videos" / f"{id_}.mp4"), duration_s=duration_s))
     dataset = Dataset(
         name=layout,
         classes=tuple(label(pair) for pair in classes),
@@ -258,15 +182,10 @@ def load(root: str | Path, *, media: str | Path | None = None) -> Dataset:
             f"read the folder as --dataset {settings.layout}, or make it again"
         )
     made = plan(settings, root).dataset
-    folder = media_folder(root, media)
-    videos = tuple(
-        Video(
-            id=video.id, uri=f"{folder.rstrip('/')}/{video.id}.mp4" if media else video.uri, duration_s=video.duration_s
-        )
-        for video in made.videos
-    )
+    durations_s = {video.id: video.duration_s for video in made.videos}
+    videos, absent = locate(durations_s, media_folder(root, media))
     fields: dict[str, Any] = {name: getattr(made, name) for name in ("classes", "items", "num_segments", "background")}
-    return Dataset(name="synthetic", videos=videos, **fields)
+    return Dataset(name="synthetic", videos=videos, oddities=absent, **fields)
 
 
 def write(dataset: Dataset, root: Path) -> None:
@@ -282,11 +201,13 @@ def _cast(layout: str, number: int, videos: int) -> tuple[int, str, bool | None]
     """Class, split and whether the class is seen, of video `number`. Blocks of one class each, as in AVE."""
     classes = len(pairs(layout))
     if layout == "ovavebench":
-        # Of 15: 9 train, 2 val and 4 test, half of the last two of unseen classes.
-        kind = ("train", "val", "train", "test*", "train", "test", "train", "val*", "train", "test")[number % 10]
+        # Of 10: 5 train, 2 val, 3 test, one each of the last two of unseen classes ("*"). Each of these five takes its
+        # classes in turn, so that training meets every seen one.
+        turns = ("train", "val", "train", "test*", "train", "test", "train", "val*", "train", "test")
+        kind = turns[number % 10]
+        rank = number // 10 * turns.count(kind) + turns[: number % 10].count(kind)
         unseen = kind.endswith("*")
-        turn = number // 10 * 2 + (kind == "test*") if unseen else number // 10 * 8 + number % 10
-        return (8 + turn % 4 if unseen else turn % 8), kind.rstrip("*"), not unseen
+        return (8 + rank % 4 if unseen else rank % 8), kind.rstrip("*"), not unseen
     # Of 15: 10 train, 2 val, 3 test, spread so that every class has its share.
     split = {2: "test", 4: "val", 7: "test", 11: "val", 12: "test"}.get(number % 15, "train")
     return number * min(classes, videos) // videos, split, None
@@ -326,8 +247,7 @@ class _Timeline:
 
     def spans(self, on_T: NDArray[np.bool_]) -> tuple[Span, ...]:
         """The runs of True, in seconds."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], on_T, [False]]).astype(np.int8)))
-        return tuple((int(a) * self.tick_s, int(b) * self.tick_s) for a, b in edges.reshape(-1, 2))
+        return tuple((start * self.tick_s, stop * self.tick_s) for start, stop in _runs(on_T))
 
     def _try(self, object_: int | None, sound: int | None, class_: int | None, start: int, stop: int) -> bool:
         before = self.seen.copy(), self.heard.copy(), self.on.copy()
@@ -410,6 +330,7 @@ def _draw_unav(rng: np.random.Generator, main: int, classes: Sequence[tuple[int,
 
 
 def _runs(on_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(start, stop) of each stretch of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], on_T, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
