@@ -88,7 +88,8 @@ def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8
     """One frame at the encoder's input size.
 
     Only the wanted box is computed. Pillow's filters reach beyond the box into the rest of the picture, so this equals
-    resizing the whole and cutting the centre, without the intermediate: a 512x8 picture would become 16384x256.
+    resizing the whole and cutting the centre (to 1 of 255; more only where a filter's overshoot is clipped between
+    Pillow's two passes), without the intermediate: a 512x8 picture would become 16384x256.
 
     Args:
         frame_HWC: uint8 RGB of any size.
