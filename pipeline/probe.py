@@ -243,6 +243,10 @@ def _check_tracks(name: str, picture: PicturePackets | None, sound: SoundPackets
             raise MediaError("video_too_small", f"{context.width}x{context.height} px; needs {_MIN_SIDE_PX} a side")
     if sound is not None and not sound.num_packets:
         raise MediaError("corrupt_container", f"{name}: the sound track's index leads to no packet")
+    if picture is not None and name == "avi" and picture.end_ticks is not None and picture.stream.average_rate:
+        # FFmpeg estimates a cut AVI's duration from what is left; the header's count of frames stands.
+        declared_s = picture.stream.frames / Fraction(picture.stream.average_rate)
+        _refuse_shortfall(declared_s, picture.end_ticks * picture.time_base, "avi: the picture track")
     for kind, track in (("picture", picture), ("sound", sound)):
         if track is None or not name.startswith("mov"):
             continue
