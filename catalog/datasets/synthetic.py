@@ -227,10 +227,9 @@ class _Timeline:
         return self.ticks * self.tick_s
 
     def add_event(self, class_: int, start: int, stop: int) -> bool:
-        """An event; False and no change where it would touch one of its class, or make another class appear."""
-        around = slice(max(0, start - 1), stop + 1)
+        """An event (one with those of its class that it meets); False and no change where another would appear."""
         object_, sound = self.classes[class_]
-        return not self.on[class_, around].any() and self._try(object_, sound, class_, start, stop)
+        return self._try(object_, sound, class_, start, stop)
 
     def add_distractor(self, object_: int | None, sound: int | None, start: int, stop: int) -> bool:
         """Something only seen, only heard, or both; False and no change where it would make an event."""

@@ -46,7 +46,8 @@ def test_synth_again_keeps_finished_videos_and_makes_missing_ones(
     kept = out / "videos" / "synth00001.mp4"
     kept.write_bytes((made / "videos" / "synth00001.mp4").read_bytes())
     before = kept.stat().st_mtime_ns
-    (out / "videos" / ".synth00000.mp4.part").write_bytes(b"half")
+    for id_ in ("synth00000", "gone"):
+        (out / "videos" / f".{id_}.mp4.part").write_bytes(b"half")
     assert main(["synth", str(out), "--videos", "3", "--seed", "5", "--workers", "1", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["made"], summary["kept"]) == (2, 1)
