@@ -129,6 +129,7 @@ class _DecordReader:
             raise RuntimeError(f"decord sees {len(self._reader)} frames of {len(track.pts_F)}")
         self._track, self._heartbeat = track, heartbeat
         self._position = 0
+        self._keys = np.asarray(self._reader.get_key_indices(), np.int64)
         self.name = "decord, skipping" if track.sparse_safe else "decord"
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
@@ -156,14 +157,19 @@ class _DecordReader:
 
     def _advance(self, number: int) -> None:
         while self._position < number:
-            if self._track.sparse_safe:
-                step = min(number - self._position, 100)  # so that the heartbeat goes on
+            step = self._skippable(number) if self._track.sparse_safe else 0
+            if step:
                 self._reader.skip_frames(step)
             else:
-                step = 1
                 self._reader.next()
-            self._position += step
+            self._position += max(1, step)
             self._heartbeat()
+
+    def _skippable(self, number: int) -> int:
+        """Frames to skip towards `number` without meeting a key frame: decord seeks to those, past damage unseen."""
+        place = int(np.searchsorted(self._keys, self._position, side="right"))
+        before_key = int(self._keys[place]) - 1 if place < len(self._keys) else number
+        return min(number, before_key, self._position + 100) - self._position
 
 
 class _PyavReader:
