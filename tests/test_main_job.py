@@ -1,0 +1,133 @@
+"""The main job on every real and odd file, as a person runs it: equal stores, the manifest's verdicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from catalog.store import open_store
+
+RECIPE = "descriptors-1s"
+STATUS = {"extract": {"extracted"}, "extract_partial": {"partial"}, "quarantine": {"quarantined"}}
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def avel(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=280, check=False)
+
+
+@pytest.fixture(scope="module")
+def media(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real media, and the odd ones with their odd paths unpacked beside them."""
+    folder = tmp_path_factory.mktemp("media")
+    (folder / "real").symlink_to(shared / "data" / "media", target_is_directory=True)
+    odd = folder / "malformed"
+    odd.mkdir()
+    for path in (shared / "data" / "malformed").iterdir():
+        if path.suffix not in (".json", ".tar"):
+            (odd / path.name).write_bytes(path.read_bytes())
+    with tarfile.open(shared / "data" / "malformed" / "odd_paths.tar") as archive:
+        archive.extractall(odd, filter="fully_trusted")  # links to nothing and loops are what it is for
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stores(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """(folder, executor) -> store."""
+    made = {}
+    for name, expected in (("real", 0), ("malformed", 3)):
+        for executor in ("local", "ray"):
+            store = tmp_path_factory.mktemp("stores") / f"{name}-{executor}"
+            words = ["extract", str(media / name), "--recipe", RECIPE, "--store", str(store), "--executor", executor]
+            done = avel(*words, "--json")
+            assert done.returncode == expected, done.stderr
+            json.loads(done.stdout)
+            made[name, executor] = store
+    return made
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    """Every array of a store by path."""
+    root = open_store(path)._now().root
+    return {name: item[...] for name, item in root.members(max_depth=None) if isinstance(item, zarr.Array)}
+
+
+@pytest.mark.parametrize("name", ["real", "malformed"])
+def test_stores_of_both_executors_are_equal_array_for_array(stores: dict[tuple[str, str], Path], name: str) -> None:
+    local, on_ray = arrays(stores[name, "local"]), arrays(stores[name, "ray"])
+    assert local.keys() == on_ray.keys()
+    assert len(local) > 20
+    for path, values in local.items():
+        np.testing.assert_array_equal(values, on_ray[path], err_msg=path)
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_the_91_odd_media_get_the_manifests_verdicts(
+    shared: Path, stores: dict[tuple[str, str], Path], executor: str
+) -> None:
+    manifest = json.loads((shared / "data" / "malformed" / "manifest.json").read_text(encoding="utf-8"))
+    store = open_store(stores["malformed", executor])
+    videos, outcomes = store.videos(), store.outcomes(RECIPE)
+    position = {video_id: i for i, video_id in enumerate(videos.ids)}
+    wrong = []
+    assert len(manifest["entries"]) == len(videos) == 91
+    for entry in manifest["entries"]:
+        i = position[entry["file"].split("!")[-1].replace("\\n", "\n").replace("\\t", "\t")]
+        allowed = STATUS.get(entry["verdict"], {"extracted", "quarantined"})
+        right = videos.status[i] in allowed
+        if entry["verdict"] in ("quarantine", "extract_partial"):
+            right &= videos.reason[i] == entry["reason"]
+        if videos.status[i] == "extracted":
+            right &= int(outcomes.row_count[i]) == entry["segments"]
+        if not right:
+            got = (videos.status[i], videos.reason[i], int(outcomes.row_count[i]), videos.detail[i])
+            wrong.append((entry["file"], entry["verdict"], entry["reason"], entry.get("segments"), got))
+    assert wrong == []
+
+
+def test_no_real_medium_is_quarantined_and_the_stores_verify(media: Path, stores: dict[tuple[str, str], Path]) -> None:
+    videos = open_store(stores["real", "local"]).videos()
+    of_videos = {name: status for name, status in zip(videos.ids, videos.status, strict=True) if "video/" in name}
+    assert len(of_videos) == 29
+    assert set(of_videos.values()) == {"extracted", "partial"}
+    for name in ("real", "malformed"):
+        done = avel("store", "verify", str(stores[name, "ray"]), "--media", str(media / name))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_second_run_does_nothing_and_says_so(media: Path, stores: dict[tuple[str, str], Path]) -> None:
+    store = stores["real", "local"]
+    before = open_store(store).snapshot_id
+    done = avel("extract", str(media / "real"), "--recipe", RECIPE, "--store", str(store))
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout + done.stderr
+    assert open_store(store).snapshot_id == before
+
+
+def test_another_hop_is_refused_and_the_field_named(media: Path, stores: dict[tuple[str, str], Path]) -> None:
+    store = str(stores["real", "local"])
+    done = avel("extract", str(media / "real"), "--recipe", RECIPE, "--store", store, "--hop", "0.5")
+    assert done.returncode == 2
+    assert "grid.hop_s" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["ave-h5", "unav-npy", "zarr"])
+def test_features_exported_and_imported_back_are_equal(
+    stores: dict[tuple[str, str], Path], tmp_path: Path, form: str
+) -> None:
+    for name in ("real", "malformed"):
+        store, out, back = stores[name, "local"], tmp_path / f"out-{name}", tmp_path / f"back-{name}"
+        assert avel("store", "export", str(store), str(out), "--format", form).returncode == 0
+        assert avel("store", "import", str(out), str(back), "--format", form).returncode == 0
+        here, there = arrays(store), arrays(back)
+        for path in (path for path in here if path.startswith("features/")):
+            np.testing.assert_array_equal(here[path], there[path], err_msg=path)
