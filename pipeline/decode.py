@@ -14,6 +14,7 @@ its first key frame. A medium shorter than its annotation by over a second and a
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -144,7 +145,8 @@ def _windows(
     step_s = _window_s(lanes, window_bytes)
     number = 0
     while any(lane.next_segment < lane.grid.count for lane in lanes):
-        number += 1
+        starts_s = [lane.grid.start_s(lane.next_segment) for lane in lanes if lane.next_segment < lane.grid.count]
+        number = max(number, math.floor(min(starts_s) / step_s)) + 1
         due = []
         for lane in lanes:
             stop = lane.next_segment
