@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,14 +121,31 @@ def test_folder_with_new_lines_and_tabs_in_names_keeps_them(tmp_path: Path) -> N
     assert ids(tmp_path) == ["  .mp4", "new\nline.mp4", "tab\tname.mp4"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
-def test_folder_that_cannot_be_listed_is_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "a.mp4", "closed/b.mp4")
-    (tmp_path / "closed").chmod(0)
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may list any folder, so root becomes nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
     try:
-        assert folder.load(tmp_path).oddities == ("1 folder(s) could not be listed.",)
+        yield
     finally:
-        (tmp_path / "closed").chmod(0o700)
+        os.seteuid(0)
+
+
+def test_folder_that_cannot_be_listed_is_counted() -> None:
+    # Not tmp_path: nobody may not enter pytest's own folder.
+    with tempfile.TemporaryDirectory() as place:
+        open_folder = Path(place)
+        open_folder.chmod(0o755)
+        touch(open_folder, "a.mp4", "closed/b.mp4")
+        (open_folder / "closed").chmod(0)
+        try:
+            with nobody():
+                assert folder.load(open_folder).oddities == ("1 folder(s) could not be listed.",)
+        finally:
+            (open_folder / "closed").chmod(0o700)
 
 
 def test_folder_without_media_says_which_suffixes_are_looked_for(tmp_path: Path) -> None:
