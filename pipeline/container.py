@@ -11,9 +11,7 @@ from catalog.errors import MediaError
 
 # The demuxers that may open a file. Others (HLS, DASH, concat, image sequences) fetch further files or URLs that
 # a hostile "video" names. FFmpeg checks the first of a demuxer's names against this list.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf"
-)
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,mxf"
 
 
 def open_container(path: str) -> av.container.InputContainer:
@@ -38,7 +36,7 @@ def open_container(path: str) -> av.container.InputContainer:
 _SIGNATURES = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip"),
     (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"),
-    (0, b"OggS"), (0, b"fLaC"), (0, b"ID3"), (0, b"FORM"), (0, b".snd"), (0, b"caff"),
+    (0, b"OggS"), (0, b"fLaC"), (0, b"ID3"), (0, b"FORM"), (0, b".snd"), (0, b"caff"), (0, b"\x06\x0e\x2b\x34"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
 )  # fmt: skip
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
 
 from catalog.errors import MediaError
+from catalog.media import local_path
 
 # A server may be busy for a moment: so long after the first and the second failure.
 _PAUSES_S = (0.2, 1.0)
@@ -38,10 +37,12 @@ def local_copy(uri: str) -> Iterator[Path]:
     Raises:
         MediaError: missing_file or fetch_failed. A local path is not looked at here.
     """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", uri):
-        yield Path(uri)
-    elif uri.startswith("file://"):
-        yield Path(unquote(urlsplit(uri).path))
+    try:
+        path = local_path(uri)
+    except ValueError as error:
+        raise MediaError("fetch_failed", str(error)) from error
+    if path is not None:
+        yield Path(path)
     else:
         with tempfile.TemporaryFile(prefix="avel-fetch-") as copy:
             _download(uri, copy)

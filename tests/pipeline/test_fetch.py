@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from catalog.errors import MediaError
 from catalog.grid import GridRule, exact_seconds
+from catalog.media import uri_of
 from catalog.recipe import AudioSampling, Recipe
 from catalog.video import Video
 from pipeline.fetch import local_copy
@@ -74,11 +76,19 @@ def test_fetch_local_path_is_given_back_as_it_is(name: str) -> None:
         assert str(path) == name
 
 
-def test_fetch_file_url_is_its_path(tmp_path: Path) -> None:
-    place = tmp_path / "a b#%.mp4"
+@pytest.mark.parametrize("name", [b"a b#%.mp4", b"not\xfftext.mp4"])
+def test_fetch_file_url_is_its_path(tmp_path: Path, name: bytes) -> None:
+    place = tmp_path / os.fsdecode(name)
     place.write_bytes(PAYLOAD)
-    with local_copy(place.as_uri()) as path:
-        assert path == place
+    for uri in (place.as_uri(), uri_of(place)):
+        with local_copy(uri) as path:
+            assert path == place
+
+
+def test_fetch_file_url_of_another_host_is_fetch_failed() -> None:
+    with pytest.raises(MediaError, match="host 'there'") as caught, local_copy("file://there/a.mp4"):
+        pass
+    assert caught.value.reason == "fetch_failed"
 
 
 def test_fetch_http_gives_the_bytes_and_leaves_nothing(
