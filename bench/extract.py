@@ -67,10 +67,9 @@ def measure(folder: Path) -> list[Measurement]:
 def _decode_only(videos: list[Video], recipe: Recipe) -> tuple[float, list[Clips]]:
 
     clips = []
+    # The child's start is in it, as it is in extraction's own time.
+    began_s = time.perf_counter()
     with Sandbox() as sandbox:
-        for _ in sandbox.decode(videos[0], videos[0].uri, [recipe]):  # the child's start is not decoding
-            pass
-        began_s = time.perf_counter()
         for video in videos:
             clips += [item[1] for item in sandbox.decode(video, video.uri, [recipe]) if isinstance(item, tuple)]
         return time.perf_counter() - began_s, clips
