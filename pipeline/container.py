@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
@@ -11,7 +12,17 @@ from catalog.errors import MediaError
 
 # The demuxers that may open a file. Others (HLS, DASH, concat, image sequences) fetch further files or URLs that
 # a hostile "video" names. FFmpeg checks the first of a demuxer's names against this list.
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,mxf"
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,mxf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf"
+
+
+def demux(container: Any, streams: Sequence[Any] = ()) -> Iterator[Any]:
+    """Packets of `streams` (all where none are named), last an empty one for each, which flushes its decoder."""
+    try:
+        yield from container.demux(*([list(streams)] if streams else []))
+    except IndexError:
+        # PyAV 18.1 trips over a stream that appeared in mid-file (FLV, MPEG-TS) when it comes to flush it: after all
+        # packets and the known streams' flushing.
+        return
 
 
 def open_container(path: str) -> av.container.InputContainer:

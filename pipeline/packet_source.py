@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pipeline.container import open_container
+from pipeline.container import demux, open_container
 
 # Coded bytes of one track that may wait for the other.
 MAX_WAITING_BYTES = 32 << 20
@@ -29,7 +29,7 @@ class PacketSource:
         self._num_given = dict.fromkeys(streams, 0)
         for index in streams:
             self._container.streams[index].codec_context.thread_count = 1
-        self._demux: Iterator[Any] = self._container.demux([self._container.streams[index] for index in streams])
+        self._demux = demux(self._container, [self._container.streams[index] for index in streams])
 
     def packets(self, stream: int) -> Iterator[Any]:
         """All packets of `stream`, an empty one last (it flushes the decoder)."""

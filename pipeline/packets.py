@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
+from pipeline.container import demux
 
 # A decoding clock that runs back by more than rounding belongs to two recordings glued together.
 _CLOCK_BACK_S = Fraction(1, 50)
@@ -18,14 +19,14 @@ _CLOCK_BACK_S = Fraction(1, 50)
 _PRIMING_PACKETS = 64
 
 
-def demux(container: Any, picture: PicturePackets | None, sound: SoundPackets | None) -> Fraction | None:
+def read_packets(container: Any, picture: PicturePackets | None, sound: SoundPackets | None) -> Fraction | None:
     """Feeds the tracks; returns when the last packet of any stream ends, in container seconds."""
     others = {stream.index: Packets(stream) for stream in container.streams if stream.time_base is not None}
     for chosen in (picture, sound):
         if chosen is not None:
             others[chosen.stream.index] = chosen
     try:
-        for packet in container.demux():
+        for packet in demux(container):
             if packet.size:  # the empty ones only flush decoders
                 track = others.get(packet.stream_index)
                 if track is not None:

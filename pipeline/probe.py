@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import MediaError
 from pipeline.container import open_container
-from pipeline.packets import PicturePackets, SoundPackets, demux
+from pipeline.packets import PicturePackets, SoundPackets, read_packets
 
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
 _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
@@ -183,7 +183,7 @@ def _read(container: Any, path: str) -> MediaInfo:
         raise MediaError("not_media", f"{name}: neither picture nor sound, only {', '.join(kinds)}")
     picture = None if picture_stream is None else PicturePackets(picture_stream)
     sound = None if sound_stream is None else SoundPackets(sound_stream)
-    last_end_s = demux(container, picture, sound)
+    last_end_s = read_packets(container, picture, sound)
 
     _check_tracks(name, picture, sound)
     _check_length(container, name, last_end_s)

@@ -171,6 +171,18 @@ def test_probe_long_video_has_a_flat_table_and_shares_its_container(tmp_path: Pa
     assert "long" in video.not_decord
 
 
+def test_probe_stream_that_appears_in_mid_file_is_passed_over(shared: Path, tmp_path: Path) -> None:
+    whole = (_malformed(shared) / "sorenson.flv").read_bytes()
+    # An FLV tag of type 18 (script data, here with a name that FFmpeg makes a data stream of) before the last tag.
+    body = b"\x02\x00\x08onTextXX" + b"\x08\x00\x00\x00\x01\x00\x04text\x02\x00\x02hi\x00\x00\x09"
+    tag = b"\x12" + len(body).to_bytes(3, "big") + b"\x00\x0f\xa0\x00\x00\x00\x00" + body
+    last = len(whole) - 4 - int.from_bytes(whole[-4:], "big")
+    late = whole[:last] + tag + (len(tag)).to_bytes(4, "big") + whole[last:]
+    (tmp_path / "late.flv").write_bytes(late)
+    want, got = probe(str(_malformed(shared) / "sorenson.flv")), probe(str(tmp_path / "late.flv"))
+    assert got.duration_s == want.duration_s
+
+
 def _packets_of(source: PacketSource, stream: int, num: int) -> list[tuple[int | None, int]]:
     return [(packet.pts, packet.size) for packet in itertools.islice(source.packets(stream), num)]
 
