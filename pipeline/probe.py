@@ -37,6 +37,7 @@ _MIN_SIDE_PX = 8
 _LONG_FRAMES = 20_000
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
+_MIN_BYTES_PER_S = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,7 @@ class MediaInfo:
         t0_s: where the clock begins, in the container's own time.
         duration_s: from t0 to the end of the last shown frame, or of the sound where there is no picture.
         tracks: how many streams of each kind the container has.
+        num_bytes: the file's size.
     """
 
     container: str
@@ -112,6 +114,7 @@ class MediaInfo:
     t0_s: Fraction
     duration_s: Fraction
     tracks: dict[str, int]
+    num_bytes: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain facts for the store and for people; exact times as "n/d"."""
@@ -149,13 +152,18 @@ class MediaInfo:
 
 
 def refuse_implausible(info: MediaInfo) -> None:
-    """Raises MediaError corrupt_container where damaged time stamps make a medium longer than a fortnight.
+    """Raises MediaError corrupt_container where damaged time stamps make a medium longer than it can be.
+
+    A fortnight at most; and over an hour, no less than 8 bytes a second (a still picture with Opus sound has 500).
 
     Apart from `probe`, and called once the decoders are open: where a decoder dies of such a file, that is the
     reason to record.
     """
-    if info.duration_s > LONGEST_S:
-        raise MediaError("corrupt_container", f"{info.container}: lasts {float(info.duration_s):.0f} s")
+    too_thin = info.duration_s > 3600 and info.num_bytes < info.duration_s * _MIN_BYTES_PER_S
+    if info.duration_s > LONGEST_S or too_thin:
+        raise MediaError(
+            "corrupt_container", f"{info.container}: {info.num_bytes} bytes last {float(info.duration_s):.0f} s"
+        )
 
 
 def probe(path: str) -> MediaInfo:
@@ -203,6 +211,7 @@ def _read(container: Any, path: str) -> MediaInfo:
         t0_s=t0_s,
         duration_s=end_s - t0_s,
         tracks={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        num_bytes=os.path.getsize(path),
     )
 
 

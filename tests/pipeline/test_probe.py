@@ -157,8 +157,11 @@ def test_probe_damaged_clock_is_implausible(tmp_path: Path) -> None:
     far = int(LONGEST_S * 1000) + 1000
     _video(tmp_path / "far.mkv", pts=[0, 40, 80, far])
     info = probe(str(tmp_path / "far.mkv"))
-    with pytest.raises(MediaError, match="lasts 12096"):
+    with pytest.raises(MediaError, match="bytes last 12096"):
         refuse_implausible(info)
+    _video(tmp_path / "thin.mkv", pts=[0, 40, 80, 4 * 3600_000])
+    with pytest.raises(MediaError, match="bytes last 14400"):
+        refuse_implausible(probe(str(tmp_path / "thin.mkv")))
     _video(tmp_path / "near.mkv", pts=[0, 40, 80, 120])
     refuse_implausible(probe(str(tmp_path / "near.mkv")))
 
