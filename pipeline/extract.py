@@ -29,7 +29,7 @@ from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_un
 from pipeline.ray_executor import RayExecutor
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox import Limits
-from pipeline.unit import UnitResult, one_thread
+from pipeline.unit import Stopped, UnitResult, one_thread
 from pipeline.workers import RaySettings
 
 COMMIT_EVERY_S = 30.0
@@ -126,7 +126,8 @@ def extract(
         ledger = Ledger(plan, by_name, writer, summary, workers=wanted_workers, commit_every_s=commit_every_s)
         if plan.units and not (stop is not None and stop.is_set()):
             began_s = time.monotonic()
-            with _running(executor, job, wanted_workers, ray_settings) as running:
+            # Stopped: while the workers were started.
+            with contextlib.suppress(Stopped), _running(executor, job, wanted_workers, ray_settings) as running:
                 summary.startup_s = time.monotonic() - began_s
                 _drive(plan, running, ledger, summary, on_progress, stop)
     summary.stopped = not ledger.finished

@@ -151,7 +151,9 @@ def check_reasons(reasons: Collection[str]) -> None:
     """
     for reason in reasons:
         if reason != ALL_REASONS and reason not in REASONS:
-            raise ValueError(f"no reason is called {reason!r}; there are {', '.join(sorted(REASONS))} and {ALL_REASONS}")
+            raise ValueError(
+                f"no reason is called {reason!r}; there are {', '.join(sorted(REASONS))} and {ALL_REASONS}"
+            )
 
 
 def _is_final(outcome: Outcome | None, row: int) -> bool:

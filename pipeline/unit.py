@@ -50,7 +50,7 @@ class ClipEncoder(Protocol):
 
 
 class Stopped(Exception):
-    """The executor is closing; the unit in hand is given up and nothing of it is kept."""
+    """The executor is closing (or never came up); the unit in hand is given up and nothing of it is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

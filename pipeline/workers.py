@@ -17,6 +17,7 @@ from typing import Any
 
 from catalog.errors import AvelError
 from pipeline.actors import Job
+from pipeline.unit import Stopped
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("catalog", "pipeline")
@@ -158,12 +159,18 @@ def connected(settings: RaySettings, workers: int) -> Iterator[None]:
         options |= {"address": settings.address, "runtime_env": {"py_modules": packages}}
     try:
         ray.init(**options)
+        interrupted = False
     except ConnectionError as error:
         raise AvelError(f"no Ray cluster answers at {settings.address}: {error}") from error
+    except SystemExit:
+        interrupted = True  # a SIGTERM that came while Ray's handler was in place
     try:
         if _in_main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        if interrupted:
+            signal.raise_signal(signal.SIGTERM)
+            raise Stopped
         yield
     finally:
         ray.shutdown()

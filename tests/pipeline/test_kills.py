@@ -25,6 +25,8 @@ KILLS_A_STORE = 5
 RUN_LIMIT_S = 240
 # Orphans of a killed driver: Ray notices within seconds, decoding children at once.
 ORPHANS_LIMIT_S = 30
+# Two idle agents of Ray's own hold nothing of ours and end 60 s after their node, a limit that Ray does not let us set.
+RAYS_AGENTS = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,9 @@ def test_extract_killed_at_random_moments_and_run_again_equals_an_undisturbed_ru
                         kills_left -= 1
             output, _ = process.communicate(timeout=RUN_LIMIT_S)
             finished = process.returncode == 0
-            assert process.returncode in (0, -signal.SIGKILL, 130, 143), (done, output)
+            # -SIGTERM and -SIGINT: it had not come as far as having handlers.
+            stopped = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130, 143)
+            assert finished or process.returncode in stopped, (done, output)
             if finished:
                 typical_s = 0.5 * typical_s + 0.5 * min(time.monotonic() - began_s, RUN_LIMIT_S)
                 # A run that ended sooner than its kills: the next store gets them.
@@ -116,7 +120,8 @@ def _kill(process: subprocess.Popen[str], executor: str, rng: random.Random) -> 
             return kind
     except psutil.NoSuchProcess:
         return None
-    _, alive = psutil.wait_procs(family, timeout=ORPHANS_LIMIT_S)
+    ours = [member for member in family if not any(agent in _command(member) for agent in RAYS_AGENTS)]
+    _, alive = psutil.wait_procs(ours, timeout=ORPHANS_LIMIT_S)
     assert not alive, f"left behind after {kind}: {[_command(member) for member in alive]}"
     return kind
 
