@@ -26,7 +26,7 @@ RUN_LIMIT_S = 240
 # Orphans of a killed driver: Ray notices within seconds, decoding children at once.
 ORPHANS_LIMIT_S = 30
 # Two idle agents of Ray's own hold nothing of ours and end 60 s after their node, a limit that Ray does not let us set.
-RAYS_AGENTS = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
+RAYS_AGENTS = ("ray::RuntimeEnvAgent", "runtime_env/agent/main.py", "ray::DashboardAgent", "dashboard/agent.py")
 
 
 @pytest.fixture(scope="module")
