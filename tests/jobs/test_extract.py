@@ -1,0 +1,140 @@
+"""`avel extract` in this process: what it does, says and returns, over real small videos and real stores."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from catalog.store import open_store
+from jobs import cli
+from pipeline.encode import find_recipe
+from pipeline.extract import extract
+from pipeline.workers import RaySettings
+
+small = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "small_videos.py")))
+RECIPE = "descriptors-1s"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = small.make_folder(tmp_path_factory.mktemp("extract") / "videos", 10)
+    return folder
+
+
+@pytest.fixture
+def media(videos: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(videos, tmp_path / "videos"))
+
+
+def run(media: Path, store: Path, *more: str) -> int:
+    words = ["extract", str(media), "--store", str(store), "--executor", "local", *more]
+    return cli.main(words if "--recipe" in more else [*words, "--recipe", RECIPE])
+
+
+def test_extract_json_is_one_object_with_the_counts(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(media, tmp_path / "s", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["statuses"] == {"extracted": 10}
+    assert told["segments"] == open_store(tmp_path / "s").recipe(RECIPE).rows
+
+
+def test_dry_run_writes_nothing_and_counts(media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(media, tmp_path / "s", "--dry-run") == 0
+    assert "10" in capsys.readouterr().out
+    assert not (tmp_path / "s").exists()
+
+
+def test_videos_added_later_leave_existing_rows_alone(media: Path, tmp_path: Path) -> None:
+    late = [media / "v003.mp4", media / "v009.mp4"]
+    away = tmp_path / "away"
+    away.mkdir()
+    for path in late:
+        path.rename(away / path.name)
+    assert run(media, tmp_path / "s") == 0
+    before = open_store(tmp_path / "s").read(RECIPE, "visual")
+    for path in late:
+        (away / path.name).rename(path)
+    assert run(media, tmp_path / "s") == 0
+    after = open_store(tmp_path / "s").read(RECIPE, "visual")
+    assert after.video_ids == (*before.video_ids, "v003.mp4", "v009.mp4")
+    np.testing.assert_array_equal(after.values[: len(before.values)], before.values)
+
+
+def test_a_recipe_added_later_equals_one_extracted_at_first(media: Path, tmp_path: Path) -> None:
+    changed = ["--recipe", RECIPE, "--set", "grid.hop_s=1/2", "--as", "half"]
+    assert run(media, tmp_path / "s") == 0
+    old = small.arrays(tmp_path / "s")
+    assert run(media, tmp_path / "s", *changed) == 0
+    assert run(media, tmp_path / "alone", *changed) == 0
+    new, alone = small.arrays(tmp_path / "s"), small.arrays(tmp_path / "alone")
+    for path, values in old.items():
+        np.testing.assert_array_equal(new[path], values, err_msg=path)
+    halves = [path for path in alone if path.startswith("features/half/")]
+    assert len(halves) >= 10
+    for path in halves:
+        np.testing.assert_array_equal(new[path], alone[path], err_msg=path)
+
+
+def test_a_failure_is_a_row_and_retry_tries_it_again(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (media / "v004.mp4").read_bytes()
+    (media / "v004.mp4").write_bytes(b"")
+    assert run(media, tmp_path / "s", "--max-quarantined", "1") == 0
+    assert run(media, tmp_path / "s") == 3, "more quarantined than allowed"
+    (media / "v004.mp4").write_bytes(good)
+    assert run(media, tmp_path / "s") == 3, "a failure is final until --retry"
+    assert run(media, tmp_path / "s", "--retry", "not_media") == 3, "it failed for another reason"
+    assert run(media, tmp_path / "s", "--retry", "empty_file") == 0
+    store = open_store(tmp_path / "s")
+    assert set(store.videos().status) == {"extracted"}
+    capsys.readouterr()
+    assert cli.main(["store", "verify", str(tmp_path / "s"), "--media", str(media)]) == 0
+    whole = tmp_path / "whole"
+    assert run(media, whole) == 0
+    for modality in ("visual", "audio"):
+        retried = store.read(RECIPE, modality, ["v004.mp4"])
+        np.testing.assert_array_equal(retried.values, open_store(whole).read(RECIPE, modality, ["v004.mp4"]).values)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--recipe", "nothing"], "nothing"),
+        (["--retry", "tired"], "tired"),
+        (["--set", "grid.hop=1"], "grid.hop"),
+        (["--hop", "-1"], "hop"),
+        (["--max-quarantined", "many"], "many"),
+    ],
+)
+def test_bad_arguments_exit_2_and_say_which(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert run(media, tmp_path / "s", *words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_ray_fused_and_split_give_the_arrays_of_this_process(videos: Path, tmp_path: Path) -> None:
+    from catalog.datasets import folder
+
+    wanted, recipe = folder.load(videos).videos, find_recipe(RECIPE)
+    extract(wanted, [recipe], tmp_path / "local", workers=1)
+    extract(wanted, [recipe], tmp_path / "fused", executor="ray", workers=2)
+    extract(wanted, [recipe], tmp_path / "split", executor="ray", workers=1, ray_settings=RaySettings(encode_workers=1))
+    local = small.arrays(tmp_path / "local")
+    for other in ("fused", "split"):
+        held = small.arrays(tmp_path / other)
+        assert held.keys() == local.keys()
+        for path, values in local.items():
+            np.testing.assert_array_equal(held[path], values, err_msg=f"{other}: {path}")
