@@ -78,7 +78,7 @@ class SoundReader:
         """Yields (samples (N,) float32, real (N,) bool), each beginning where the one before ended, from t = 0.
 
         Raises:
-            MediaError: audio_not_finite, corrupt_payload.
+            MediaError: audio_not_finite, corrupt_payload (a hole of years).
         """
         assert self._first is not None
         end = 0  # the sample at which the next chunk begins
@@ -106,18 +106,17 @@ class SoundReader:
                 yield samples_N, np.ones(len(samples_N), bool)
                 end += len(samples_N)
             pending = next(self._frames, None)
-        if self.packet_errors > max(Fraction(1), self.num_packets * MAX_DAMAGED_SHARE):
-            raise self._corrupt()
 
     def finish(self) -> None:
-        """Judges what has been read so far.
+        """Judges the damage met so far.
 
         Raises:
             MediaError: corrupt_payload.
         """
         # Damage is judged against the whole track: reading may stop where the picture ends.
         if self.packet_errors > max(Fraction(1), self._track.num_packets * MAX_DAMAGED_SHARE):
-            raise self._corrupt()
+            detail = f"{self.packet_errors} of {self._track.num_packets} sound packets failed"
+            raise MediaError("corrupt_payload", detail)
 
     def close(self) -> None:
         self._frames.close()
@@ -154,9 +153,6 @@ class SoundReader:
         if self._track.time_base < Fraction(1, 8000):
             return int(_EXACT_TOLERANCE_S * self.rate_hz)
         return min(frame_samples // 2, int(_MAX_TOLERANCE_S * self.rate_hz))
-
-    def _corrupt(self) -> MediaError:
-        return MediaError("corrupt_payload", f"{self.packet_errors} of {self._track.num_packets} sound packets failed")
 
     def _undecodable(self) -> MediaError:
         return MediaError("audio_undecodable", f"no sound comes out of {self.num_packets} packets")

@@ -31,6 +31,11 @@ class PacketSource:
             self._container.streams[index].codec_context.thread_count = 1
         self._demux = demux(self._container, [self._container.streams[index] for index in streams])
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Coded bytes that wait in memory."""
+        return sum(self._waiting_bytes.values()) + sum(source.waiting_bytes for source in self._own.values())
+
     def packets(self, stream: int) -> Iterator[Any]:
         """All packets of `stream`, an empty one last (it flushes the decoder)."""
         while (packet := self._next(stream)) is not None:
@@ -76,4 +81,5 @@ class PacketSource:
         for _ in range(self._num_given[stream]):
             own._next(stream)
         self._waiting[stream].clear()
+        self._waiting_bytes[stream] = 0
         self._own[stream] = own

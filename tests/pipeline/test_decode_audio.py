@@ -247,6 +247,45 @@ def test_sound_lost_on_a_coarse_clock_leaves_its_hole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples[32 * 320 :], wave[32 * 320 :])
 
 
+def test_sound_that_overlaps_is_heard_once(tmp_path: Path) -> None:
+    early = [0.0] * 50
+    early[20] = -0.015
+    wave = _live(tmp_path / "early.mkv", early)
+    samples, valid, _ = _sound(str(tmp_path / "early.mkv"))
+    # Packet 20 lies 240 samples early: those are taken for heard, its last 80 follow, and packet 21 is where it was.
+    np.testing.assert_array_equal(samples[: 20 * 320], wave[: 20 * 320])
+    np.testing.assert_array_equal(samples[20 * 320 : 20 * 320 + 80], wave[20 * 320 + 240 : 21 * 320])
+    assert np.flatnonzero(~valid).tolist() == list(range(20 * 320 + 80, 21 * 320))
+    np.testing.assert_array_equal(samples[21 * 320 :], wave[21 * 320 :])
+
+
+def _adts(path: Path, layout: str) -> bytes:
+    with av.open(str(path), "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=16000, layout=layout)
+        for number in range(32):
+            silence = np.zeros((1 if layout == "mono" else 2, 1024), np.float32)
+            frame = av.AudioFrame.from_ndarray(silence, "fltp", layout)
+            frame.rate, frame.pts = 16000, number * 1024
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_sound_whose_channels_change_is_corrupt(tmp_path: Path) -> None:
+    (tmp_path / "a.aac").write_bytes(_adts(tmp_path / "m.aac", "mono") + _adts(tmp_path / "s.aac", "stereo"))
+    with pytest.raises(MediaError) as caught:
+        _sound(str(tmp_path / "a.aac"))
+    assert caught.value.reason == "corrupt_payload"
+
+
+def test_sound_of_more_channels_than_are_safe_is_refused(tmp_path: Path) -> None:
+    # A damaged AAC frame may claim 17 to 24 and PyAV then reads past its planes; nothing honest has over 8.
+    soundfile.write(tmp_path / "a.wav", np.zeros((8000, 9), np.float32), 8000)
+    with pytest.raises(MediaError) as caught:
+        _sound(str(tmp_path / "a.wav"))
+    assert caught.value.reason == "audio_undecodable"
+
+
 def _clips(
     path: str, audio: AudioSampling, window_bytes: int
 ) -> list[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:

@@ -16,8 +16,8 @@ from catalog.errors import MediaError
 from catalog.grid import GridRule
 from catalog.recipe import Recipe, VideoSampling
 from pipeline.decode import Outcome, decode
-from pipeline.decode_video import FrameReader
-from pipeline.frames import FrameTable
+from pipeline.decode_video import FrameReader, _PyavReader
+from pipeline.frames import FrameTable, Geometry, resize
 from pipeline.probe import probe
 from pipeline.segment import Clips
 
@@ -101,15 +101,14 @@ def test_frames_skipped_to_equal_those_read_through(shared: Path, name: str) -> 
         np.testing.assert_array_equal(frame, every[number], err_msg=f"frame {number}")
 
 
-def test_frames_of_decord_and_pyav_are_equal_bytes_on_plain_video(shared: Path) -> None:
-    from pipeline.decode_video import _PyavReader
-
-    path = _path(shared, "v_ZNVhz7ctTq0.mp4")
-    some = list(range(0, 420, 41))
-    by_decord, reader = _read(path, some)
-    assert reader.path_used == "decord, skipping"
+@pytest.mark.parametrize("name", ["v_ZNVhz7ctTq0.mp4", "rotated_90.mp4", "rotated_180.mp4", "decord_video_90.mov"])
+def test_frames_of_decord_and_pyav_are_equal_bytes_on_8_bit_video(shared: Path, name: str) -> None:
+    path = _path(shared, name)
     info = probe(path)
     assert info.video is not None
+    some = list(range(0, len(info.video.pts_F), 41))
+    by_decord, reader = _read(path, some)
+    assert reader.path_used == "decord, skipping"
     other = _PyavReader(path, info.video, lambda: None)
     for (_, frame), want in zip(other.read(some), by_decord, strict=True):
         np.testing.assert_array_equal(frame, want)
@@ -189,8 +188,6 @@ def test_windows_of_any_size_and_recipes_together_give_what_each_gives_alone(sha
     together = _rows(path, recipes, window_bytes)
     frames, _ = _read(path, list(range(250)))
     table = FrameTable(pts_F=info.video.pts_F, time_base=info.video.time_base, t0_s=info.t0_s)
-    from pipeline.frames import Geometry, resize
-
     for recipe in recipes:
         grid = recipe.grid.grid(info.duration_s)
         assert len(together[recipe.name]) == grid.count

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import gc
 import http.server
+import io
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from catalog.errors import MediaError
 from catalog.grid import GridRule, exact_seconds
@@ -114,6 +117,40 @@ def test_fetch_busy_server_is_asked_again(site: str, monkeypatch: pytest.MonkeyP
     with local_copy(f"{site}/busy.mp4") as path:
         assert path.read_bytes() == PAYLOAD
     assert _Site.busy == 0
+
+
+class _Sized(io.BytesIO):
+    size = 0
+
+
+class _Faulty(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A backend that gives less than it says, and no error; from the third try on it is well."""
+
+    protocol = "faulty"
+    cachable = False
+    tries = 0
+
+    def _open(self, path: str, *_: object, **__: object) -> io.BytesIO:
+        _Faulty.tries += 1
+        file = _Sized(PAYLOAD if _Faulty.tries > 2 else 2 * PAYLOAD)
+        file.size = len(PAYLOAD) if _Faulty.tries > 2 else 3 * len(PAYLOAD)
+        return file
+
+
+@pytest.mark.parametrize("pauses_s", [(), (0.0, 0.0)])
+def test_fetch_backend_that_gives_too_little_is_asked_again_and_not_believed(
+    monkeypatch: pytest.MonkeyPatch, pauses_s: tuple[float, ...]
+) -> None:
+    monkeypatch.setattr("pipeline.fetch._PAUSES_S", pauses_s)
+    monkeypatch.setattr(_Faulty, "tries", 0)
+    fsspec.register_implementation("faulty", _Faulty, clobber=True)
+    if pauses_s:
+        with local_copy("faulty://x.mp4") as path:
+            assert path.read_bytes() == PAYLOAD
+    else:
+        with pytest.raises(MediaError, match="2560000 of 3840000 bytes came") as caught, local_copy("faulty://x.mp4"):
+            pass
+        assert caught.value.reason == "fetch_failed"
 
 
 @pytest.mark.parametrize("name", ["short.mp4", "never.mp4"])

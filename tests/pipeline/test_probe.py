@@ -134,6 +134,13 @@ def test_probe_cut_file_is_truncated_whatever_the_container(shared: Path, tmp_pa
         assert caught.value.reason in ("truncated_media", "container_truncated"), name
 
 
+def test_probe_cut_fragmented_file_ends_within_a_packet(shared: Path) -> None:
+    # Its header promises nothing: only the last packet, cut short, tells.
+    with pytest.raises(MediaError, match="ends within a sound packet") as caught:
+        probe(str(_malformed(shared) / "fragmented_truncated.mp4"))
+    assert caught.value.reason == "truncated_media"
+
+
 def test_probe_playlist_is_no_medium_and_opens_nothing_else(shared: Path, tmp_path: Path) -> None:
     shutil.copy(_malformed(shared) / "h264_aac.ts", tmp_path / "part.ts")
     for name, text in {
@@ -190,19 +197,23 @@ def _packets_of(source: PacketSource, stream: int, num: int) -> list[tuple[int |
     return [(packet.pts, packet.size) for packet in itertools.islice(source.packets(stream), num)]
 
 
+@pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("most", [1 << 20, 500])
 def test_packet_source_gives_each_stream_whole_and_in_order(
-    shared: Path, monkeypatch: pytest.MonkeyPatch, most: int
+    shared: Path, monkeypatch: pytest.MonkeyPatch, most: int, ahead: int
 ) -> None:
     # With 500 bytes the stream that waits soon gets a container of its own.
     monkeypatch.setattr("pipeline.packet_source.MAX_WAITING_BYTES", most)
     path = str(_malformed(shared) / "good_10s.mp4")
-    with av.open(path) as container:
-        alone = {s.index: [(p.pts, p.size) for p in container.demux(s)] for s in (container.streams[0],)}
-    with av.open(path) as container:
-        alone[1] = [(p.pts, p.size) for p in container.demux(container.streams[1])]
+    alone = []
+    for stream in (0, 1):
+        with av.open(path) as container:
+            alone.append([(packet.pts, packet.size) for packet in container.demux(container.streams[stream])])
     source = PacketSource(path, [0, 1], lambda: None)
-    assert _packets_of(source, 1, 5) == alone[1][:5]
-    assert _packets_of(source, 0, 10**6) == alone[0]
-    assert _packets_of(source, 1, 10**6) == alone[1][5:]
+    behind = 1 - ahead
+    assert _packets_of(source, behind, 5) == alone[behind][:5]
+    assert _packets_of(source, ahead, 10**6) == alone[ahead]
+    assert (source.waiting_bytes == 0) == (most == 500)
+    assert _packets_of(source, behind, 10**6) == alone[behind][5:]
+    assert source.waiting_bytes == 0
     source.close()

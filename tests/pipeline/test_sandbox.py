@@ -340,6 +340,28 @@ def test_sandbox_child_dies_with_its_killed_parent(long: Path, where: str, stopp
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+_HANG = """
+import ctypes, sys
+from pipeline.decode_child import _die_with_parent
+_die_with_parent(int(sys.argv[1]), 0)
+print("hanging", flush=True)
+ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock, as decord has done
+"""
+
+
+def test_sandbox_child_that_hangs_with_the_lock_dies_when_its_lifeline_is_cut() -> None:
+    read, write = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _HANG, str(read)], cwd=PROJECT, stdout=subprocess.PIPE, pass_fds=[read]
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == b"hanging\n"
+        os.close(write)
+        assert child.wait(timeout=20) == -signal.SIGIO
+    os.close(read)
+
+
 def test_wire_message_and_arrays_come_back_equal() -> None:
     read, write = os.pipe()
     arrays: list[NDArray[Any]] = [
