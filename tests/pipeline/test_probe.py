@@ -198,11 +198,11 @@ def _packets_of(source: PacketSource, stream: int, num: int) -> list[tuple[int |
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-@pytest.mark.parametrize("most", [1 << 20, 500])
+@pytest.mark.parametrize("most", [1 << 20, 3000])
 def test_packet_source_gives_each_stream_whole_and_in_order(
     shared: Path, monkeypatch: pytest.MonkeyPatch, most: int, ahead: int
 ) -> None:
-    # With 500 bytes the stream that waits soon gets a container of its own.
+    # With 3000 bytes the stream that waits soon gets a container of its own.
     monkeypatch.setattr("pipeline.packet_source.MAX_WAITING_BYTES", most)
     path = str(_malformed(shared) / "good_10s.mp4")
     alone = []
@@ -213,7 +213,7 @@ def test_packet_source_gives_each_stream_whole_and_in_order(
     behind = 1 - ahead
     assert _packets_of(source, behind, 5) == alone[behind][:5]
     assert _packets_of(source, ahead, 10**6) == alone[ahead]
-    assert (source.waiting_bytes == 0) == (most == 500)
+    assert (source.waiting_bytes == 0) == (most == 3000)
     assert _packets_of(source, behind, 10**6) == alone[behind][5:]
     assert source.waiting_bytes == 0
     source.close()
