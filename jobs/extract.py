@@ -319,12 +319,12 @@ def _tell(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do:
                 f"{duration(summary.media_s)} of media in {duration(summary.wall_s)} "
                 f"({summary.times_real_time:.1f} x real time, {summary.segments_per_s:.1f} segments/s; {shares}); "
                 f"{summary.workers} {summary.executor} workers up in {duration(summary.startup_s)}; "
-                f"{summary.commits} commits, snapshot {summary.snapshot}"
+                f"commits: {summary.commits}, snapshot {summary.snapshot}"
             )
     if over and not to_do:
         note(
             f"avel extract: {quarantined} of {summary.wanted} videos are quarantined, --max-quarantined is {allowed}; "
-            "`avel store inspect` lists them, --retry REASON tries again"
+            f"`avel store inspect {args.store} --failures` lists them, --retry REASON tries again"
         )
     return status
 

@@ -10,6 +10,7 @@ HELP = "what a store holds: videos by status and reason, recipes with settings, 
 EXAMPLES = """\
 examples:
   avel store inspect features
+  avel store inspect features --failures      each partial or quarantined video, and why
   avel store inspect features --at v1 --statistics
   avel store inspect s3://bucket/ave --json
 """
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statistics", action="store_true", help="also mean, spread, share of NaN and norm (reads every feature)"
     )
+    parser.add_argument("--failures", action="store_true", help="list each partial or quarantined video, and why")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -30,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
 
     store = open_store(args.store, at=args.at)
     told = _describe(store)
+    if args.failures:
+        told["failures"] = _failures(store)
     if args.statistics:
         from dataclasses import asdict
 
@@ -43,7 +47,29 @@ def run(args: argparse.Namespace) -> int:
         print_json(told)
     else:
         _show(told)
+        _show_failures(told.get("failures", []))
     return 0
+
+
+def _failures(store: Any) -> list[dict[str, Any]]:
+    """Each video that is partial or quarantined, under each recipe, in store order."""
+    ids = store.video_ids()
+    found = []
+    for name in store.recipes():
+        outcomes = store.outcomes(name)
+        for i, status in enumerate(outcomes.status):
+            if status in ("partial", "quarantined"):
+                told = {"recipe": name, "video": ids[i], "status": status, "reason": outcomes.reason[i]}
+                found.append(told | {"attempts": int(outcomes.attempts[i]), "detail": outcomes.detail[i]})
+    return found
+
+
+def _show_failures(failures: list[dict[str, Any]]) -> None:
+    from jobs.console import table
+
+    if failures:
+        columns = list(failures[0])
+        table("partial and quarantined, one by one", columns, [list(failure.values()) for failure in failures])
 
 
 def _describe(store: Any) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def test_a_failure_is_a_row_and_retry_tries_it_again(
     (media / "v004.mp4").write_bytes(b"")
     assert run(media, tmp_path / "s", "--max-quarantined", "1") == 0
     assert run(media, tmp_path / "s") == 3, "more quarantined than allowed"
+    capsys.readouterr()
+    assert cli.main(["store", "inspect", str(tmp_path / "s"), "--failures", "--json"]) == 0
+    (failure,) = json.loads(capsys.readouterr().out)["failures"]
+    assert (failure["video"], failure["status"], failure["reason"]) == ("v004.mp4", "quarantined", "empty_file")
     (media / "v004.mp4").write_bytes(good)
     assert run(media, tmp_path / "s") == 3, "a failure is final until --retry"
     assert run(media, tmp_path / "s", "--retry", "not_media") == 3, "it failed for another reason"
