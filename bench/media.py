@@ -61,5 +61,5 @@ def repeat_clip(source: Path, path: Path, times: int) -> None:
                     packet.dts += round(offset_s / base)
                     packet.stream = streams[packet.stream.index]
                     out.mux(packet)
-            # A whole number of sound and picture frames would be luck; a hole of a few milliseconds is harmless.
-            offset_s += end_s
+            # AAC's first packet is dated before 0, and dates must ascend; a hole of a tenth of a second is harmless.
+            offset_s += end_s + Fraction(1, 10)
