@@ -322,7 +322,9 @@ class StoreWriter:
                 np.full((len(piece.start_s), *shape), np.nan, dtype=array.dtype) if part is None else part
                 for piece, part in zip(pieces, parts, strict=True)
             ]
-            _append(array, np.concatenate(filled, dtype=array.dtype, casting="same_kind"))
+            # One long video alone: its rows are as large as all else in memory, so they are not copied.
+            joined = filled[0] if len(filled) == 1 else np.concatenate(filled, dtype=array.dtype, casting="same_kind")
+            _append(array, joined)
 
     def _array(self, path: str) -> zarr.Array[Any]:
         if path not in self._arrays:

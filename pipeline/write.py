@@ -142,7 +142,8 @@ def _check_rows(name: str, values: NDArray[np.floating] | None, valid: NDArray[n
     if values.shape[0] != count:
         raise ValueError(f"{name}: the grid has {count} segments, the encoder gave {values.shape[0]} rows")
     flat_SD = values.reshape(count, -1)
-    if not np.isfinite(flat_SD[valid]).all():
+    # Whole rows first, then the flags: choosing rows first would copy what may be hours of features.
+    if not np.isfinite(flat_SD).all(axis=1)[valid].all():
         raise ValueError(f"{name}: NaN or infinity in a row that is flagged valid")
-    if not np.isnan(flat_SD[~valid]).all():
+    if not np.isnan(flat_SD).all(axis=1)[~valid].all():
         raise ValueError(f"{name}: a number in a row that is flagged not valid; it must be NaN")
