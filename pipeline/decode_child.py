@@ -45,7 +45,10 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import av
 
+    import pipeline.decode  # noqa: F401  # now, so that a medium's time does not begin with imports
+
     av.logging.set_level(av.logging.PANIC)
+    wire.send(answers, {"kind": "ready"})
     while True:
         try:
             request, _ = wire.receive(requests)

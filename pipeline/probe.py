@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -33,8 +34,9 @@ _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
 _MIN_SIDE_PX = 8
-# Beyond this (13 min at 25 a second) decord's index of frames and a second container's would show in the memory.
-_LONG_FRAMES = 20_000
+# Packets of both tracks (5 min at 25 frames a second and 48 kHz AAC) beyond which decord's index and a second
+# container's would show in the memory: picture and sound then share one container, which decord cannot.
+_LONG_PACKETS = 20_000
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
 _MIN_BYTES_PER_S = 8
@@ -196,7 +198,13 @@ def _read(container: Any, path: str) -> MediaInfo:
     _check_tracks(name, picture, sound)
     _check_length(container, name, last_end_s)
 
-    video = None if picture is None else _video_track(picture, name, container, has_cover)
+    num_packets = sum(track.num_packets for track in (picture, sound) if track is not None)
+    other_reasons = {
+        "decord needs a stated duration": not container.duration,
+        "a cover picture beside the video": has_cover,
+        "long: decord cannot share the sound's container": num_packets > _LONG_PACKETS,
+    }
+    video = None if picture is None else _video_track(picture, name, other_reasons)
     audio = None if sound is None else _audio_track(sound)
     starts_s = [int(video.pts_F[0]) * video.time_base] if video else []
     starts_s += [audio.start_ticks * audio.time_base] if audio else []
@@ -283,7 +291,8 @@ def _refuse_shortfall(declared_s: Fraction, found_s: Fraction, what: str) -> Non
         )
 
 
-def _video_track(picture: PicturePackets, name: str, container: Any, has_cover: bool) -> VideoTrack:
+def _video_track(picture: PicturePackets, name: str, other_reasons: Mapping[str, bool]) -> VideoTrack:
+    """The table and whether decord may be used; `other_reasons` against it are the container's."""
     context = picture.stream.codec_context
     pts_F = picture.table()
     if not len(pts_F):
@@ -296,14 +305,12 @@ def _video_track(picture: PicturePackets, name: str, container: Any, has_cover: 
         "MPEG-TS loses its first pictures in decord": name == "mpegts",
         "decord misplaces program streams": name == "mpeg",
         "decord misplaces B frames in AVI": name == "avi",
-        "decord needs a stated duration": not container.duration,
         "decord's FFmpeg 4.1 has no AV1": context.name in ("av1", "libdav1d", "libaom-av1"),
-        "a cover picture beside the video": has_cover,
         "packets that are never shown": picture.num_invisible > 0,
         "the codec's settings change": picture.num_new_settings > 0,
         "begins between key frames": picture.starts_mid_gop,
         "frames share time stamps": len(pts_F) != num_shown,
-        "long: decord would hold an index of its own": len(pts_F) > _LONG_FRAMES,
+        **other_reasons,
     }
     not_decord = "; ".join(reason for reason, applies in reasons.items() if applies)
     has_sample_table = picture.stream.frames == picture.num_packets

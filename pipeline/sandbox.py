@@ -33,6 +33,8 @@ from pipeline.segment import Clips
 
 # Media a child opens before it is replaced.
 RECYCLE_AFTER = 100
+# How long a child may take to start; a cold file system makes imports slow.
+_START_S = 120.0
 # The pipe's buffer, so that the child decodes on while its parent encodes; more needs privileges.
 _PIPE_BYTES = 1 << 20
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -241,6 +243,16 @@ class _Child:
         finally:
             for fd in given:
                 os.close(fd)
+        try:
+            wire.receive(self._answers, idle_s=_START_S)
+        except (EOFError, wire.Silence) as error:
+            death = self._death() if isinstance(error, EOFError) else None
+            self.kill()
+            if isinstance(death, DecoderKilled):
+                raise death from None
+            detail = death.detail if death else f"it was not ready in {_START_S:.0f} s"
+            # No medium's fault: an error of the job, not a row of the store.
+            raise RuntimeError(f"the decoding process cannot start with {limits}: {detail}") from None
 
     def ask(self, request: wire.Message) -> Iterator[tuple[wire.Message, wire.Arrays]]:
         """Yields the answers to `request`, "done" or "error" last."""

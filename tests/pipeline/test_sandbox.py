@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -148,13 +149,13 @@ def test_sandbox_segfault_in_mid_medium_is_a_crash(long: Path) -> None:
 
 
 def test_sandbox_hung_child_hits_the_idle_limit_and_is_gone(long: Path) -> None:
-    with Sandbox(Limits(window_bytes=1 << 17, idle_s=0.3)) as sandbox:
+    with Sandbox(Limits(window_bytes=1 << 17, idle_s=1.5)) as sandbox:
         items = sandbox.decode(Video(id="v", uri="x"), long, [_big()])
         next(items)
         pid = sandbox.child_pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(MediaError, match=r"no sign of life for 0") as caught:
+        with pytest.raises(MediaError, match=r"no sign of life for 2") as caught:
             list(items)
         assert caught.value.reason == "decoder_timeout"
         assert not psutil.pid_exists(pid)
@@ -180,11 +181,59 @@ def test_sandbox_slow_caller_costs_its_child_no_time(good: Path) -> None:
             assert isinstance([*items][-1], Decoded)
 
 
-def test_sandbox_memory_limit_is_a_reason(long: Path) -> None:
-    with Sandbox(Limits(memory_bytes=330 << 20, window_bytes=64 << 20)) as sandbox:
+def test_sandbox_memory_limit_is_a_reason(good: Path) -> None:
+    # Frames of 36 kB become 12 MB each: it is the resized ones that do not fit.
+    with Sandbox(Limits(memory_bytes=600 << 20, window_bytes=4 << 30)) as sandbox:
         with pytest.raises(MediaError) as caught:
-            _all(sandbox, long, _big(1000))
+            _all(sandbox, good, _big(2000))
         assert caught.value.reason == "decoder_memory"
+        assert _all(sandbox, good)[1].status == "extracted"
+
+
+def _tiny(path: Path, minutes: int) -> None:
+    """64x48 at 5 frames a second with 8 kHz sound."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=8000, layout="mono")
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+        second = np.zeros((1, 8000), np.float32)
+        for number in range(minutes * 60):
+            for k in range(5):
+                picture.pts = number * 5 + k
+                container.mux(video.encode(picture))
+            sound = av.AudioFrame.from_ndarray(second, "fltp", "mono")
+            sound.rate, sound.pts = 8000, number * 8000
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+
+
+def test_sandbox_half_an_hour_costs_no_more_memory_than_minutes(tmp_path: Path) -> None:
+    recipe = Recipe(
+        name="r",
+        encoder="none",
+        grid=RECIPE.grid,
+        video=VideoSampling(frames_per_segment=4, height_px=112, width_px=112),
+        audio=AudioSampling(rate_hz=8000),
+    )
+    peaks = []
+    for minutes in (3, 30):
+        _tiny(tmp_path / "tiny.mp4", minutes)
+        with Sandbox() as sandbox:
+            for _ in sandbox.decode(Video(id="v", uri="x"), tmp_path / "tiny.mp4", [recipe]):
+                pass
+            status = Path(f"/proc/{sandbox.child_pid}/status").read_text()
+        peaks.append(int(status.split("VmHWM:")[1].split()[0]))
+    assert peaks[1] <= peaks[0] * 1.05
+
+
+def test_sandbox_that_cannot_start_blames_no_medium(good: Path) -> None:
+    with (
+        Sandbox(Limits(memory_bytes=40 << 20)) as sandbox,
+        pytest.raises(RuntimeError, match=r"cannot start with .*memory_bytes=41943040"),
+    ):
+        sandbox.probe(good)
 
 
 def test_sandbox_left_in_mid_medium_starts_afresh(long: Path, good: Path) -> None:
