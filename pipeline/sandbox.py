@@ -7,6 +7,7 @@ parent. There is no retrying here: the ledger counts attempts.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -217,7 +218,8 @@ class _Child:
         request_read, self._requests = os.pipe()
         self._answers, answer_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
-        fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        with contextlib.suppress(OSError):  # a user of many pipes is not given larger ones
+            fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         # The parent-death signal fires when the *thread* that started the child ends: for the main thread only.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
