@@ -1,0 +1,190 @@
+"""Checkpoints of strangers: tensors out of a file without running anything in it, and into a network without surprise.
+
+A checkpoint is data from outside. `torch.load` runs with `weights_only=True` alone, so a pickle that names code is
+refused before it acts; keys, shapes and finiteness are checked before a network gets them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from catalog.errors import AvelError
+
+# Under these names published files wrap their state dict.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
+_SHOWN = 4
+
+
+class BadCheckpoint(AvelError, ValueError):
+    """A checkpoint cannot be read, or is not what the encoder needs."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, by published key, on the CPU and mapped from the file where its form allows.
+
+    Args:
+        path: PyTorch (zip or the older form) or safetensors, by content, not by name.
+
+    Raises:
+        BadCheckpoint: not such a file, damaged, truncated, holding objects other than tensors, or wanting to run code.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise BadCheckpoint(f"{path}: the file is empty; fetch or copy it again")
+    if _is_safetensors(head):
+        return _read_safetensors(path)
+    is_zip = head.startswith(b"PK")
+    try:
+        if is_zip:
+            _check_stored(path)
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        raise BadCheckpoint(
+            f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "
+            f"({_first_line(error)}). A published checkpoint loads without this; check where the file came from"
+        ) from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        # What torch raises on damage differs from byte to byte.
+        raise BadCheckpoint(
+            f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; {_first_line(error)}); "
+            "fetch or copy it again"
+        ) from error
+    return _tensors(held, path)
+
+
+def fill(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    where: str,
+    prefix: str = "",
+    ignore: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:
+    """Gives a network its parameters and buffers, strictly.
+
+    Args:
+        module: may be on the meta device; it gets float32 copies of half-precision tensors and the others as they are.
+        state: published key -> tensor.
+        where: file and network, for messages: "imagebind_huge.pth, vision tower".
+        prefix: of the module's own keys in the file.
+        ignore: prefixes of keys that belong to parts not wanted here.
+        optional: endings of keys that the file may lack, such as "num_batches_tracked".
+
+    Raises:
+        BadCheckpoint: a key is missing, unknown, of another shape or dtype, or holds NaN or infinity.
+    """
+    wanted = module.state_dict()
+    missing, wrong, given = [], [], dict[str, Tensor]()
+    for key, like in wanted.items():
+        tensor = state.get(prefix + key)
+        if tensor is None:
+            if key.endswith(tuple(optional)) and optional:
+                given[key] = torch.zeros(like.shape, dtype=like.dtype)
+            else:
+                missing.append(prefix + key)
+        elif tensor.shape != like.shape or tensor.is_floating_point() != like.is_floating_point():
+            wrong.append(f"{prefix}{key} {_shape(tensor)} for {_shape(like)}")
+        else:
+            given[key] = tensor.to(like.dtype)
+    known = {prefix + key for key in wanted}
+    unknown = [key for key in state if key not in known and not (ignore and key.startswith(tuple(ignore)))]
+    told = [
+        f"{what}: {_some(keys)}"
+        for what, keys in (("missing", missing), ("of another shape", wrong), ("not wanted", unknown))
+        if keys
+    ]
+    if told:
+        raise BadCheckpoint(f"{where}: not the checkpoint of this network; {'; '.join(told)}")
+    for key, tensor in given.items():
+        if tensor.is_floating_point() and not _is_finite(tensor):
+            raise BadCheckpoint(f"{where}: {prefix}{key} holds NaN or infinity; fetch or copy the file again")
+    module.load_state_dict(given, assign=True)
+
+
+def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose keys begin with `prefix`, which is cut off."""
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**28
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadCheckpoint(f"{path}: damaged or truncated safetensors file ({_first_line(error)})") from error
+
+
+def _check_stored(path: Path) -> None:
+    """PyTorch stores its tensors uncompressed; a compressed entry could unfold to any size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+    if packed:
+        raise ValueError(f"its entry {packed[0]} is compressed, which PyTorch never writes")
+
+
+def _tensors(held: object, path: Path) -> dict[str, Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
+            held = held[wrapper]
+    if not isinstance(held, Mapping):
+        raise BadCheckpoint(f"{path}: needs a state dict (names to tensors), got {type(held).__name__}")
+    state = {}
+    for key, value in held.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise BadCheckpoint(f"{path}: needs names with tensors, got {str(key)[:80]!r}: {type(value).__name__}")
+        if value.layout != torch.strided or value.is_quantized:
+            raise BadCheckpoint(f"{path}: {key[:80]} is not a plain dense tensor")
+        state[key] = value.detach()
+    if not state:
+        raise BadCheckpoint(f"{path}: the state dict is empty")
+    return state
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # The minimum and maximum need no temporary the size of the tensor, and carry NaN along.
+    if tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{tuple(tensor.shape)}"
+
+
+def _some(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(key[:120] for key in keys[:_SHOWN]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
