@@ -26,13 +26,13 @@ class Job:
 
     Attributes:
         recipes: those of the run.
-        weights: recipe name -> checkpoint file, a path that every node sees.
+        weights: recipe name -> asset name -> file or folder, paths that every node sees.
         device: where encoders run, "cpu" or "cuda".
         limits: of the decoding child.
     """
 
     recipes: tuple[Recipe, ...]
-    weights: Mapping[str, Path] = field(default_factory=dict)
+    weights: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
     device: str = "cpu"
     limits: Limits = field(default_factory=Limits)
 

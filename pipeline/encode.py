@@ -4,10 +4,17 @@ An encoder is a file of `pipeline/encoders`, found by name. It declares
 
     SPEC: EncoderSpec
     PRESETS: tuple[Recipe, ...]
-    load(weights: Path | None, device: str, recipe: Recipe) -> object        # the net; heavy imports belong in here
-    encode(net: object, clips: Sequence[Clips]) -> list[Features]            # one for each, in order, of its length
+    load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object  # the net; heavy imports belong in here
+    encode(net: object, clips: Sequence[Clips]) -> list[Features]             # one for each, in order, of its length
 
-and never more than `SPEC.batch_segments` segments reach one call of its `encode`. The batches follow from the clips
+and, where they apply,
+
+    shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes             # where SPEC's hang on settings or weights
+    load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object
+    encode_text(net: object, texts: Sequence[str]) -> NDArray[np.float32]     # (K, D)
+
+`weights` maps the names of `SPEC.assets` to where they lie. Never more than `SPEC.batch_segments` segments reach one
+call of `encode`. The batches follow from the clips
 given and from nothing else: segments in order, cut at every multiple of `batch_segments`.
 
 Shape suffixes: S segments, P frames a segment, N sound samples.
@@ -19,7 +26,7 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,8 +39,12 @@ import pipeline.encoders
 from catalog.grid import sample_at
 from catalog.recipe import Recipe
 from pipeline.segment import Clips, Features
+from pipeline.weights import Asset
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# Of one segment: visual and audio, None where there is no such feature.
+Shapes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +54,8 @@ class EncoderSpec:
     Attributes:
         name: its file's name.
         visual_shape, audio_shape: of one segment's feature, (D,) or a map's (7, 7, 512); None without such a tower.
-        needs_weights: whether `load` wants a checkpoint.
+        assets: the checkpoints and vocabularies it needs; none for an encoder without weights.
+        text_width: D of the text tower's features; None without one.
         licence: of the weights (of the code, where there are none).
         citation: paper or code that it follows.
         batch_segments: the most segments that one call of `encode` gets.
@@ -53,10 +65,11 @@ class EncoderSpec:
     name: str
     visual_shape: tuple[int, ...] | None
     audio_shape: tuple[int, ...] | None
-    needs_weights: bool
     licence: str
     citation: str
     batch_segments: int
+    assets: tuple[Asset, ...] = ()
+    text_width: int | None = None
     device: Literal["cpu", "gpu"] = "cpu"
 
     def __post_init__(self) -> None:
@@ -71,6 +84,14 @@ class EncoderSpec:
             raise ValueError(f"encoder {self.name}: batch_segments must be at least 1, got {self.batch_segments}")
         if self.device not in ("cpu", "gpu"):
             raise ValueError(f"encoder {self.name}: device must be 'cpu' or 'gpu', got {self.device!r}")
+        names = [asset.name for asset in self.assets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"encoder {self.name}: two assets have one name: {', '.join(names)}")
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether media features hang on a checkpoint."""
+        return any(asset.use == "features" for asset in self.assets)
 
 
 class EncoderModule(Protocol):
@@ -79,7 +100,7 @@ class EncoderModule(Protocol):
     SPEC: EncoderSpec
     PRESETS: tuple[Recipe, ...]
 
-    def load(self, weights: Path | None, device: str, recipe: Recipe) -> object:
+    def load(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
         """The net, frozen and on `device`."""
 
     def encode(self, net: object, clips: Sequence[Clips]) -> list[Features]:
@@ -171,50 +192,64 @@ class Encoder:
         spec: what it declares.
         recipe: what it was loaded for.
         net: whatever its `load` gave.
+        visual_shape, audio_shape: of one segment's feature under this recipe and these weights.
     """
 
     spec: EncoderSpec
     recipe: Recipe
     net: object
-
-    @property
-    def visual_shape(self) -> tuple[int, ...] | None:
-        """Of one segment's visual feature under this recipe; None where the recipe has no video."""
-        return self.spec.visual_shape if self.recipe.video is not None else None
-
-    @property
-    def audio_shape(self) -> tuple[int, ...] | None:
-        """Of one segment's audio feature under this recipe; None where the recipe has no audio."""
-        return self.spec.audio_shape if self.recipe.audio is not None else None
+    visual_shape: tuple[int, ...] | None
+    audio_shape: tuple[int, ...] | None
 
     def encode(self, clips: Sequence[Clips]) -> list[Features]:
         """The features of `clips`; see `encode_clips`."""
         return encode_clips(clips, self)
 
 
-def load_encoder(recipe: Recipe, weights: Path | None = None, device: str = "cpu") -> Encoder:
+def feature_shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
+    """Shapes of one segment's features, visual and audio, under `recipe` with `weights`; no network is built.
+
+    Raises:
+        ValueError: the weights cannot be read.
+    """
+    module = encoder_module(recipe.encoder)
+    shapes = getattr(module, "shapes", None)
+    visual, audio = (module.SPEC.visual_shape, module.SPEC.audio_shape) if shapes is None else shapes(recipe, weights)
+    return visual if recipe.video is not None else None, audio if recipe.audio is not None else None
+
+
+def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, device: str = "cpu") -> Encoder:
     """Loads the recipe's encoder.
 
     Args:
         recipe: a preset, or a changed one.
-        weights: the checkpoint file; None for an encoder that needs none.
+        weights: asset name -> file; see `pipeline.weights.resolve`. None for an encoder that needs none.
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ValueError: no such encoder, settings unknown to it, or weights missing or not wanted.
+        ValueError: no such encoder, settings unknown to it, or weights missing, not wanted or damaged.
     """
     module = encoder_module(recipe.encoder)
     check_settings(recipe)
-    if module.SPEC.needs_weights and weights is None:
+    given = _wanted_weights(recipe, weights or {})
+    visual_shape, audio_shape = feature_shapes(recipe, given)
+    net = module.load(given, device, recipe)
+    return Encoder(spec=module.SPEC, recipe=recipe, net=net, visual_shape=visual_shape, audio_shape=audio_shape)
+
+
+def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str, Path]:
+    spec = encoder_module(recipe.encoder).SPEC
+    if spec.needs_weights and not weights:
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} needs its checkpoint; "
             f"see `avel weights show {recipe.encoder}`"
         )
-    if not module.SPEC.needs_weights and weights is not None:
-        raise ValueError(
-            f"recipe {recipe.name}: encoder {recipe.encoder} has no weights, got {weights}; leave them out"
-        )
-    return Encoder(spec=module.SPEC, recipe=recipe, net=module.load(weights, device, recipe))
+    known = {asset.name for asset in spec.assets}
+    for name in weights:
+        if name not in known:
+            told = f"has {', '.join(sorted(known))}" if known else "has no weights; leave them out"
+            raise ValueError(f"recipe {recipe.name}: no weights {name!r} are wanted: encoder {recipe.encoder} {told}")
+    return weights
 
 
 def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:

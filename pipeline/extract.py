@@ -22,7 +22,7 @@ from catalog.store import FeatureStore, create_store, exists, open_store
 from catalog.store_writer import StoreWriter
 from catalog.video import Video
 from pipeline.actors import Job
-from pipeline.encode import check_settings, encoder_module
+from pipeline.encode import check_settings, encoder_module, feature_shapes
 from pipeline.lanes import Lanes
 from pipeline.ledger import Ledger
 from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
@@ -64,7 +64,7 @@ def extract(
     *,
     executor: ExecutorName = "local",
     workers: int | None = None,
-    weights: Mapping[str, Path] | None = None,
+    weights: Mapping[str, Mapping[str, Path]] | None = None,
     device: str = "cpu",
     retry_reasons: Collection[str] = (),
     limits: Limits | None = None,
@@ -82,7 +82,7 @@ def extract(
         store_uri: a store, or a free place for a new one.
         executor: "local" runs in this process, "ray" on a local Ray or a cluster; the arrays are equal.
         workers: how many units run at once; None is one a CPU.
-        weights: recipe name -> checkpoint, for encoders that have one.
+        weights: recipe name -> asset name -> file, for encoders that have weights.
         device: where encoders run, "cpu" or "cuda".
         retry_reasons: partial and quarantined videos of these reasons are tried again; "all" for any reason.
         limits: time and memory of the decoding child.
@@ -118,7 +118,7 @@ def extract(
     store = create_store(store_uri) if found is None else found
     with store.writer(wait_s=wait_s) as writer:
         for recipe in recipes:
-            _ensure_recipe(writer, recipe)
+            _ensure_recipe(writer, recipe, job.weights.get(recipe.name, {}))
         # Planned again under the lock: another writer may have done part of it meanwhile.
         plan = plan_units(videos, tuple(by_name), _committed(store, by_name), retry_reasons)
         wanted_workers = min(workers or available_cpus(), max(1, len(plan.units)))
@@ -244,12 +244,13 @@ def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
     return Committed(ids=table.ids, unit=table.unit, outcomes=outcomes)
 
 
-def _ensure_recipe(writer: StoreWriter, recipe: Recipe) -> None:
+def _ensure_recipe(writer: StoreWriter, recipe: Recipe, weights: Mapping[str, Path]) -> None:
     spec = encoder_module(recipe.encoder).SPEC
+    visual_shape, audio_shape = feature_shapes(recipe, weights)
     writer.ensure_recipe(
         recipe,
-        visual_shape=spec.visual_shape if recipe.video is not None else None,
-        audio_shape=spec.audio_shape if recipe.audio is not None else None,
+        visual_shape=visual_shape,
+        audio_shape=audio_shape,
         card={
             "encoder": spec.name,
             "revision": recipe.revision,

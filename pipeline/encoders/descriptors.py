@@ -38,7 +38,7 @@ B frequency bins, M mel bands, T STFT frames, D feature width.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -71,7 +71,6 @@ SPEC = EncoderSpec(
     name="descriptors",
     visual_shape=(VISUAL_WIDTH,),
     audio_shape=(AUDIO_WIDTH,),
-    needs_weights=False,
     licence="Apache-2.0",
     citation="Oklab layout, gradient histograms, log-mel statistics; see pipeline/encoders/descriptors.py",
     batch_segments=64,
@@ -99,7 +98,7 @@ class Descriptors:
     stft: spectrogram.StftRule | None
 
 
-def load(weights: Path | None, device: str, recipe: Recipe) -> Descriptors:
+def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptors:
     """The descriptors for `recipe`.
 
     Raises:

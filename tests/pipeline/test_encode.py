@@ -14,6 +14,7 @@ from catalog.grid import SegmentGrid
 from pipeline import encode as stage
 from pipeline.encode import EncoderSpec, encode_clips, encoder_names, find_recipe, load_encoder, presets
 from pipeline.segment import Clips, Features
+from pipeline.weights import Asset
 
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
@@ -24,8 +25,9 @@ from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encode import EncoderSpec
 from pipeline.segment import Features
+from pipeline.weights import Asset
 
-SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), needs_weights={needs_weights},
+SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
                    licence="none", citation="none", batch_segments=4)
 PRESETS = (Recipe(name="{preset}", encoder="{name}", grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1, 2)),
                   video=VideoSampling(frames_per_segment=2, height_px=8, width_px=8),
@@ -53,6 +55,9 @@ def encode(net, clips):
 """
 
 
+TINY = Asset(name="tiny", filename="tiny.pt", url=None, licence="none")
+
+
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A second folder in which encoders are found."""
@@ -70,7 +75,8 @@ def clear() -> None:
 def write(
     folder: Path, name: str, *, result: str = "out", preset: str | None = None, needs_weights: bool = False
 ) -> None:
-    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", result=result, needs_weights=needs_weights)
+    assets = '(Asset(name="tiny", filename="tiny.pt", url=None, licence="none"),)' if needs_weights else "()"
+    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", result=result, assets=assets)
     (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
@@ -205,7 +211,7 @@ def test_load_encoder_weights_missing_or_unwanted_raise(plugins: Path) -> None:
     with pytest.raises(ValueError, match="fake_heavy needs its checkpoint"):
         load_encoder(find_recipe("fake_heavy-1s"))
     with pytest.raises(ValueError, match="has no weights"):
-        load_encoder(find_recipe("descriptors-1s"), plugins / "x.safetensors")
+        load_encoder(find_recipe("descriptors-1s"), {"x": plugins / "x.safetensors"})
 
 
 def test_load_encoder_known_and_unknown_settings(plugins: Path) -> None:
@@ -252,6 +258,7 @@ def test_encoder_of_one_tower_gives_one(plugins: Path) -> None:
         ({"visual_shape": ()}, "sizes of at least 1"),
         ({"batch_segments": 0}, "batch_segments"),
         ({"device": "tpu"}, "device"),
+        ({"assets": (TINY, TINY)}, "two assets have one name: tiny, tiny"),
     ],
 )
 def test_spec_that_cannot_be_raises(change: dict[str, object], message: str) -> None:
@@ -259,7 +266,6 @@ def test_spec_that_cannot_be_raises(change: dict[str, object], message: str) -> 
         "name": "fine",
         "visual_shape": (2,),
         "audio_shape": None,
-        "needs_weights": False,
         "licence": "none",
         "citation": "none",
         "batch_segments": 1,
