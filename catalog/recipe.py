@@ -23,7 +23,7 @@ Scalar = str | int | float | bool | None
 
 ABSENT = "(absent)"  # in `Recipe.differences`: one of the two has no such setting
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class Recipe:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"a recipe's name needs letters, digits, '.', '_' and '-' (at most 100), got {self.name!r}"
             )

@@ -26,7 +26,8 @@ folder) and any number of recipes. Whoever has zarr and icechunk reads it withou
         row_start     int64 (V,)    first row of the video; -1: it has none
         row_count     int32 (V,)
         status, reason, detail, attempts (V,)               as in videos/, for this recipe; "pending": not tried yet
-    labels/<recipe>/<vocabulary>/   names text (K,), features float32 (K, D): class names in the recipe's text space
+    labels/<recipe>/<vocabulary>/   names text (K,), features float32 (K, D): class names in the recipe's text space;
+                                    attribute prompt: what was encoded, {} standing for the name
 
 Rules:
     - Done and data are one commit. What is not committed does not exist.
@@ -321,7 +322,8 @@ class FeatureStore:
         names, features = self._column(f"{where}/names"), self._column(f"{where}/features")
         if features.ndim != 2 or len(names) != len(features):
             raise StoreError(f"{self.uri}: {where}: damaged: {len(names)} names, features {features.shape}")
-        return Labels(names=tuple(names), features=features)
+        prompt = self._now().root[where].attrs.get("prompt", "{}")
+        return Labels(names=tuple(names), features=features, prompt=str(prompt))
 
     def writer(self, *, wait_s: float = 0.0) -> StoreWriter:
         """The one writer, a context manager. It takes the lock on entering.

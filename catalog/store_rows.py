@@ -125,10 +125,14 @@ class VideoResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Class names and their features in a recipe's text space: names (K,), features float32 (K, D)."""
+    """Class names and their features in a recipe's text space: names (K,), features float32 (K, D).
+
+    `prompt` is the text that was encoded, `{}` standing for the name.
+    """
 
     names: tuple[str, ...]
     features: NDArray[np.float32]
+    prompt: str = "{}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from catalog.errors import RecipeMismatch, StoreBusy, StoreError
-from catalog.recipe import Recipe
+from catalog.recipe import NAME, Recipe
 from catalog.storage import first_line, icechunk, writer_lock
 from catalog.store import FeatureStore
 from catalog.store_layout import (
@@ -162,9 +162,18 @@ class StoreWriter:
         return self._head
 
     def write_labels(
-        self, recipe_name: str, vocabulary: str, names: Sequence[str], features_KD: NDArray[np.floating]
+        self,
+        recipe_name: str,
+        vocabulary: str,
+        names: Sequence[str],
+        features_KD: NDArray[np.floating],
+        *,
+        prompt: str = "{}",
     ) -> None:
         """Stores class names and their text features, uncommitted; replaces those of the same vocabulary.
+
+        Args:
+            prompt: what was encoded, `{}` standing for the name.
 
         Raises:
             ValueError: no such recipe, or names and features do not fit together.
@@ -172,12 +181,13 @@ class StoreWriter:
         root = self._root()
         if recipe_name not in self._recipes:
             raise ValueError(f"{self._store.uri}: no recipe {recipe_name!r}")
-        if features_KD.ndim != 2 or len(features_KD) != len(names) or not vocabulary or "/" in vocabulary:
+        if features_KD.ndim != 2 or len(features_KD) != len(names) or not NAME.fullmatch(vocabulary):
             raise ValueError(
                 f"labels {vocabulary!r}: needs a plain name and one feature a class, "
                 f"got {len(names)} names and features {features_KD.shape}"
             )
         group = root.require_group("labels").require_group(recipe_name).create_group(vocabulary, overwrite=True)
+        group.attrs["prompt"] = prompt
         group.create_array("names", data=np.array(list(names), dtype=np.dtypes.StringDType()))
         group.create_array("features", data=np.ascontiguousarray(features_KD, dtype=np.float32))
 

@@ -8,8 +8,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jobs.recipe_options import add_set, add_weights
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -23,6 +24,8 @@ examples:
   avel extract media/ --recipe descriptors-1s --store features
   avel extract --dataset ave --root AVE_Dataset --recipe descriptors-1s --store s3://bucket/ave
   avel extract 'clips/*.mp4' --recipe descriptors-1s --hop 1/2 --as descriptors-half --store features
+  avel extract media/ --recipe audioclip-1s --store features          with the checkpoint of `avel weights fetch`
+  avel extract media/ --recipe audioclip-1s --weights fine-tuned.safetensors --as audioclip-mine --store features
   avel extract media/ --recipe descriptors-1s --store features --retry fetch_failed --retry missing_file
   avel extract --recipe descriptors-1s --store features -- -Qowmc0P9ic.mp4     a name that begins with a dash
 
@@ -55,20 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="a preset, may be repeated; see `avel recipe list`",
     )
-    how.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a setting of the recipes"
-    )
+    add_set(how)
     how.add_argument("--hop", metavar="S", help="short for --set grid.hop_s=S")
     how.add_argument("--window", metavar="S", help="short for --set grid.window_s=S")
     how.add_argument("--as", dest="name", metavar="NAME", help="store a changed recipe under this name")
-    how.add_argument(
-        "--weights",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the checkpoint (RECIPE=FILE for several recipes)",
-    )
-    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for encoders (default: auto)")
+    add_weights(how)
     where = parser.add_argument_group("where")
     where.add_argument("--store", required=True, metavar="STORE", help="a folder or s3://bucket/prefix; made if absent")
     where.add_argument(
@@ -95,25 +89,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with _signals() as (stop, received):
         from jobs.console import BadArguments, Progress, note
+        from jobs.recipe_options import device as device_of
+        from jobs.recipe_options import with_weights
         from pipeline.extract import extract, preview
         from pipeline.plan import check_reasons
 
         try:
             check_reasons(args.retry)
-            recipes = [_recipe(name, args) for name in args.recipe]
-            weights = _weights(args.weights, recipes)
-            recipes = [_with_weights(recipe, weights.get(recipe.name)) for recipe in recipes]
         except ValueError as error:
             raise BadArguments(str(error)) from error
-        if len({recipe.name for recipe in recipes}) != len(recipes):
-            raise BadArguments("--recipe names one recipe twice")
+        recipes, weights = with_weights(_recipes(args), args.weights)
         videos = _videos(args)
         allowed = _allowed(args.max_quarantined, len(videos))
         plan, before = preview(videos, recipes, args.store, retry_reasons=args.retry)
         if args.dry_run or not plan.units:
             return _tell(before, args, allowed, to_do=plan.num_videos)
 
-        device, gpus = _device(args.device, recipes)
+        device, gpus = device_of(args.device, recipes)
         with Progress("extract", plan.num_videos, "videos", quiet=args.json) as progress:
             summary = extract(
                 videos,
@@ -182,76 +174,20 @@ def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
     return videos if args.limit is None else videos[: args.limit]
 
 
-def _recipe(name: str, args: argparse.Namespace) -> Recipe:
-    from dataclasses import replace
+def _recipes(args: argparse.Namespace) -> list[Recipe]:
+    from jobs.console import BadArguments
+    from jobs.recipe_options import changes, chosen_recipe
 
-    from pipeline.encode import check_settings, find_recipe
-
-    changes = {}
-    for text in args.set:
-        field, equals, value = text.partition("=")
-        if not equals or not field:
-            raise ValueError(f"--set needs FIELD=VALUE, got {text!r}")
-        changes[field] = value
+    changed = changes(args.set)
     if args.hop:
-        changes["grid.hop_s"] = args.hop
+        changed["grid.hop_s"] = args.hop
     if args.window:
-        changes["grid.window_s"] = args.window
+        changed["grid.window_s"] = args.window
     if args.name and len(args.recipe) > 1:
-        raise ValueError("--as names one recipe; extract several under new names one after the other")
-    recipe = find_recipe(name).changed(changes)
-    check_settings(recipe)
-    return replace(recipe, name=args.name) if args.name else recipe
-
-
-def _weights(texts: list[str], recipes: list[Recipe]) -> dict[str, Path]:
-    names = [recipe.name for recipe in recipes]
-    weights: dict[str, Path] = {}
-    for text in texts:
-        name, equals, file = text.partition("=")
-        if not equals or name not in names:
-            if len(names) > 1:
-                raise ValueError(f"--weights needs RECIPE=FILE with one of {', '.join(names)}, got {text!r}")
-            name, file = names[0], text
-        weights[name] = Path(file).absolute()
-        if not weights[name].is_file():
-            raise ValueError(f"--weights {file}: no such file")
-    return weights
-
-
-def _with_weights(recipe: Recipe, weights: Path | None) -> Recipe:
-    """The recipe with its checkpoint's hash: other weights are another recipe."""
-    import hashlib
-    from dataclasses import replace
-
-    if weights is None:
-        return recipe
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if recipe.weights_sha256 not in (None, found):
-        raise ValueError(
-            f"--weights {weights}: recipe {recipe.name} is made with the checkpoint {recipe.weights_sha256}, "
-            f"this file's SHA-256 is {found}"
-        )
-    return replace(recipe, weights_sha256=found)
-
-
-def _device(asked: str, recipes: list[Recipe]) -> tuple[str, int]:
-    """The device of the encoders, and how many GPUs this machine has for them."""
-    from pipeline.encode import encoder_module
-
-    wants_gpu = any(encoder_module(recipe.encoder).SPEC.device == "gpu" for recipe in recipes)
-    if asked == "cpu" or (asked == "auto" and not wants_gpu):
-        return "cpu", 0
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda", torch.cuda.device_count()
-    if asked == "cuda":
-        from jobs.console import BadArguments
-
-        raise BadArguments("--device cuda: this machine has no GPU that torch can use; leave it out to run on the CPU")
-    return "cpu", 0
+        raise BadArguments("--as names one recipe; extract several under new names one after the other")
+    if len(set(args.recipe)) != len(args.recipe):
+        raise BadArguments("--recipe names one recipe twice")
+    return [chosen_recipe(name, changed, args.name) for name in args.recipe]
 
 
 def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> Any:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.recipe_options import add_weights
+
 if TYPE_CHECKING:
     from catalog.event import Prediction
     from catalog.store import FeatureStore
@@ -23,6 +25,7 @@ EXAMPLES = """\
 examples:
   avel predict runs/linear clip.mp4
   avel predict runs/linear media/ 'more/*.webm' https://example.org/a.mp4 --out events.json --plot events.png
+  avel predict runs/ave-clip media/ --weights AudioCLIP-Full-Training.pt
 Media are extracted with the recipe that the head was trained on, into a store that is thrown away afterwards.
 Exit status: 0 all media have predictions; 3 some have not (listed with the reason); 1 failed; 2 bad arguments.
 """
@@ -36,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=float, help="least probability of a class, for data sets with several labels (default: 0.5)"
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the encoder's checkpoint, if it has one")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    add_weights(parser)
     parser.add_argument("--workers", type=int, default=1, help="media opened at once (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -84,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     from heads.run_folder import read_run, write_whole
     from jobs.cli import OK, QUARANTINED
     from jobs.console import BadArguments, Progress, print_json
+    from jobs.recipe_options import device as device_of
+    from jobs.recipe_options import with_weights
     from jobs.timeline import FORMATS, draw
     from pipeline.extract import extract
 
@@ -92,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     one_label = trained.record.background is not None
     if one_label and args.threshold is not None:
         raise BadArguments("--threshold is for data sets with several labels; here the likeliest class of each wins")
-    recipe = trained.record.recipe
+    (recipe,), weights = with_weights([trained.record.recipe], args.weights)
+    device, _ = device_of(args.device, [recipe])
     videos = _videos(args.media)
     with tempfile.TemporaryDirectory(prefix="avel-predict-") as folder:
         place = os.path.join(folder, "store")
@@ -107,11 +112,11 @@ def run(args: argparse.Namespace) -> int:
                 place,
                 executor="local",
                 workers=args.workers,
-                weights=_weights(args.weights, recipe.name, recipe.weights_sha256),
-                device=args.device,
+                weights=weights,
+                device=device,
                 on_progress=on_progress,
             )
-        found = _predict(trained, videos, open_store(place), args.threshold, args.device)
+        found = _predict(trained, videos, open_store(place), args.threshold, device)
 
     result = {
         "run": str(args.run_folder),
@@ -185,23 +190,6 @@ def _has_magic(source: str) -> bool:
     import glob
 
     return glob.has_magic(source)
-
-
-def _weights(path: Path | None, recipe_name: str, sha256: str | None) -> dict[str, Path]:
-    """The checkpoint, which must be the one that the run's features were made with."""
-    import hashlib
-
-    from jobs.console import BadArguments
-
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise BadArguments(f"--weights {path}: no such file")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise BadArguments(f"--weights {path}: recipe {recipe_name} was made with {sha256}, this file is {found}")
-    return {recipe_name: path.absolute()}
 
 
 def _predict(

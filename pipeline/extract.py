@@ -118,7 +118,7 @@ def extract(
     store = create_store(store_uri) if found is None else found
     with store.writer(wait_s=wait_s) as writer:
         for recipe in recipes:
-            _ensure_recipe(writer, recipe, job.weights.get(recipe.name, {}))
+            ensure_recipe(writer, recipe, job.weights.get(recipe.name, {}))
         # Planned again under the lock: another writer may have done part of it meanwhile.
         plan = plan_units(videos, tuple(by_name), _committed(store, by_name), retry_reasons)
         wanted_workers = min(workers or available_cpus(), max(1, len(plan.units)))
@@ -151,6 +151,29 @@ def preview(
     by_name = {recipe.name: recipe for recipe in recipes}
     plan, found = _look(videos, by_name, store_uri, retry_reasons)
     return plan, _summary_of(plan, videos, by_name, found)
+
+
+def ensure_recipe(writer: StoreWriter, recipe: Recipe, weights: Mapping[str, Path]) -> None:
+    """Gives the store the recipe, with the shapes and the card of its encoder.
+
+    Raises:
+        RecipeMismatch: the store has a recipe of that name with other settings.
+    """
+    spec = encoder_module(recipe.encoder).SPEC
+    visual_shape, audio_shape = feature_shapes(recipe, weights)
+    writer.ensure_recipe(
+        recipe,
+        visual_shape=visual_shape,
+        audio_shape=audio_shape,
+        card={
+            "encoder": spec.name,
+            "revision": recipe.revision,
+            "weights_sha256": recipe.weights_sha256,
+            "licence": spec.licence,
+            "citation": spec.citation,
+            "code_version": version("avel"),
+        },
+    )
 
 
 def available_cpus() -> int:
@@ -242,24 +265,6 @@ def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
             held = store.outcomes(name)
             outcomes[name] = Outcome(status=held.status, reason=held.reason)
     return Committed(ids=table.ids, unit=table.unit, outcomes=outcomes)
-
-
-def _ensure_recipe(writer: StoreWriter, recipe: Recipe, weights: Mapping[str, Path]) -> None:
-    spec = encoder_module(recipe.encoder).SPEC
-    visual_shape, audio_shape = feature_shapes(recipe, weights)
-    writer.ensure_recipe(
-        recipe,
-        visual_shape=visual_shape,
-        audio_shape=audio_shape,
-        card={
-            "encoder": spec.name,
-            "revision": recipe.revision,
-            "weights_sha256": recipe.weights_sha256,
-            "licence": spec.licence,
-            "citation": spec.citation,
-            "code_version": version("avel"),
-        },
-    )
 
 
 def _summary_of(

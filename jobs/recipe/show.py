@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from jobs.recipe_options import add_set
+
 HELP = "show every setting of a recipe and its fingerprint; --set shows a changed one"
 
 EXAMPLES = """\
@@ -16,30 +18,19 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a preset; `avel recipe list` shows them")
-    parser.add_argument(
-        "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a setting, as `avel extract` does"
-    )
+    add_set(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from jobs.console import BadArguments, print_json, table
-    from pipeline.encode import check_settings, encoder_module, find_recipe
+    from jobs.console import print_json, table
+    from jobs.recipe_options import changes, chosen_recipe
+    from pipeline.encode import encoder_module, find_recipe
 
-    changes = {}
-    for text in args.set:
-        field, equals, value = text.partition("=")
-        if not equals or not field:
-            raise BadArguments(f"--set needs FIELD=VALUE, got {text!r}")
-        changes[field] = value
-    try:
-        preset = find_recipe(args.name)
-        recipe = preset.changed(changes)
-        check_settings(recipe)
-    except ValueError as error:
-        raise BadArguments(str(error)) from error
+    recipe = chosen_recipe(args.name, changes(args.set))
+    preset = find_recipe(args.name)
     spec = encoder_module(recipe.encoder).SPEC
     differences = preset.differences(recipe)
     if args.json:
