@@ -51,17 +51,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "
             f"({_first_line(error)}). A published checkpoint loads without this; check where the file came from"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        OverflowError,
-    ) as error:
-        # What torch raises on damage differs from byte to byte.
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # what torch raises on damage differs from byte to byte
         raise BadCheckpoint(
             f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; {_first_line(error)}); "
             "fetch or copy it again"

@@ -57,6 +57,7 @@ def encode_frames(
     clips: Sequence[Clips],
     forward: Callable[[Tensor], Tensor],
     *,
+    shape: tuple[int, ...],
     device: str,
     batch_frames: int,
     keep: bool = False,
@@ -66,6 +67,7 @@ def encode_frames(
     Args:
         clips: of one call of `encode`; frames of one size.
         forward: uint8 (B, H, W, 3) on `device` to features (B, *shape), B at most `batch_frames`.
+        shape: of one frame's features.
         batch_frames: frames that go through the network at once, across the clips given.
         keep: leave a segment's P frames apart instead of taking their mean.
 
@@ -76,18 +78,14 @@ def encode_frames(
     """
     used = [np.unique(item.frame_index_SP[item.frame_index_SP >= 0]) for item in clips]
     frames = [item.frames_FHWC[index] for item, index in zip(clips, used, strict=True) if index.size]
-    made = _encode_all(frames, forward, device, batch_frames)
+    made = _encode_all(frames, forward, shape, device, batch_frames)
     results: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
     at = 0
     for item, index in zip(clips, used, strict=True):
         valid_S = np.asarray((item.frame_index_SP >= 0).any(axis=1))
         slots = item.frame_index_SP.shape[1]
-        if made is None:
-            results.append((np.empty(0, np.float32), valid_S))
-            continue
         own = made[at : at + index.size]
         at += index.size
-        shape = made.shape[1:]
         rows = np.full((item.count, slots, *shape) if keep else (item.count, *shape), np.nan, np.float32)
         for row, index_P in enumerate(item.frame_index_SP):
             if valid_S[row]:
@@ -101,20 +99,19 @@ def encode_frames(
 
 
 def _encode_all(
-    frames: Sequence[NDArray[np.uint8]], forward: Callable[[Tensor], Tensor], device: str, batch_frames: int
-) -> NDArray[np.float32] | None:
-    """(F, *shape) of all frames in order; None without any."""
+    frames: Sequence[NDArray[np.uint8]],
+    forward: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    device: str,
+    batch_frames: int,
+) -> NDArray[np.float32]:
+    """(F, *shape) of all frames in order."""
     total = sum(len(part) for part in frames)
-    if not total:
-        return None
-    out: NDArray[np.float32] | None = None
-    flat = np.concatenate(frames) if len(frames) > 1 else frames[0]
+    made = np.empty((total, *shape), np.float32)
+    flat = np.concatenate(frames) if len(frames) > 1 else frames[0] if frames else np.empty(0, np.uint8)
     for low in range(0, total, batch_frames):
         batch = torch.from_numpy(np.ascontiguousarray(flat[low : low + batch_frames]))
         if device != "cpu":
             batch = batch.pin_memory().to(device, non_blocking=True)
-        features = forward(batch).float().cpu().numpy()
-        if out is None:
-            out = np.empty((total, *features.shape[1:]), np.float32)
-        out[low : low + batch_frames] = features
-    return out
+        made[low : low + batch_frames] = forward(batch).float().cpu().numpy()
+    return made
