@@ -5,6 +5,9 @@ on a grid such that neither alone names one: with 3 objects and 3 sounds the cla
 (i, i + 1), so every object and every sound belongs to two of them; the pairs (i, i + 2) are background. Background
 also holds objects that are only seen, sounds that are only heard, shapes and noises that never are a class, or nothing.
 
+What an event sounds like tells of what it looks like: a bigger object sounds deeper, a brighter one louder, so that a
+picture and a sound can be known to belong to one event and not to another of its class.
+
 Law: at every instant the classes that are truly on are exactly those whose object is seen and whose sound is heard.
 
 Layouts: "ave" and "ovavebench" (ten seconds, whole-second boundaries, one class a video; the latter with unseen
@@ -24,7 +27,7 @@ import colorsys
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,10 +38,10 @@ from numpy.typing import NDArray
 from catalog.annotation import need_file, read_json
 from catalog.dataset import Dataset, Item
 from catalog.errors import AnnotationError
-from catalog.event import Event
 from catalog.fingerprint import plain
 from catalog.media import locate, media_folder, uri_of
 from catalog.scene import Actor, Scene, Span, Voice
+from catalog.storyboard import Storyboard, runs
 from catalog.video import Video
 
 FILE = "synth.json"
@@ -46,7 +49,7 @@ LAYOUTS = ("ave", "ovavebench", "unav100")
 BACKGROUND = {"ave": "background", "ovavebench": "other", "unav100": None}
 
 # Raised whenever the same settings give another plan or other pictures and sounds.
-REVISION = 1
+REVISION = 2
 
 SIZES_PX = ((160, 120), (192, 144), (240, 180), (320, 240))  # width, height
 
@@ -58,6 +61,8 @@ OBJECTS = (
     ("pink kite", "kite", 310),
 )
 SOUNDS = ("humming", "whistling", "rattling", "beeping")
+RADIUS = (0.18, 0.3)  # of objects, as a share of the picture's height
+BRIGHTNESS = (0.55, 0.95)  # the V of their colour's HSV
 CLUTTER_SHAPES = ("disc", "bar", "diamond")
 
 
@@ -213,56 +218,9 @@ def _cast(layout: str, number: int, videos: int) -> tuple[int, str, bool | None]
     return number * min(classes, videos) // videos, split, None
 
 
-class _Timeline:
-    """Which kinds are seen and heard, tick by tick; refuses what would make an event that is not annotated."""
-
-    def __init__(self, ticks: int, tick_s: Fraction, classes: Sequence[tuple[int, int]]) -> None:
-        self.tick_s, self.ticks, self.classes = tick_s, ticks, classes
-        self.seen = np.zeros((len(OBJECTS), ticks), np.bool_)
-        self.heard = np.zeros((len(SOUNDS), ticks), np.bool_)
-        self.on = np.zeros((len(classes), ticks), np.bool_)
-
-    @property
-    def duration_s(self) -> Fraction:
-        return self.ticks * self.tick_s
-
-    def add_event(self, class_: int, start: int, stop: int) -> bool:
-        """An event (one with those of its class that it meets); False and no change where another would appear."""
-        object_, sound = self.classes[class_]
-        return self._try(object_, sound, class_, start, stop)
-
-    def add_distractor(self, object_: int | None, sound: int | None, start: int, stop: int) -> bool:
-        """Something only seen, only heard, or both; False and no change where it would make an event."""
-        return self._try(object_, sound, None, max(start, 0), min(stop, self.ticks))
-
-    def events(self) -> tuple[Event, ...]:
-        """The runs of each class, by start."""
-        found = [
-            Event(start_s=start_s, end_s=end_s, label=label(pair))
-            for pair, on_T in zip(self.classes, self.on, strict=True)
-            for start_s, end_s in self.spans(on_T)
-        ]
-        return tuple(sorted(found, key=lambda event: (event.start_s, event.end_s, event.label)))
-
-    def spans(self, on_T: NDArray[np.bool_]) -> tuple[Span, ...]:
-        """The runs of True, in seconds."""
-        return tuple((start * self.tick_s, stop * self.tick_s) for start, stop in _runs(on_T))
-
-    def _try(self, object_: int | None, sound: int | None, class_: int | None, start: int, stop: int) -> bool:
-        before = self.seen.copy(), self.heard.copy(), self.on.copy()
-        for rows, row in ((self.seen, object_), (self.heard, sound), (self.on, class_)):
-            if row is not None:
-                rows[row, start:stop] = True
-        implied = np.stack([self.seen[i] & self.heard[j] for i, j in self.classes])
-        if np.array_equal(implied, self.on):
-            return True
-        self.seen, self.heard, self.on = before
-        return False
-
-
-def _draw_clip(rng: np.random.Generator, main: int, classes: Sequence[tuple[int, int]], layout: str) -> _Timeline:
+def _draw_clip(rng: np.random.Generator, main: int, classes: Sequence[tuple[int, int]], layout: str) -> Storyboard:
     """Ten seconds of one class: "ave" has one event, "ovavebench" none to two."""
-    line = _Timeline(10, Fraction(1), classes)
+    line = Storyboard(10, Fraction(1), {label(pair): pair for pair in classes}, len(OBJECTS))
     runs = 1 if layout == "ave" else int(rng.choice(3, p=(0.15, 0.6, 0.25)))
     if runs == 1 and rng.random() < 0.3:
         line.add_event(main, 0, 10)
@@ -296,11 +254,11 @@ def _draw_clip(rng: np.random.Generator, main: int, classes: Sequence[tuple[int,
     return line
 
 
-def _draw_unav(rng: np.random.Generator, main: int, classes: Sequence[tuple[int, int]]) -> _Timeline:
+def _draw_unav(rng: np.random.Generator, main: int, classes: Sequence[tuple[int, int]]) -> Storyboard:
     """10 to 60 s, one to six events of several classes."""
     second = 5  # ticks of 0.2 s
     ticks = round(float(rng.triangular(10, 18, 60)) * second)
-    line = _Timeline(ticks, Fraction(1, second), classes)
+    line = Storyboard(ticks, Fraction(1, second), {label(pair): pair for pair in classes}, len(OBJECTS))
     wanted = 1 + int(rng.binomial(5, 0.4))
     for number in range(6 * wanted):
         class_ = main if number == 0 else int(rng.integers(len(classes)))
@@ -309,7 +267,7 @@ def _draw_unav(rng: np.random.Generator, main: int, classes: Sequence[tuple[int,
         line.add_event(class_, start, start + size)
         if len(line.events()) >= wanted:
             break
-    for event_class, start, stop in [(c, *run) for c, on_T in enumerate(line.on) for run in _runs(on_T)]:
+    for event_class, start, stop in [(c, *run) for c, on_T in enumerate(line.on) for run in runs(on_T)]:
         # One modality outlasts the other: the event is where both are.
         object_, sound = classes[event_class]
         early, late = (int(rng.integers(0, second * 2)) for _ in range(2))
@@ -328,23 +286,17 @@ def _draw_unav(rng: np.random.Generator, main: int, classes: Sequence[tuple[int,
     return line
 
 
-def _runs(on_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, stop) of each stretch of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], on_T, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
 def _pieces(rng: np.random.Generator, free_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """The runs of free ticks; those of 4 and more cut in two somewhere."""
     pieces = []
-    for start, stop in _runs(free_T):
+    for start, stop in runs(free_T):
         cuts = [int(rng.integers(start + 2, stop - 1))] if stop - start >= 4 else []
         edges = [start, *cuts, stop]
         pieces += list(itertools.pairwise(edges))
     return pieces
 
 
-def _scene(rng: np.random.Generator, id_: str, line: _Timeline) -> Scene:
+def _scene(rng: np.random.Generator, id_: str, line: Storyboard) -> Scene:
     width_px, height_px = SIZES_PX[int(rng.choice(len(SIZES_PX), p=(0.35, 0.3, 0.25, 0.1)))]
     always = ((Fraction(0), line.duration_s),)
     actors = [
@@ -354,15 +306,19 @@ def _scene(rng: np.random.Generator, id_: str, line: _Timeline) -> Scene:
     for kind, (_, shape, hue) in enumerate(OBJECTS):
         if line.seen[kind].any():
             actors.append(
-                _actor(rng, kind, shape, hue + rng.uniform(-10, 10), line.spans(line.seen[kind]), radius=(0.18, 0.3))
+                _actor(rng, kind, shape, hue + rng.uniform(-10, 10), line.spans(line.seen[kind]), radius=RADIUS)
             )
+    happening = {pair for pair, on_T in zip(line.classes, line.on, strict=True) if on_T.any()}
     voices = tuple(
-        Voice(
-            kind=kind,
-            spans=line.spans(line.heard[kind]),
-            level_db=float(rng.uniform(-26, -16)),
-            pitch=float(np.exp(rng.uniform(-0.15, 0.15))),
-            pan=float(rng.uniform(-0.8, 0.8)),
+        _in_keeping(
+            Voice(
+                kind=kind,
+                spans=line.spans(line.heard[kind]),
+                level_db=float(rng.uniform(-26, -16)),
+                pitch=float(np.exp(rng.uniform(-0.15, 0.15))),
+                pan=float(rng.uniform(-0.8, 0.8)),
+            ),
+            [actor for actor in actors if (actor.kind, kind) in happening],
         )
         for kind in range(len(SOUNDS))
         if line.heard[kind].any()
@@ -381,12 +337,23 @@ def _scene(rng: np.random.Generator, id_: str, line: _Timeline) -> Scene:
     )
 
 
+def _in_keeping(voice: Voice, partners: Sequence[Actor]) -> Voice:
+    """The voice as its first partner's look wants it; as it is without one."""
+    if not partners:
+        return voice
+    small, big = RADIUS
+    size = (partners[0].radius - small) / (big - small)
+    low, high = BRIGHTNESS
+    light = (max(partners[0].colour) - low) / (high - low)
+    return replace(voice, pitch=float(np.exp(0.15 - 0.3 * size)), level_db=float(-26 + 10 * light))
+
+
 def _actor(
     rng: np.random.Generator, kind: int, shape: str, hue: float, spans: tuple[Span, ...], *, radius: tuple[float, float]
 ) -> Actor:
     # Clutter is paler and slower than what counts, though it may have the same hue.
     moving, strongest = (1.0, 0.95) if kind >= 0 else (0.3, 0.6)
-    saturation, value = float(rng.uniform(strongest - 0.3, strongest)), float(rng.uniform(0.55, 0.95))
+    saturation, value = float(rng.uniform(strongest - 0.3, strongest)), float(rng.uniform(*BRIGHTNESS))
     red, green, blue = colorsys.hsv_to_rgb(hue / 360 % 1, saturation, value)
     return Actor(
         kind=kind,
