@@ -1,0 +1,1 @@
+"""`avel weights VERB`, one file a verb."""

@@ -1,0 +1,69 @@
+"""`avel weights add ENCODER FILE`: a local file into the weights folder, after checks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.weights.manifest import add_encoder
+
+if TYPE_CHECKING:
+    from pipeline.encode import EncoderSpec
+    from pipeline.weights import Asset
+
+HELP = "put a published checkpoint that you have into the weights folder, after checks"
+
+EXAMPLES = """\
+examples:
+  avel weights add imagebind ~/Downloads/imagebind_huge.pth
+  avel weights add audioclip /data/AudioCLIP-Full-Training.pt --link
+  avel weights add vgg19_vggish /data/renamed.pth --asset vggish
+The folder holds published files alone. A checkpoint of your own is used where it lies: `avel extract --weights FILE`.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_encoder(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file, or the folder of a checkpoint that is one")
+    parser.add_argument("--asset", metavar="A", help="which one it is, where its name does not tell")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--copy", action="store_true", help="copy it (the default)")
+    how.add_argument("--link", action="store_true", help="link to it; it must stay where it is")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from jobs.console import note, print_json, say, visible
+    from jobs.weights.manifest import licence_text, row_of, spec_of
+    from pipeline.weights import add, weights_folder
+
+    spec, folder = spec_of(args.encoder), weights_folder()
+    asset = _meant(spec, args)
+    path = add(asset, args.file, folder, link=args.link)
+    row = row_of(spec, asset, folder)
+    if asset.non_commercial:
+        note(f"avel weights add: {visible(asset.filename)}: {visible(licence_text(asset))}")
+    if args.json:
+        print_json(row)
+    else:
+        told = "no hash is published to check it with" if row["state"] == "present" else row["state"]
+        say(f"{visible(path)}: {told}")
+    return 0
+
+
+def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
+    from jobs.console import BadArguments
+    from jobs.weights.manifest import asset_of
+
+    if not spec.assets:
+        raise BadArguments(f"encoder {spec.name} needs no weights")
+    if args.asset is not None:
+        return asset_of(spec, args.asset)
+    named = [asset for asset in spec.assets if asset.filename == args.file.name]
+    needed = [asset for asset in spec.assets if asset.use == "features"]
+    meant = named or needed
+    if len(meant) != 1:
+        known = ", ".join(f"{asset.name} ({asset.filename})" for asset in spec.assets)
+        raise BadArguments(f"which of {spec.name}'s files is {args.file}? Say --asset with one of {known}")
+    return meant[0]

@@ -1,0 +1,126 @@
+"""`avel weights fetch ENCODER`: an encoder's checkpoints from their publishers into the weights folder."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from jobs.weights.manifest import add_encoder
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from jobs.console import Progress
+    from pipeline.encode import EncoderSpec
+    from pipeline.weights import Asset
+
+HELP = "fetch an encoder's checkpoints from their publishers; goes on where it stopped, checks hashes"
+
+EXAMPLES = """\
+examples:
+  avel weights fetch audioclip
+  avel weights fetch audioclip --text
+  avel weights fetch imagebind --accept-licence
+  AVEL_WEIGHTS_MIRROR=https://files.example.org/weights avel weights fetch audioclip
+Run it again after an interruption: what has come is not fetched again. Files go to $AVEL_WEIGHTS (default:
+~/.cache/avel/weights); $AVEL_WEIGHTS_MIRROR is a base URL that stands in for all publishers.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_encoder(parser)
+    parser.add_argument("--asset", action="append", default=[], metavar="A", help="this file alone (repeatable)")
+    parser.add_argument("--text", action="store_true", help="also what only the text tower needs")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="you have read a non-commercial licence and keep to it"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from jobs.console import BadArguments, note, print_json, say, visible
+    from jobs.weights.manifest import row_of, spec_of
+    from pipeline.weights import MissingWeights, fetch, weights_folder
+
+    spec, folder = spec_of(args.encoder), weights_folder()
+    assets = _wanted(spec, args)
+    absent = [asset for asset in assets if not (folder / asset.filename).exists()]
+    for asset in absent:
+        if not asset.non_commercial:
+            continue
+        told = f"{asset.filename} may be used non-commercially only: {asset.licence}"
+        if not args.accept_licence:
+            raise BadArguments(f"{told}; read the licence, and say --accept-licence if you keep to it")
+        note(f"avel weights fetch: {visible(told)}")
+    by_hand = []
+    for asset in assets:
+        with _Bytes(asset, quiet=args.json) as bar:
+            try:
+                path = fetch(asset, folder, bar, on_wait=lambda: note("avel weights fetch: another process fetches it"))
+            except MissingWeights as error:
+                # The others can still come.
+                by_hand.append(str(error))
+                continue
+            except KeyboardInterrupt:
+                note("avel weights fetch: stopped; the same command goes on from here")
+                raise
+        if not args.json:
+            state = row_of(spec, asset, folder)["state"]
+            told = "no hash is published to check it with" if state == "present" else state
+            say(f"{visible(path)}: {told}" + ("" if asset in absent else ", was here already"))
+    if args.json:
+        rows = [{**row_of(spec, asset, folder), "fetched": asset in absent} for asset in assets]
+        answer: dict[str, Any] = {"encoder": spec.name, "folder": str(folder), "assets": rows}
+        print_json(answer | ({"error": "\n".join(by_hand), "kind": "MissingWeights"} if by_hand else {}))
+    for text in by_hand:
+        note(f"avel weights fetch: {visible(text)}")
+    return 1 if by_hand else 0
+
+
+def _wanted(spec: EncoderSpec, args: argparse.Namespace) -> list[Asset]:
+    from jobs.console import BadArguments
+    from jobs.weights.manifest import asset_of
+
+    if not spec.assets:
+        raise BadArguments(f"encoder {spec.name} needs no weights")
+    if args.asset:
+        return [asset_of(spec, name) for name in dict.fromkeys(args.asset)]
+    return [asset for asset in spec.assets if asset.use == "features" or args.text]
+
+
+class _Bytes:
+    """Bytes as a progress bar in MB, whose rate leaves out what an earlier fetch brought."""
+
+    def __init__(self, asset: Asset, *, quiet: bool) -> None:
+        self._asset, self._quiet = asset, quiet
+        self._began = 0
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> _Bytes:
+        return self
+
+    def __call__(self, done: int, total: int | None) -> None:
+        from jobs.console import Progress
+        from pipeline.weights import size_text
+
+        if self._bar is None or done < self._began:
+            self._close()
+            self._began = done
+            left = None if total is None else _megabytes(total - done)
+            what = f"fetch {self._asset.filename}" + (f" from {size_text(done)} on" if done else "")
+            self._bar = Progress(what, left, "MB", quiet=self._quiet).__enter__()
+        self._bar.advance(_megabytes(done - self._began) - self._bar.done)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
+def _megabytes(num_bytes: int) -> int:
+    return round(num_bytes / 1e6)

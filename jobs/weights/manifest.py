@@ -1,0 +1,101 @@
+"""What the weights verbs share: the encoder that is meant, its assets, and one asset as a row."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.encode import EncoderSpec
+    from pipeline.weights import Asset
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """The positional ENCODER."""
+    parser.add_argument(
+        "encoder", metavar="ENCODER", help="an encoder, or a recipe made with it; `avel weights list` shows them"
+    )
+
+
+def spec_of(name: str) -> EncoderSpec:
+    """What the encoder `name` (or that of the recipe `name`) declares.
+
+    Raises:
+        BadArguments: there is neither.
+    """
+    from jobs.console import BadArguments
+    from pipeline.encode import encoder_module, encoder_names, presets
+
+    if name in encoder_names():
+        return encoder_module(name).SPEC
+    recipes = presets()
+    if name in recipes:
+        return encoder_module(recipes[name].encoder).SPEC
+    raise BadArguments(f"no encoder or recipe is called {name!r}; the encoders are {', '.join(encoder_names())}")
+
+
+def asset_of(spec: EncoderSpec, name: str) -> Asset:
+    """The encoder's asset `name`.
+
+    Raises:
+        BadArguments: it has none of that name.
+    """
+    from jobs.console import BadArguments
+
+    for asset in spec.assets:
+        if asset.name == name:
+            return asset
+    known = ", ".join(asset.name for asset in spec.assets) or "none"
+    raise BadArguments(f"--asset {name}: encoder {spec.name} has no such asset; it has {known}")
+
+
+def row_of(spec: EncoderSpec, asset: Asset, folder: Path) -> dict[str, Any]:
+    """An asset as JSON: what is published, and what is here."""
+    from dataclasses import asdict
+
+    from pipeline.weights import part_bytes, state_of
+    from pipeline.weights_index import current, size_of
+
+    path = folder / asset.filename
+    state = state_of(asset, folder)
+    entry = current(path, folder) if path.is_file() else None
+    return {
+        "encoder": spec.name,
+        "asset": asset.name,
+        **{key: value for key, value in asdict(asset).items() if key != "name"},
+        "state": state,
+        "path": str(path),
+        "bytes_here": size_of(path) if state in ("present", "verified") else part_bytes(asset, folder) or None,
+        "sha256_here": entry.sha256 if entry is not None else None,
+        "origin": entry.origin if entry is not None else None,
+        "added": entry.added if entry is not None else None,
+    }
+
+
+def licence_text(asset: Asset) -> str:
+    """The licence, with its restriction spelt out."""
+    return f"{asset.licence} (NON-COMMERCIAL)" if asset.non_commercial else asset.licence
+
+
+def size_of_row(row: Mapping[str, Any]) -> str:
+    """The published size, else that of the file here."""
+    from pipeline.weights import size_text
+
+    if row["bytes"] is None and row["state"] in ("present", "verified"):
+        return size_text(row["bytes_here"])
+    return size_text(row["bytes"])
+
+
+def commands(spec: EncoderSpec, assets: Sequence[Asset]) -> list[str]:
+    """What to type to get the assets: by fetch where they have a URL, by hand in any case."""
+    found = []
+    if any(asset.url is not None and not asset.is_folder for asset in assets):
+        text = " --text" if any(asset.use == "text" for asset in assets) else ""
+        accept = " --accept-licence" if any(asset.non_commercial for asset in assets) else ""
+        found.append(f"avel weights fetch {spec.name}{text}{accept}")
+    for asset in assets:
+        chosen = f" --asset {asset.name}" if len(assets) > 1 else ""
+        found.append(f"avel weights add {spec.name} {asset.filename}{chosen}")
+    return found
