@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jobs.recipe_options import add_set, add_weights
+from jobs.stopping import stoppable
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -87,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with _signals() as (stop, received):
+    with stoppable("avel extract", "after the commit in hand") as (stop, received):
         from jobs.console import BadArguments, Progress, note
         from jobs.recipe_options import device as device_of
         from jobs.recipe_options import with_weights
@@ -128,30 +125,6 @@ def run(args: argparse.Namespace) -> int:
         note(f"avel extract: stopped; what was finished is committed, {left} videos are left: the same command goes on")
         return 128 + received[0]
     return status
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[tuple[threading.Event, list[int]]]:
-    """The first SIGINT or SIGTERM sets the event; the second ends the process at once (children die with it)."""
-    stop = threading.Event()
-    received: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        received.append(number)
-        if len(received) > 1:
-            os._exit(128 + number)
-        stop.set()
-        os.write(2, b"avel extract: stopping after the commit in hand; a second signal stops at once\n")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop, received
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop, received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _videos(args: argparse.Namespace) -> tuple[Video, ...]:

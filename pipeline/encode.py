@@ -107,6 +107,16 @@ class EncoderModule(Protocol):
         """One `Features` for each of `clips`, in order."""
 
 
+class TextModule(EncoderModule, Protocol):
+    """The plug-in contract of an encoder with a text tower."""
+
+    def load_text(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
+        """The text tower, frozen and on `device`."""
+
+    def encode_text(self, net: object, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Features of `texts`, (K, D) float32."""
+
+
 def encoder_names() -> tuple[str, ...]:
     """The encoders there are, by file name, sorted; none is imported."""
     found = (info.name for info in pkgutil.iter_modules(pipeline.encoders.__path__))

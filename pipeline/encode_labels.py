@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalog.recipe import Recipe
-from pipeline.encode import check_settings, encoder_module, encoder_names
+from pipeline.encode import TextModule, check_settings, encoder_module, encoder_names
 
 # Texts that go through the text tower at once.
 BATCH_TEXTS = 64
@@ -53,6 +54,7 @@ def encode_labels(
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} has no text tower; those with one: {', '.join(having)}"
         )
+    module = cast(TextModule, module)
     net = module.load_text(weights, device, recipe)
     texts = [prompt.replace("{}", name) for name in names]
     parts = [module.encode_text(net, texts[low : low + BATCH_TEXTS]) for low in range(0, len(texts), BATCH_TEXTS)]

@@ -132,7 +132,7 @@ def finetune(
     *,
     origin: Mapping[str, str] | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
+    on_step: Callable[[int], None] = lambda done: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Finetuned:
     """Trains `towers` in place and leaves the best epoch's weights in `folder`; goes on from its checkpoint.
@@ -142,7 +142,7 @@ def finetune(
         folder: of this run; must exist.
         origin: what the run starts from (hash of weights, recipe, data set); a checkpoint of another origin is refused.
         on_epoch: gets each epoch's numbers.
-        on_step: steps done and steps in all.
+        on_step: gets the number of steps done.
         stop: asked after each epoch.
 
     Raises:
@@ -160,8 +160,8 @@ def finetune(
     towers.module.to(device)
     optimiser = torch.optim.AdamW(_groups(towers.module, settings.weight_decay), lr=settings.learning_rate)
     queue = FeatureQueue(settings.queue_size)
-    steps_an_epoch = max(1, len(train) // settings.batch_size)
-    total = steps_an_epoch * settings.epochs
+    total = num_steps(pairs, settings)
+    steps_an_epoch = total // settings.epochs
     identity = _identity(settings) | dict(origin or {})
     done = resume(folder, towers.module, optimiser, queue, identity, device)
     if done is None:
@@ -185,7 +185,7 @@ def finetune(
                 save_weights(towers.published_state(), folder)
             save(folder, towers.module, optimiser, queue, identity, done)
             on_epoch(row)
-    on_step(total, total)
+    on_step(total)
     return _finetuned(done, stopped=False)
 
 
@@ -218,7 +218,7 @@ def _train_epoch(
     settings: Settings,
     epoch: int,
     steps: int,
-    on_step: Callable[[int, int], None],
+    on_step: Callable[[int], None],
 ) -> Numbers:
     """One pair an item, in batches of distinct items."""
     rng = np.random.default_rng([settings.seed, epoch])
@@ -247,7 +247,7 @@ def _train_epoch(
             )
         loss_sum += loss
         norm_sum += norm
-        on_step(at + 1, total)
+        on_step(at + 1)
     scale = float(inverse_temperature(towers.log_scale.detach()))
     return {
         "epoch": epoch,
@@ -293,6 +293,11 @@ def _step(
         optimiser.step()
     queue.push(image_BD[:num_pairs], audio_BD[:num_pairs])
     return float(loss), float(norm)
+
+
+def num_steps(pairs: Pairs, settings: Settings) -> int:
+    """Steps of a whole run."""
+    return settings.epochs * max(1, len(_with_events(pairs, "train")) // settings.batch_size)
 
 
 def learning_rate(step: int, total: int, base: float) -> float:
