@@ -188,8 +188,8 @@ def folder_files(folder: Path, *, links_out: bool = False) -> dict[str, Path]:
             found[path.relative_to(folder).as_posix()] = path
         if linked:
             raise ValueError(
-                f"{linked[0]}: is a link to a folder, or out of the checkpoint's folder, whose hash then would not tell "
-                "what it holds; `avel weights add` copies the files that links point to"
+                f"{linked[0]}: is a link to a folder, or out of the checkpoint's folder, whose hash would not tell "
+                "what it holds; put the file itself there (`avel weights add` copies the files that links point to)"
             )
     if not found:
         raise ValueError(f"{folder}: holds no checkpoint: no file with {', '.join(sorted(FOLDER_SUFFIXES))}")
