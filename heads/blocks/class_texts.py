@@ -1,0 +1,114 @@
+"""The text features of the classes, kept in a head: the vocabulary of an open-vocabulary head.
+
+B batch, T segments, K texts with that of the background ("other") as the last one, D width of the shared space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Far above any tower's width or vocabulary; numbers that torch could not name a shape with come from damaged files.
+MAX_WIDTH = 2**24
+
+
+class ClassTexts(nn.Module):
+    """Unit text vectors, replaced as a whole when the vocabulary changes. Nothing here is trained.
+
+    Attributes:
+        texts_KD: float32 buffer, rows of unit length; all 0 until `set`.
+        trained_K: bool buffer, the classes that a training loss chooses among; all True until `set`.
+    """
+
+    texts_KD: Tensor
+    trained_K: Tensor
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("texts_KD", torch.zeros(num_classes, width))
+        self.register_buffer("trained_K", torch.ones(num_classes, dtype=torch.bool))
+
+    def set(self, texts_KD: Tensor, trained_K: Tensor | None = None) -> None:
+        """Take a vocabulary.
+
+        Args:
+            texts_KD: float, any length a row (only directions matter), background last. K may differ from before.
+            trained_K: bool; the background must be among them. None means all.
+
+        Raises:
+            ValueError: fewer than two rows, another width, a row of zeros, NaN or infinity, or a wrong `trained_K`.
+        """
+        width = self.texts_KD.shape[1]
+        if texts_KD.ndim != 2 or len(texts_KD) < 2 or texts_KD.shape[1] != width:
+            raise ValueError(
+                f"class texts must be (K, {width}) with K of at least 2 (the background's last), in the space of the "
+                f"head's features, got {tuple(texts_KD.shape)}"
+            )
+        texts_KD = texts_KD.detach().to(self.texts_KD)
+        length_K = texts_KD.norm(dim=1)
+        bad_K = ~torch.isfinite(length_K) | (length_K == 0)
+        if bool(bad_K.any()):
+            raise ValueError(f"class texts must be finite and not zero, got otherwise in rows {_told(bad_K)}")
+        if trained_K is None:
+            trained_K = torch.ones(len(texts_KD), dtype=torch.bool)
+        if trained_K.shape != texts_KD.shape[:1] or trained_K.dtype != torch.bool or not bool(trained_K[-1]):
+            raise ValueError(
+                f"trained must be bool, one for each of the {len(texts_KD)} texts and True for the background's, got "
+                f"{trained_K.dtype} {tuple(trained_K.shape)}"
+            )
+        self.texts_KD = texts_KD / length_K[:, None]
+        self.trained_K = trained_K.to(self.trained_K.device)
+
+    def require(self) -> None:
+        """Raises:
+        ValueError: there are no texts yet."""
+        if not bool(self.texts_KD.any()):
+            raise ValueError("the head has no class texts: call set_texts with the vocabulary's text features first")
+
+    def cosines(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, K) cosine of each vector with each class; 0 for a vector of zeros."""
+        return F.normalize(x_BTD, dim=-1) @ self.texts_KD.T
+
+    def trained_index(self, classes: Tensor) -> Tensor:
+        """The places of `classes` (int64, any shape) among the trained ones.
+
+        Raises:
+            ValueError: a class is not a trained one.
+        """
+        place_K = torch.where(self.trained_K, self.trained_K.cumsum(0) - 1, -1)
+        places = place_K[classes]
+        if bool((places < 0).any()):
+            odd_K = torch.zeros_like(self.trained_K)
+            odd_K[classes[places < 0]] = True
+            raise ValueError(
+                f"the training targets hold classes {_told(odd_K)}, which set_texts was not told are trained"
+            )
+        return places
+
+
+def shared_width(
+    visual_shape: Sequence[int] | None, audio_shape: Sequence[int] | None, modality: Literal["both", "audio", "visual"]
+) -> int:
+    """D of the space in which features of these shapes (without rows and time) meet the texts.
+
+    Raises:
+        ValueError: a modality looked at is missing, or the two are not of one width.
+    """
+    shapes = {"visual": visual_shape, "audio": audio_shape}
+    widths = {name: shape[-1] if shape else None for name, shape in shapes.items() if modality in ("both", name)}
+    width = next(iter(widths.values()), None)
+    if width is None or set(widths.values()) != {width}:
+        told = ", ".join(f"{name} {got or 'none'}" for name, got in widths.items())
+        raise ValueError(
+            "an open-vocabulary head needs features in the space of the class texts (imagebind-1s has them), got "
+            f"widths: {told}; choose such a recipe, or --modality where one modality is missing"
+        )
+    return width
+
+
+def _told(rows_K: Tensor) -> str:
+    return ", ".join(map(str, rows_K.nonzero()[:10, 0].tolist()))
