@@ -161,8 +161,10 @@ def _still(module: nn.Module | None) -> Iterator[None]:
 
 
 def _pieces(total: int, size: int) -> Iterator[slice]:
-    for low in range(0, total, size):
-        yield slice(low, min(low + size, total))
+    """Pieces of at most `size` and of nearly one size: BatchNorm cannot train on a single row left over."""
+    number = -(-total // size)
+    for piece in range(number):
+        yield slice(piece * total // number, (piece + 1) * total // number)
 
 
 def _with_others(own: Tensor, others: Tensor | None) -> Tensor:
