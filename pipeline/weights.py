@@ -279,14 +279,12 @@ def add(asset: Asset, source: Path, folder: Path, *, link: bool = False) -> Path
             made = _place(asset, source, target, link=link)
         else:
             made = _read(asset, target)
-            if not target.samefile(source) and (
-                weights_index.size_of(target) != weights_index.size_of(source) or _read(asset, source) != made
-            ):
+            if not target.samefile(source) and _read(asset, source, links_out=True) != made:
                 raise ValueError(
                     f"{target}: another file of that name is there already; move it away first, "
                     f"or use {source} by --weights"
                 )
-            _refuse_other(asset, target, made)
+            _refuse_other(asset, target, made, where=target)
         for name, digests in made.items():
             weights_index.record(target / name if name else target, folder, digests, origin=str(source.absolute()))
     return target
@@ -363,10 +361,10 @@ def _remembered(asset: Asset, path: Path) -> Digests:
     return weights_index.digests(path, weights_folder(), git_blob=asset.git_blob is not None)
 
 
-def _read(asset: Asset, path: Path) -> dict[str, Digests]:
+def _read(asset: Asset, path: Path, *, links_out: bool = False) -> dict[str, Digests]:
     """The digests of the asset's files (name "" for the one file of an asset that is no folder), read now."""
-    blob = asset.git_blob is not None
-    return {name: weights_index.read_digests(file, git_blob=blob) for name, file in _files(asset, path).items()}
+    blob, files = asset.git_blob is not None, _files(asset, path, links_out=links_out)
+    return {name: weights_index.read_digests(file, git_blob=blob) for name, file in files.items()}
 
 
 def _digests_of(files: Mapping[str, Digests]) -> Digests:
@@ -375,15 +373,15 @@ def _digests_of(files: Mapping[str, Digests]) -> Digests:
     return Digests(sha256=fingerprint({name: digests.sha256 for name, digests in files.items()}))
 
 
-def _files(asset: Asset, path: Path) -> dict[str, Path]:
-    return weights_index.folder_files(path) if asset.is_folder and path.is_dir() else {"": path}
+def _files(asset: Asset, path: Path, *, links_out: bool = False) -> dict[str, Path]:
+    return weights_index.folder_files(path, links_out=links_out) if asset.is_folder and path.is_dir() else {"": path}
 
 
 def _place(asset: Asset, source: Path, target: Path, *, link: bool) -> dict[str, Digests]:
     """Links or copies, checks, and gives it its name last."""
     # What a size alone tells is told before gigabytes are copied.
     if not asset.is_folder:
-        _refuse_other(asset, source, None)
+        _refuse_other(asset, source, None, where=source)
     with tempfile.TemporaryDirectory(prefix=".add-", dir=target.parent) as scratch:
         new = Path(scratch, asset.filename)
         if link:
@@ -395,19 +393,19 @@ def _place(asset: Asset, source: Path, target: Path, *, link: bool) -> dict[str,
         else:
             shutil.copyfile(source, new)
         made = _read(asset, new)
-        _refuse_other(asset, source, made)
+        _refuse_other(asset, new, made, where=source)
         new.rename(target)
     return made
 
 
-def _refuse_other(asset: Asset, path: Path, made: Mapping[str, Digests] | None) -> None:
+def _refuse_other(asset: Asset, path: Path, made: Mapping[str, Digests] | None, *, where: Path) -> None:
     """`made` is None before anything was read: then only kind and size are looked at."""
     looked_at = asset if made is not None else replace(asset, sha256=None, sha256_prefix=None, git_blob=None)
     difference = _difference(looked_at, path, lambda: _digests_of(made or {}))
     if difference is not None:
         raise ValueError(
-            f"{path}: is not {asset.filename} as it was published: {difference}. The weights folder holds published "
-            f"files alone; any other checkpoint is used where it lies: --weights {asset.name}={path}"
+            f"{where}: is not {asset.filename} as it was published: {difference}. The weights folder holds published "
+            f"files alone; any other checkpoint is used where it lies: --weights {asset.name}={where}"
         )
 
 

@@ -265,7 +265,7 @@ def test_download_follows_a_redirect_and_goes_on_behind_it(site: Publisher, tmp_
 @pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
 def test_download_redirect_to_another_scheme_is_refused(site: Publisher, tmp_path: Path, place: str) -> None:
     site.offers["/net.pt"] = Offer(b"", redirect=place)
-    with pytest.raises(DownloadError, match="(?i)redirect"):
+    with pytest.raises(DownloadError, match=r"(?i)redirect"):
         fetched(site, tmp_path / "net.pt")
     assert len(site.requests) == 1
 
