@@ -107,7 +107,14 @@ def with_weights(
         assets = encoder_module(recipe.encoder).SPEC.assets
         if not assets and given[recipe.name]:
             raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {texts[0]!r} out")
-        paths = weights.resolve(assets, given[recipe.name], recipe_name=recipe.name, for_text=for_text)
+        try:
+            paths = weights.resolve(
+                assets, given[recipe.name], recipe_name=recipe.name, for_text=for_text, encoder=recipe.encoder
+            )
+        except weights.MissingWeights:
+            raise
+        except ValueError as error:
+            raise BadArguments(str(error)) from error
         identity = weights.identity(assets, paths)
         if recipe.weights_sha256 not in (None, identity):
             told = ", ".join(str(path) for path in paths.values())

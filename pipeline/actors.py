@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.recipe import Recipe
-from pipeline.encode import Encoder, load_encoder
+from pipeline.encode import Encoder, encoder_module, load_encoder
 from pipeline.fetch import local_copy
 from pipeline.plan import Unit
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.unit import DecodingSandbox, Event, UnitEncoder, UnitResult, decode_unit, one_thread, run_unit
+from pipeline.weights_at_hand import weights_at_hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Job:
 
     Attributes:
         recipes: those of the run.
-        weights: recipe name -> asset name -> file or folder, paths that every node sees.
+        weights: recipe name -> asset name -> file or folder, paths on the driver; see `pipeline.weights_at_hand`.
         device: where encoders run, "cpu" or "cuda".
         limits: of the decoding child.
     """
@@ -41,10 +42,13 @@ class Job:
         return {recipe.name: recipe for recipe in self.recipes}
 
     def load_encoders(self) -> dict[str, Encoder]:
-        """Loads each recipe's encoder."""
-        return {
-            recipe.name: load_encoder(recipe, self.weights.get(recipe.name), self.device) for recipe in self.recipes
-        }
+        """Loads each recipe's encoder, from this machine's own copy where it does not see the driver's."""
+        loaded = {}
+        for recipe in self.recipes:
+            assets = encoder_module(recipe.encoder).SPEC.assets
+            paths = weights_at_hand(assets, self.weights.get(recipe.name, {}), identity=recipe.weights_sha256)
+            loaded[recipe.name] = load_encoder(recipe, paths, self.device)
+        return loaded
 
     def new_sandbox(self) -> AbstractContextManager[DecodingSandbox]:
         """A decoding child of its own."""

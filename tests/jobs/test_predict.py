@@ -154,7 +154,7 @@ def test_predict_same_name_in_two_folders_and_one_file_twice(
         (["--out", "/nonexistent/events.json"], "does not exist"),
         (["--threshold", "0.3"], "--threshold is for data sets with several labels"),
         (["--workers", "0"], "--workers must be at least 1"),
-        (["--weights", "/nonexistent.pt"], "no such file"),
+        (["--weights", "/nonexistent.pt"], "is made without weights"),
         (["nowhere"], "nothing there"),
     ],
 )
