@@ -124,6 +124,14 @@ def test_check_takes_the_published_file_by_each_statement(tmp_path: Path) -> Non
     check(replace(NET, bytes=len(CONTENT), sha256=SHA256, sha256_prefix=SHA256[:8], git_blob=git), path)
 
 
+def test_check_takes_a_real_published_file(shared: Path) -> None:
+    """CLIP's vocabulary, with the size and hash of its two repositories."""
+    asset = replace(
+        VOCABULARY, bytes=1_356_917, sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
+    )
+    check(asset, shared / "data" / "vocab" / "bpe_simple_vocab_16e6.txt.gz")
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
