@@ -1,0 +1,88 @@
+"""Optimisers, schedules, clipping and averaged weights: what training settings name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Optimiser = Literal["adam", "adamw"]
+Schedule = Literal["constant", "cosine", "one-cycle", "psp"]
+OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw")
+SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "one-cycle", "psp")
+
+# A cosine ends at this share of the peak; the first tenth of the steps warms up (for one-cycle: three tenths).
+_FLOOR = 0.01
+
+
+def optimiser(name: Optimiser, head: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam or AdamW. AdamW decays every parameter, as torch does by default."""
+    parameters: Iterable[nn.Parameter] = [p for p in head.parameters() if p.requires_grad]
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+
+
+def rate_share(schedule: Schedule, *, step: int, total: int, epoch: int) -> float:
+    """The share of the learning rate at a step.
+
+    Args:
+        step: from 0; `total` steps in all.
+        epoch: from 1.
+
+    "psp" is the published schedule of PSP: x 0.8 after epochs 60 and 120 (its code's guard ends there).
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "psp":
+        return float(0.8 ** sum(epoch > mark for mark in (60, 120)))
+    warm = max(1, round(total * (0.3 if schedule == "one-cycle" else 0.1)))
+    if step < warm:
+        return (step + 1) / warm
+    share = (step - warm) / max(1, total - warm)
+    return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+class AveragedWeights:
+    """An exponential moving average of a head's parameters; buffers are taken as they are."""
+
+    def __init__(self, head: nn.Module, decay: float) -> None:
+        """Begins with the head's own parameters."""
+        self._head, self._decay = head, decay
+        self._mean = {name: p.detach().clone() for name, p in head.named_parameters()}
+
+    def update(self) -> None:
+        """After a step."""
+        with torch.no_grad():
+            for name, parameter in self._head.named_parameters():
+                self._mean[name].lerp_(parameter, 1 - self._decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The head's state with averaged parameters."""
+        state = {name: tensor.detach().clone() for name, tensor in self._head.state_dict().items()}
+        return state | {name: tensor.clone() for name, tensor in self._mean.items()}
+
+    def swapped(self) -> _Swapped:
+        """A context in which the head has the averaged parameters."""
+        return _Swapped(self._head, self._mean)
+
+
+class _Swapped:
+    def __init__(self, head: nn.Module, mean: dict[str, Tensor]) -> None:
+        self._head, self._mean = head, mean
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self._head.named_parameters():
+                held = parameter.detach().clone()
+                parameter.copy_(self._mean[name])
+                self._mean[name].copy_(held)
