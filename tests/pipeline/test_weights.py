@@ -64,7 +64,9 @@ def put(path: Path, content: bytes = CONTENT) -> Path:
 def put_checkpoint_folder(path: Path) -> dict[str, bytes]:
     """A folder as transformers saves it; what counts in it."""
     files = {"config.json": b"{}", "model.safetensors": CONTENT, "text/tokenizer.json": b"[]"}
-    for name, content in (files | {"README.md": b"read", ".cache/x.json": b"1", "model.onnx": b"2"}).items():
+    for name, content in (
+        files | {"README.md": b"read", ".cache/x.json": b"1", ".x.json": b"1", "model.onnx": b"2"}
+    ).items():
         put(path / name, content)
     return files
 
