@@ -119,7 +119,8 @@ class TemporalLayer(nn.Module):
 
 def _softmax(logits_BHTS: Tensor, attend: Tensor) -> Tensor:
     """Softmax over the last axis where `attend`; exactly 0 elsewhere, and all 0 where nothing may be attended to."""
-    # The lowest finite number and not -inf: a row of -inf alone would be NaN, forward and backward.
+    # The lowest finite number and not -inf: a row of -inf alone is NaN until it is filled again, and torch's anomaly
+    # detection stops at it.
     weights_BHTS = logits_BHTS.masked_fill(~attend, torch.finfo(logits_BHTS.dtype).min).softmax(dim=-1)
     return weights_BHTS.masked_fill(~attend, 0.0)
 

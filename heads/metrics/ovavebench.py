@@ -180,11 +180,11 @@ def _runs(
 def _mean_over_rows(
     twice_hits: NDArray[np.integer], total: NDArray[np.integer], num_classes: int
 ) -> NDArray[np.float64]:
-    """(N,) the mean of `twice_hits / total` over a video's classes with a total; 1 where there is none."""
+    """(N,) the mean of `twice_hits / total` over a video's classes with a total: at least those that are true in it."""
     total_NK = total.reshape(-1, num_classes)
     f1_NK = twice_hits.reshape(-1, num_classes) / np.maximum(total_NK, 1)
-    rows_N = (total_NK > 0).sum(axis=1)
-    return np.where(rows_N > 0, f1_NK.sum(axis=1) / np.maximum(rows_N, 1), 1.0)
+    mean_N: NDArray[np.float64] = f1_NK.sum(axis=1) / (total_NK > 0).sum(axis=1)
+    return mean_N
 
 
 def _mean(values_N: NDArray[np.float64], batch_size: int | None) -> float:

@@ -214,6 +214,9 @@ def test_loss_class_that_is_not_trained_raises_in_training_only() -> None:
     assert bool(torch.isfinite(head.loss(visual, audio, aim, visual_valid, audio_valid)[0]).all())
     with pytest.raises(ValueError, match="hold classes 1, which"):
         head.train().loss(visual, audio, aim, visual_valid, audio_valid)
+    # Padding may hold any class.
+    padding = Aim(torch.where(mask, 0, 1), mask)
+    assert bool(torch.isfinite(head.loss(visual, audio, padding, visual_valid, audio_valid)[0]).all())
 
 
 def test_loss_best_logits_reach_the_floor_of_the_paper() -> None:
