@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.metrics import ave
-
 TRUE_GROUPS = ("seen", "unseen", "background")
 PREDICTED_GROUPS = ("right", "other_seen", "other_unseen", "missed")
 
@@ -44,18 +42,25 @@ def confusion_seen_unseen(
         counted_NT: bool; None counts every segment.
 
     Raises:
-        ValueError: shapes differ, a group with videos has no counted segment, or a class lies outside [0, K).
+        ValueError: shapes differ, or a class lies outside [0, K).
     """
+    if counted_NT is None:
+        counted_NT = np.ones(true_NT.shape, dtype=bool)
+    if true_NT.ndim != 2 or not predicted_NT.shape == true_NT.shape == counted_NT.shape:
+        raise ValueError(
+            f"predicted, true and counted must have one shape (videos, segments), got {predicted_NT.shape}, "
+            f"{true_NT.shape}, {counted_NT.shape}"
+        )
     if seen_N.shape != true_NT.shape[:1]:
         raise ValueError(f"seen must be of shape {true_NT.shape[:1]}, got {seen_N.shape}")
-    tables = []
-    for group_N in (seen_N, ~seen_N):
-        table_KK = np.zeros((num_classes, num_classes), dtype=np.int64)
-        if group_N.any():
-            counted = None if counted_NT is None else counted_NT[group_N]
-            table_KK = ave.confusion(predicted_NT[group_N], true_NT[group_N], num_classes, counted)
-        tables.append(table_KK)
-    return SeenUnseenConfusion(seen_KK=tables[0], unseen_KK=tables[1])
+    predicted, true = predicted_NT[counted_NT].astype(np.int64), true_NT[counted_NT].astype(np.int64)
+    for name, values in (("predicted", predicted), ("true", true)):
+        if values.size and (values.min() < 0 or values.max() >= num_classes):
+            raise ValueError(f"{name} classes must lie in [0, {num_classes}), got {values.min()} to {values.max()}")
+    unseen = np.broadcast_to(~seen_N[:, None], true_NT.shape)[counted_NT]
+    counts = np.bincount((unseen * num_classes + true) * num_classes + predicted, minlength=2 * num_classes**2)
+    seen_KK, unseen_KK = counts.reshape(2, num_classes, num_classes)
+    return SeenUnseenConfusion(seen_KK=seen_KK, unseen_KK=unseen_KK)
 
 
 def group_confusion(confusion_KK: NDArray[np.integer], seen_C: NDArray[np.bool_]) -> NDArray[np.int64]:

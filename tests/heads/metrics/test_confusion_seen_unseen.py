@@ -51,6 +51,11 @@ def test_group_confusion_other_size_raises() -> None:
         group_confusion(np.zeros((2, 2), dtype=int), np.array([True, False]))
 
 
-def test_confusion_seen_unseen_other_number_of_videos_raises() -> None:
+def test_confusion_seen_unseen_wrong_input_raises() -> None:
+    one, two = np.array([[0]]), np.array([[0, 1]])
     with pytest.raises(ValueError, match=r"seen must be of shape \(1,\)"):
-        confusion_seen_unseen(np.array([[0]]), np.array([[0]]), np.array([True, False]), 2)
+        confusion_seen_unseen(one, one, np.array([True, False]), 2)
+    with pytest.raises(ValueError, match="one shape"):
+        confusion_seen_unseen(one, two, np.array([True]), 2)
+    with pytest.raises(ValueError, match=r"predicted classes must lie in \[0, 1\), got 0 to 1"):
+        confusion_seen_unseen(two, np.zeros_like(two), np.array([True]), 1)
