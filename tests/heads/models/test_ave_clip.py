@@ -277,7 +277,7 @@ def test_training_learns_events_that_need_both_modalities() -> None:
     for _ in range(60):
         sums, counts = head.loss(visual, audio, Target(mask_BT=mask, classes_BT=classes, background=3))
         optimiser.zero_grad()
-        torch.autograd.backward((sums.sum() / counts.sum()))
+        torch.autograd.backward(sums.sum() / counts.sum())
         optimiser.step()
     assert float((head.eval()(visual, audio, mask).argmax(dim=-1) == classes).float().mean()) > 0.97
 
