@@ -76,7 +76,7 @@ def _filter_fronts(labels_NT: NDArray[np.int64], counts_N: NDArray[np.int64], mi
         open_M, rows_M, shortest_M = open_M[more_M], rows_M[more_M], shortest_M[more_M]
         left_M = np.where(shortest_M > 0, length_MT[rows_M, shortest_M - 1], 0)
         right_M = length_MT[rows_M, np.minimum(shortest_M + 1, labels_MT.shape[1] - 1)]
-        from_M = shortest_M + np.where((left_M >= right_M) & (left_M > 0), -1, 1)
+        from_M = shortest_M + np.where(left_M >= right_M, -1, 1)
         # A run's label is that of its first segment.
         source_M = (run_MT[rows_M] == from_M[:, None]).argmax(axis=1)
         overwritten_MT = (run_MT[rows_M] == shortest_M[:, None]) & inside_MT[rows_M]

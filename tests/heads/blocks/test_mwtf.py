@@ -111,14 +111,15 @@ def test_forward_every_option_equals_slow_loop(attention: Any, residual: bool, s
             torch.testing.assert_close(got[b], slow_fusion(fusion, x[b], text, attention), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [13, 14])
 @pytest.mark.parametrize("attention", ["both", "temporal", "feature"])
 @pytest.mark.parametrize("text", [*LISTS, "T,3*,4"])
-def test_forward_padded_items_equal_each_alone(text: str, attention: Any) -> None:
+def test_forward_padded_items_equal_each_alone(text: str, attention: Any, length: int) -> None:
     torch.manual_seed(2)
     fusion = MultiWindowFusion(8, 6, windows=text, attention=attention)
-    counts = [13, 10, 7, 4, 1, 0]
-    mask = torch.arange(14) < torch.tensor(counts)[:, None]
-    x = torch.randn(len(counts), 14, 8).masked_fill(~mask[..., None], float("nan"))
+    counts = [13, 11, 10, 7, 4, 1, 0]
+    mask = torch.arange(length) < torch.tensor(counts)[:, None]
+    x = torch.randn(len(counts), length, 8).masked_fill(~mask[..., None], float("nan"))
     got = fusion(x, mask)
     for b, count in enumerate(counts):
         assert not got[b, count:].any()

@@ -282,12 +282,26 @@ def test_training_learns_events_that_need_both_modalities() -> None:
     assert float((head.eval()(visual, audio, mask).argmax(dim=-1) == classes).float().mean()) > 0.97
 
 
-def test_dropout_acts_in_training_only() -> None:
-    head = built(dropout=0.5)
+@pytest.mark.parametrize("part", ["fusion", "classify"])
+def test_dropout_acts_before_the_part_in_training_only(part: str) -> None:
+    head = built(dropout=0.5, width=32)
+    inputs: list[Tensor] = []
+    head.get_submodule(part).register_forward_pre_hook(lambda _, given: inputs.append(given[0][0]))  # the full item's
     visual, audio = features()
-    assert torch.equal(head(visual, audio, MASK), head(visual, audio, MASK))
-    head.train()
-    assert not torch.equal(head(visual, audio, MASK), head(visual, audio, MASK))
+    for training in (False, True):
+        head.train(training)
+        head(visual, audio, MASK)
+    assert not (inputs[0] == 0).any()
+    assert 0.3 < float((inputs[1] == 0).float().mean()) < 0.7
+
+
+def test_options_of_fusion_reach_the_refiner_too() -> None:
+    head = built(attention="feature", shared=False, residual=False, refiner="10,5")
+    refiner = head.refine.fusion
+    assert refiner is not None
+    assert refiner.attention == "feature"
+    assert len(refiner.projections) == 2
+    assert not any("residual" in name for name, _ in head.named_parameters())
 
 
 def test_configure_shapes_of_a_store_give_the_published_head() -> None:
