@@ -6,7 +6,6 @@ refused before it acts; keys, shapes and finiteness are checked before a network
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -46,17 +45,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if is_zip:
             _check_stored(path)
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise BadCheckpoint(
-            f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "
-            f"({_first_line(error)}). A published checkpoint loads without this; check where the file came from"
-        ) from error
     except (MemoryError, OSError):
         raise
     except Exception as error:  # what torch raises on damage differs from byte to byte
+        if type(error).__name__ != "UnpicklingError":
+            raise BadCheckpoint(
+                f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; {_first_line(error)}); "
+                "fetch or copy it again"
+            ) from error
         raise BadCheckpoint(
-            f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; {_first_line(error)}); "
-            "fetch or copy it again"
+            f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "
+            f"({_first_line(error)}). A published checkpoint loads without this; check where the file came from"
         ) from error
     return _tensors(held, path)
 

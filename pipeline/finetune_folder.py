@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +90,7 @@ def resume(
     if not path.exists():
         return None
     try:
-        held = torch.load(path, map_location=device, weights_only=True)
+        held = _read(path, device)
         if held["settings"] != dict(settings):
             raise ValueError(
                 f"{path}: was made with other settings ({_difference(held['settings'], settings)}); "
@@ -103,8 +102,20 @@ def resume(
         return Progress(
             before=held["before"], best=held["best"], best_epoch=held["best_epoch"], history=list(held["history"])
         )
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged or of another network ({error}); remove it to begin anew") from error
+
+
+def _read(path: Path, device: str) -> dict[str, Any]:
+    try:
+        held = torch.load(path, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what torch raises on damage differs from byte to byte
+        raise ValueError(f"{path}: damaged ({error}); remove it to begin anew") from error
+    if not isinstance(held, dict):
+        raise TypeError(f"needs a dictionary, got {type(held).__name__}")
+    return held
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
