@@ -50,8 +50,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # what torch raises on damage differs from byte to byte
         if type(error).__name__ != "UnpicklingError":
             raise BadCheckpoint(
-                f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; {_first_line(error)}); "
-                "fetch or copy it again"
+                f"{path}: damaged or truncated, or no PyTorch file ({path.stat().st_size} bytes; "
+                f"{_first_line(error)}); fetch or copy it again"
             ) from error
         raise BadCheckpoint(
             f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "

@@ -285,8 +285,8 @@ def one_thread() -> Iterator[None]:
     Parallelism comes from running several units at once, never from splitting one sum.
     """
     # Loaded now so that its thread pool is there to be limited: librosa loads it late.
-    import scipy.linalg  # type: ignore[import-untyped]  # has no stubs
-    import threadpoolctl  # type: ignore[import-untyped]  # has no stubs
+    import scipy.linalg
+    import threadpoolctl
 
     assert scipy.linalg is not None
     torch = sys.modules.get("torch")  # an encoder that needs torch has loaded it by now
