@@ -8,7 +8,8 @@ came in. The content is, by variant,
   sound's term is added along the other axis: (W_v h_v(r))_k + (W_g h_a)_r. It only lifts or lowers whole places, so
   sound can hardly choose a place by what is seen there, and R is fixed in advance.
 
-On planted maps of four places the formula's variant is worth 12 points of accuracy over the mean of the places.
+On planted maps of four places accuracy was 77.5 by the formula, 75.8 as published and 65.0 with the mean of the places
+(three seeds).
 
 B batch, T segments, R vectors a segment, V and A visual and audio width, H hidden width, C width of the content.
 

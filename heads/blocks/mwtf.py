@@ -10,7 +10,7 @@ A window splits the segments into blocks. For a block X of w segments (x its row
 and the outputs of all windows are joined along the channels. Readings of what the paper leaves open: equation 9 prints
 K Q^T, whose size would be w x w, where it says d x d; W1, W3 and W5 take the whole input and not 256 of its channels;
 no matrix has a bias. The residual is not in the paper: without it every segment is a mixture of its block, and on
-planted features accuracy fell from 86.2 to 79.4 and more windows did not help; `residual=False` is the literal form.
+planted features accuracy fell from 77.5 to 70.8 (three seeds); `residual=False` is the literal form.
 
 Columns of A_f are attention in which the channels are the sequence: V A_f is scaled dot-product attention of Q^T, K^T,
 V^T. Torch has that without ever holding the d x d map of each block, which would be the most memory a head needs.
