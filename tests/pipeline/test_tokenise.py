@@ -79,7 +79,8 @@ def test_tokens_equal_the_published(shared: Path, case: str, too_long: str) -> N
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(max_size=24))
+# Letters that Unicode has named since are letters to one library and not yet to the other.
+@given(text=st.text(st.characters(exclude_categories=("Cn", "Cs", "Co")), max_size=24))
 @example(text="It's the singers' WE'LL 'RE they're 'll 12 345 -- ...!?")
 @example(text="ÄÖÜ straße ſ'ſ naïve 日本語 🎬🎬 ½²Ⅷ٣ İstanbul")
 @example(text="a_b-c/d \t\n e\u00a0f\u2003g")
