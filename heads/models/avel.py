@@ -1,0 +1,209 @@
+"""AVEL: audio-guided attention, a BiLSTM a modality, and two linear maps: the first published head for AVE.
+
+    o = attention of sound over the places of a segment
+    x = [BiLSTM(audio), BiLSTM(o)], logits = W2 relu(W1 relu(x))
+
+The published loss is the multi-label soft margin of the **softmax's** outputs: a sigmoid on numbers in [0, 1], so
+gradients are weak and a segment's loss never falls under about 0.69. It is the default here; `loss="cross-entropy"` is
+the plain one. Where several labels may hold at once, either is a sigmoid's cross-entropy over the logits.
+
+With one vector a segment sound has nothing to choose from: no attention is made.
+
+B batch, T segments, R places, K outputs.
+
+Source: Tian et al., ECCV 2018 (AVE), "A+V-att", and its published code (Xavier everywhere but in the LSTMs). There the
+learning rate falls to a tenth after 15,000 of about 15,700 steps, which is left out of the training settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heads.blocks.agva import HIDDEN, AudioGuidedAttention
+from heads.blocks.item_slices import in_item_slices
+from heads.blocks.masked_lstm import MaskedLSTM
+from heads.blocks.segment_places import MAX_WIDTH, SegmentPlaces, check_both
+from heads.losses import binary_cross_entropy, cross_entropy
+
+if TYPE_CHECKING:
+    from heads.batches import Target
+
+SUMMARY = "AVEL: audio-guided attention over places and a BiLSTM a modality"
+POOLS_PLACES = False
+TRAINING: Mapping[str, int | float | str] = {
+    "epochs": 300,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "optimiser": "adam",
+    "schedule": "constant",
+}
+# Between the two linear maps.
+_INNER = 64
+
+
+class Avel(nn.Module):
+    """Features of sound and picture to logits a segment, and the published loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The architecture; defaults as published.
+
+        Attributes:
+            visual_width, audio_width: of the features.
+            num_classes: K, background included where the data set has one.
+            modality: "both".
+            places: R, vectors a segment.
+            agva: attention over the places as the published code has it (R fixed) or by the paper's formula (any R),
+                or their mean.
+            agva_hidden: width of that attention's hidden layer.
+            hidden: of the BiLSTMs, a direction.
+            loss: of one label a segment.
+            standardise: features by channel, by the training split; published: as they are.
+        """
+
+        visual_width: int
+        audio_width: int
+        num_classes: int
+        modality: Literal["both", "audio", "visual"]
+        places: int = 1
+        agva: Literal["published", "formula", "off"] = "published"
+        agva_hidden: int = HIDDEN
+        hidden: int = 128
+        loss: Literal["soft-margin", "cross-entropy"] = "soft-margin"
+        standardise: bool = False
+
+        def __post_init__(self) -> None:
+            check_both("AVEL", modality=self.modality, visual_width=self.visual_width, audio_width=self.audio_width)
+            if self.agva not in ("published", "formula", "off") or self.loss not in ("soft-margin", "cross-entropy"):
+                raise ValueError(
+                    "agva must be one of published, formula, off and loss of soft-margin, cross-entropy, "
+                    f"got {self.agva!r} and {self.loss!r}"
+                )
+            sizes = (self.num_classes, self.places, self.agva_hidden, self.hidden)
+            if min(sizes) < 1 or max(sizes) > MAX_WIDTH:
+                raise ValueError(f"AVEL takes sizes from 1 to {MAX_WIDTH}, got {self}")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.visual_input = SegmentPlaces("visual", config.visual_width, standardise=config.standardise)
+        self.audio_input = SegmentPlaces("audio", config.audio_width, standardise=config.standardise)
+        self.attend: AudioGuidedAttention | None = None
+        if config.agva != "off" and config.places > 1:
+            self.attend = AudioGuidedAttention(
+                config.visual_width,
+                config.audio_width,
+                variant=config.agva,
+                places=config.places,
+                hidden=config.agva_hidden,
+            )
+        self.visual_lstm = MaskedLSTM(config.visual_width, config.hidden)
+        self.audio_lstm = MaskedLSTM(config.audio_width, config.hidden)
+        self.inner, self.classify = nn.Linear(4 * config.hidden, _INNER), nn.Linear(_INNER, config.num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.float32] | None,
+        audio: NDArray[np.float32] | None,
+        visual_valid_NT: NDArray[np.bool_],
+        audio_valid_NT: NDArray[np.bool_],
+    ) -> None:
+        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
+        self.visual_input.fit(visual, visual_valid_NT)
+        self.audio_input.fit(audio, audio_valid_NT)
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, K) float32, before the published net's softmax; outside the mask they mean nothing.
+
+        Args:
+            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
+                not computed (NaN) becomes zeros.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of places.
+        """
+        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
+        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
+        audio_BTA = audio_BTRA.mean(dim=2)
+        if self.attend is not None:
+            visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTA, width=self.config.agva_hidden)
+        else:
+            visual_BTV = visual_BTRV.mean(dim=2)
+        x_BTE = torch.cat([self.audio_lstm(audio_BTA, mask_BT), self.visual_lstm(visual_BTV, mask_BT)], dim=-1)
+        logits_BTK: Tensor = self.classify(torch.relu(self.inner(torch.relu(x_BTE))))
+        return logits_BTK
+
+    def loss(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        target: Target,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The configured loss as (B,) sums in nats and (B,) counts of an item's real segments."""
+        logits_BTK = self(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        if target.labels_BTK is not None:
+            return binary_cross_entropy(logits_BTK, target.labels_BTK, target.mask_BT)
+        assert target.classes_BT is not None, "a target has classes or labels"
+        if self.config.loss == "cross-entropy":
+            return cross_entropy(logits_BTK, target.classes_BT, target.mask_BT)
+        return soft_margin(logits_BTK.softmax(dim=-1), target.classes_BT, target.mask_BT)
+
+
+Head = Avel
+
+
+def configure(
+    *,
+    visual_shape: Sequence[int] | None,
+    audio_shape: Sequence[int] | None,
+    num_classes: int,
+    modality: Literal["both", "audio", "visual"],
+) -> Avel.Config:
+    """The published config for features of these shapes (without rows and time), as the store states them."""
+    return Avel.Config(
+        visual_width=visual_shape[-1] if visual_shape else 0,
+        audio_width=audio_shape[-1] if audio_shape else 0,
+        num_classes=num_classes,
+        modality=modality,
+        places=math.prod(visual_shape[:-1]) if visual_shape else 1,
+    )
+
+
+def soft_margin(scores_BTK: Tensor, classes_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Multi-label soft margin: the sigmoid's cross-entropy of each output against the one-hot class, mean over outputs.
+
+    Args:
+        scores_BTK: what the sigmoid is taken of; the published head gives probabilities.
+        classes_BT: int64 in [0, K).
+        mask_BT: bool; the rest weighs nothing.
+
+    Returns:
+        (B,) sums over an item's real segments in nats, and (B,) counts of them.
+    """
+    labels_BTK = F.one_hot(classes_BT, scores_BTK.shape[-1]).to(scores_BTK.dtype)
+    loss_BT = F.binary_cross_entropy_with_logits(scores_BTK, labels_BTK, reduction="none").mean(dim=-1)
+    return torch.where(mask_BT, loss_BT, 0.0).sum(dim=1), mask_BT.sum(dim=1)
