@@ -68,6 +68,7 @@ def fill(
     prefix: str = "",
     ignore: Sequence[str] = (),
     optional: Sequence[str] = (),
+    infinite: Sequence[str] = (),
 ) -> None:
     """Gives a network its parameters and buffers, strictly.
 
@@ -78,6 +79,7 @@ def fill(
         prefix: of the module's own keys in the file.
         ignore: prefixes of keys that belong to parts not wanted here.
         optional: endings of keys that the file may lack, such as "num_batches_tracked".
+        infinite: endings of keys that may hold infinity, such as an attention's mask.
 
     Raises:
         BadCheckpoint: a key is missing, unknown, of another shape or dtype, or holds NaN or infinity.
@@ -105,7 +107,8 @@ def fill(
     if told:
         raise BadCheckpoint(f"{where}: not the checkpoint of this network; {'; '.join(told)}")
     for key, tensor in given.items():
-        if tensor.is_floating_point() and not _is_finite(tensor):
+        may_be_infinite = bool(infinite) and key.endswith(tuple(infinite))
+        if tensor.is_floating_point() and not may_be_infinite and not _is_finite(tensor):
             raise BadCheckpoint(f"{where}: {prefix}{key} holds NaN or infinity; fetch or copy the file again")
     module.load_state_dict(given, assign=True)
 
