@@ -127,6 +127,11 @@ def train_run(
         AvelError: the loss became NaN or infinite.
     """
     head_plugin = plugin(head_name)
+    if getattr(head_plugin, "NEEDS_TEXTS", False):
+        raise ValueError(
+            f"head {head_name} chooses among class texts, which `avel train` does not hand to a head yet; "
+            "use it from Python: head.set_texts(store.labels(recipe, vocabulary).features)"
+        )
     read = {
         name: read_split(store, recipe_name, dataset, name, pool_places=head_plugin.POOLS_PLACES)
         for name in ("train", "val", "test")
