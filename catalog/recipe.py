@@ -64,14 +64,17 @@ class AudioSampling:
     """Which samples an encoder hears.
 
     Attributes:
-        rate_hz: the rate that samples are resampled to; channels are averaged before.
-        resampler: librosa's `res_type`; part of a feature's identity.
+        rate_hz: the rate that samples are resampled to.
+        resampler: librosa's `res_type` ("kaiser_best" is resampy's), or "sinc_hann", torchaudio's default; part of a
+            feature's identity.
+        channels: what becomes the one channel, before resampling: the "mean" of all, or the "first".
         context_s: sound given to the encoder on both sides of each segment, beyond the window.
         min_coverage: a segment whose window holds a smaller share of real samples has no audio feature (NaN).
     """
 
     rate_hz: int
-    resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
+    resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq", "kaiser_best", "sinc_hann"] = "soxr_hq"
+    channels: Literal["mean", "first"] = "mean"
     context_s: Fraction = Fraction(0)
     min_coverage: Fraction = Fraction(1, 10)
 

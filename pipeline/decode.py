@@ -114,7 +114,7 @@ def decode(
         pictures = _Pictures(path, info, heartbeat, source) if wants_video else None
         if pictures:
             stack.callback(pictures.reader.close)
-        sounds = _Sounds(path, info, heartbeat, source) if wants_audio else None
+        sounds = _Sounds(path, info, heartbeat, source, recipes) if wants_audio else None
         if sounds:
             stack.callback(sounds.reader.close)
         # After the decoders are open: where one dies of the file, that is the reason to record.
@@ -292,8 +292,19 @@ def _sound_key(audio: AudioSampling) -> tuple[int, str]:
 class _Sounds:
     """Resampled sound that is still needed, by rate and resampler."""
 
-    def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None) -> None:
-        self.reader = SoundReader(path, info, heartbeat, source)
+    def __init__(
+        self,
+        path: str,
+        info: MediaInfo,
+        heartbeat: Callable[[], None],
+        source: PacketSource | None,
+        recipes: Sequence[Recipe],
+    ) -> None:
+        # One pass gives one kind of mono; `extract` refuses recipes that want two.
+        wanted = {recipe.audio.channels for recipe in recipes if recipe.audio is not None}
+        assert len(wanted) == 1
+        (channels,) = wanted
+        self.reader = SoundReader(path, info, heartbeat, source, channels=channels)
         self.buffers: dict[tuple[int, str], SampleBuffer] = {}
         self._resamplers: dict[tuple[int, str], Resampler] = {}
         self._chunks = self.reader.chunks()

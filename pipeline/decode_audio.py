@@ -1,8 +1,8 @@
 """Sound as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
 
-PyAV decodes; the mean of the channels is taken (an ITU downmix has another level); each frame lies where its pts says,
-holes are zeros marked not real. librosa resamples in blocks at fixed places of the clock, so that a sample's value
-depends neither on what else is read nor on where reading stops.
+PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them; each frame
+lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of the clock, so
+that a sample's value depends neither on what else is read nor on where reading stops.
 
 Shape suffixes: N samples, K channels.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from catalog.errors import MediaError
 from pipeline.packet_source import PacketSource
 from pipeline.probe import MediaInfo
+from pipeline.resample import resample
 
 Samples = NDArray[np.float32]
 Valid = NDArray[np.bool_]
@@ -49,7 +50,13 @@ class SoundReader:
     """
 
     def __init__(
-        self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None = None
+        self,
+        path: str,
+        info: MediaInfo,
+        heartbeat: Callable[[], None],
+        source: PacketSource | None = None,
+        *,
+        channels: Literal["mean", "first"] = "mean",
     ) -> None:
         """Decodes up to the first sound.
 
@@ -57,6 +64,7 @@ class SoundReader:
             path: as given to `probe`.
             heartbeat: called at least once a packet.
             source: packets to share with the picture.
+            channels: what becomes the one channel.
 
         Raises:
             MediaError: audio_undecodable.
@@ -64,6 +72,7 @@ class SoundReader:
         assert info.audio is not None
         self._track, self._t0_s = info.audio, info.t0_s
         self._is_own = source is None
+        self._channels = channels
         self._source = source or PacketSource(path, [info.audio.index], heartbeat)
         self.packet_errors = 0
         self.num_packets = 0
@@ -90,7 +99,7 @@ class SoundReader:
             # A hole of years is damage, not silence.
             if start - end > 24 * 3600 * self.rate_hz:
                 raise MediaError("corrupt_payload", f"the sound has a hole of {(start - end) / self.rate_hz:.0f} s")
-            samples_N = _mono(frame)
+            samples_N = _mono(frame, self._channels)
             if not np.isfinite(samples_N).all():
                 bad = int(np.count_nonzero(~np.isfinite(samples_N)))
                 raise MediaError(
@@ -159,7 +168,7 @@ class SoundReader:
 
 
 class Resampler:
-    """librosa.resample of an endless signal: pushed in chunks, equal to resampling the whole (to 1e-6).
+    """`resample` of an endless signal: pushed in chunks, equal to resampling the whole (to 1e-6).
 
     Blocks are cut at common multiples of both rates, where both have a sample, at fixed places counted from sample 0.
     """
@@ -196,12 +205,8 @@ class Resampler:
 
     def _next(self, stop: int, seen: int) -> tuple[Samples, Valid]:
         """The block from `_position` to `stop`, with the sound up to `seen` as context."""
-        import librosa  # here: its first resampling imports numba and scipy, 2 s and 200 MB
-
         samples_N, valid_N = np.concatenate(self._samples), np.concatenate(self._valid)
-        resampled = librosa.resample(
-            samples_N[: seen - self._start], orig_sr=self._from_hz, target_sr=self._to_hz, res_type=self._res_type
-        )
+        resampled = resample(samples_N[: seen - self._start], self._from_hz, self._to_hz, self._res_type)
         first = (self._position - self._start) // self._unit_in * self._unit_out
         if stop < self._end or stop % self._unit_in == 0:
             count = (stop - self._position) // self._unit_in * self._unit_out
@@ -258,8 +263,8 @@ class SampleBuffer:
 _SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
-def _mono(frame: Any) -> Samples:
-    """(N,) float32: the mean of the channels, integers scaled to [-1, 1)."""
+def _mono(frame: Any, mode: str) -> Samples:
+    """(N,) float32: the mean of the channels or the first of them, integers scaled to [-1, 1)."""
     values = frame.to_ndarray()
     channels = frame.layout.nb_channels
     if not frame.format.is_planar:
@@ -268,5 +273,5 @@ def _mono(frame: Any) -> Samples:
     if name in _SCALES:
         values = values.astype(np.float64)
         values = (values - 128.0 if name == "u8" else values) / _SCALES[name]
-    mono: Samples = (values[0] if channels == 1 else values.mean(axis=0)).astype(np.float32)
+    mono: Samples = (values[0] if channels == 1 or mode == "first" else values.mean(axis=0)).astype(np.float32)
     return mono

@@ -51,7 +51,8 @@ videos = st.builds(
 audios = st.builds(
     AudioSampling,
     rate_hz=st.integers(1000, 48000),
-    resampler=st.sampled_from(["soxr_vhq", "soxr_hq", "soxr_mq"]),
+    resampler=st.sampled_from(["soxr_vhq", "soxr_hq", "soxr_mq", "kaiser_best", "sinc_hann"]),
+    channels=st.sampled_from(["mean", "first"]),
     context_s=seconds,
     min_coverage=st.fractions(min_value=Fraction(1, 1000), max_value=1, max_denominator=1000),
 )
