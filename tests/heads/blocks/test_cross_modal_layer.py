@@ -106,7 +106,7 @@ def test_init_begins_as_torch_does() -> None:
     theirs = nn.MultiheadAttention(16, 4)
     bound = (6 / (16 + 3 * 16)) ** 0.5
     for weight in (mine.projection.weight, theirs.in_proj_weight):
-        assert 0.95 * bound < float(weight.abs().max()) <= bound
+        assert 0.95 * bound < weight.abs().max().item() <= bound
     assert not mine.projection.bias.any()
     assert not mine.output.bias.any()
 
