@@ -1,0 +1,261 @@
+"""ImageBind-huge: pictures, sound and text in one space of 1024 dimensions, as OV-AVEL takes them.
+
+OV-AVEL's sampling is the default: each second's sound, repeated twice to the 2 s that ImageBind hears; each frame as a
+picture by itself (shown twice, for a clip has two frames). Sound is the first channel at 16 kHz by torchaudio's
+resampler. A segment's picture feature is the mean over its frames of unit vectors, not renormalised, as ImageBind takes
+the mean over clips. Features keep the published scales: pictures have norm 1, sounds about 20, texts the learnt one.
+
+Which frame of a second OV-AVEL takes is not told; here it is the one in the middle (P = 1), and P may be raised.
+
+Settings:
+    audio_clip: "repeat" (default) as above; "context" hears 2 s around the second instead (with audio.context_s=1/2).
+    size: "published", or "from-weights": depth and widths are read from the checkpoint (small ones for tests).
+
+Source: Girdhar et al., CVPR 2023, github.com/facebookresearch/ImageBind; Zhou et al., CVPR 2025 (OV-AVEL).
+The weights are for non-commercial use (CC BY-NC-SA 4.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.grid import GridRule
+from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline import spectrogram
+from pipeline.encode import EncoderSpec, Shapes
+from pipeline.segment import Clips, Features
+from pipeline.weights import Asset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+BATCH_FRAMES, BATCH_SOUNDS = 16, 16
+
+_CITATION = "Girdhar et al., ImageBind: One Embedding Space To Bind Them All, CVPR 2023"
+
+SPEC = EncoderSpec(
+    name="imagebind",
+    visual_shape=(1024,),
+    audio_shape=(1024,),
+    text_width=1024,
+    assets=(
+        Asset(
+            name="imagebind",
+            filename="imagebind_huge.pth",
+            url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
+            licence="CC BY-NC-SA 4.0",
+            non_commercial=True,
+            citation=_CITATION,
+        ),
+        Asset(
+            name="bpe",
+            filename="bpe_simple_vocab_16e6.txt.gz",
+            url="https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
+            bytes=1356917,
+            sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
+            licence="MIT",
+            citation="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021",
+            use="text",
+        ),
+    ),
+    licence="CC BY-NC-SA 4.0 (non-commercial)",
+    citation=_CITATION,
+    batch_segments=32,
+    device="gpu",
+)
+
+PRESETS = (
+    Recipe(
+        name="imagebind-1s",
+        encoder="imagebind",
+        grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1)),
+        video=VideoSampling(frames_per_segment=1, height_px=224, width_px=224),
+        audio=AudioSampling(rate_hz=16000, resampler="sinc_hann", channels="first"),
+        settings={"audio_clip": "repeat", "size": "published"},
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBind:
+    """The towers that a recipe uses."""
+
+    recipe: Recipe
+    device: str
+    vision: Any
+    audio: Any
+
+
+def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
+    """Of one segment's features."""
+    width = 1024
+    if recipe.settings.get("size") == "from-weights" and "imagebind" in weights:
+        from pipeline.networks.imagebind import Config
+
+        width = Config.of(_state(weights), "vision" if recipe.video is not None else "audio").embedding
+    return (width,), (width,)
+
+
+def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ImageBind:
+    """The towers that `recipe` asks for, frozen.
+
+    Raises:
+        BadCheckpoint: the file is damaged or not ImageBind's.
+        ValueError: a setting that cannot be, or a checkpoint of other sizes than the published.
+    """
+    _check(recipe)
+    state = _state(weights)
+    where = str(weights["imagebind"])
+    return ImageBind(
+        recipe=recipe,
+        device=device,
+        vision=None if recipe.video is None else _tower(state, "vision", recipe, where, device),
+        audio=None if recipe.audio is None else _tower(state, "audio", recipe, where, device),
+    )
+
+
+def encode(net: ImageBind, clips: Sequence[Clips]) -> list[Features]:
+    """Features of each of `clips`: pictures together, sounds together."""
+    seen: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]
+    seen = [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    if net.vision is not None:
+        from pipeline.inference import encode_frames
+
+        width = net.vision.config.embedding
+        seen = list(
+            encode_frames(
+                clips,
+                lambda frames: _forward(net, net.vision, normalised(frames)),
+                shape=(width,),
+                device=net.device,
+                batch_frames=BATCH_FRAMES,
+            )
+        )
+    return [
+        Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, (_hear(net, item) for item in clips), strict=True)
+    ]
+
+
+def load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Any:
+    """Tokenizer and text tower, frozen.
+
+    Raises:
+        BadCheckpoint, ValueError: as `load`; or the vocabulary is not CLIP's.
+    """
+    from pipeline.tokenise import Tokeniser
+
+    _check(recipe)
+    tower = _tower(_state(weights), "text", recipe, str(weights["imagebind"]), device)
+    return Tokeniser(weights["bpe"], too_long="cut"), tower, recipe.precision
+
+
+def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+    """(K, 1024) float32: unit vectors times the learnt text scale; texts of more than 75 tokens are cut."""
+    import torch
+
+    from pipeline.inference import arithmetic
+
+    tokenise, tower, precision = net
+    device = next(tower.parameters()).device
+    with arithmetic(device.type, precision):
+        made = tower(torch.from_numpy(tokenise(texts)).to(device))
+    return np.asarray(made.float().cpu().numpy(), np.float32)
+
+
+def normalised(frames_BHWC: Tensor) -> Tensor:
+    """uint8 RGB (B, H, W, 3) to float32 (B, 3, H, W) with CLIP's mean and deviation."""
+    import torch
+
+    mean = torch.tensor(MEAN, device=frames_BHWC.device)
+    deviation = torch.tensor(DEVIATION, device=frames_BHWC.device)
+    return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def mel_pictures(clips: Clips, recipe: Recipe, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The mel pictures of the segments in `heard_S`, (n, 1, 128, 204) float32."""
+    from pipeline.kaldi_mel import mel_picture
+
+    assert recipe.audio is not None
+    if recipe.settings["audio_clip"] == "repeat":
+        samples_SN = np.tile(spectrogram.windows(clips)[0][heard_S], 2)
+    else:
+        samples_SN = spectrogram.windows(clips, context_s=recipe.audio.context_s)[0][heard_S]
+    return np.stack([mel_picture(samples_N) for samples_N in samples_SN])[:, None]
+
+
+def _hear(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+    heard_S = np.zeros(clips.count, np.bool_)
+    if net.audio is None:
+        return None, heard_S
+    import torch
+
+    assert net.recipe.audio is not None
+    if clips.samples_N.size:
+        heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
+    rows = np.full((clips.count, net.audio.config.embedding), np.nan, np.float32)
+    if heard_S.any():
+        pictures = mel_pictures(clips, net.recipe, heard_S)
+        parts = [
+            _forward(net, net.audio, torch.from_numpy(pictures[low : low + BATCH_SOUNDS]).to(net.device))
+            for low in range(0, len(pictures), BATCH_SOUNDS)
+        ]
+        rows[heard_S] = torch.cat(parts).float().cpu().numpy()
+    return rows, heard_S
+
+
+def _forward(net: ImageBind, tower: Any, x: Tensor) -> Tensor:
+    from pipeline.inference import arithmetic
+
+    with arithmetic(net.device, net.recipe.precision):
+        made: Tensor = tower(x)
+    return made
+
+
+def _state(weights: Mapping[str, Path]) -> dict[str, Tensor]:
+    from pipeline.checkpoint import read_state
+
+    return read_state(weights["imagebind"])
+
+
+def _tower(
+    state: Mapping[str, Tensor], modality: Literal["vision", "audio", "text"], recipe: Recipe, where: str, device: str
+) -> Any:
+    import torch
+
+    from pipeline.checkpoint import fill
+    from pipeline.inference import frozen
+    from pipeline.networks.imagebind import Config, Tower, belongs
+
+    own = {key: tensor for key, tensor in state.items() if belongs(key, modality)}
+    config = Config.of(own, modality)
+    if recipe.settings["size"] == "published" and config != Config.published(modality):
+        raise ValueError(
+            f"{where}, {modality} tower: needs the published sizes {Config.published(modality)}, got {config}; "
+            "if that is meant, --set settings.size=from-weights"
+        )
+    with torch.device("meta"):
+        tower = Tower(config)
+    fill(tower, own, where=f"{where}, {modality} tower", infinite=("text.mask",))
+    return frozen(tower, device)
+
+
+def _check(recipe: Recipe) -> None:
+    for key, allowed in (("audio_clip", ("repeat", "context")), ("size", ("published", "from-weights"))):
+        if recipe.settings.get(key) not in allowed:
+            raise ValueError(
+                f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"
+            )
+    if recipe.audio is not None and recipe.audio.rate_hz != 16000:
+        raise ValueError(f"recipe {recipe.name}: ImageBind hears 16000 Hz, got {recipe.audio.rate_hz}")
+    if recipe.video is not None and (recipe.video.height_px, recipe.video.width_px) != (224, 224):
+        raise ValueError(f"recipe {recipe.name}: ImageBind sees 224 x 224 pictures; leave video.height_px and width_px")

@@ -1,0 +1,151 @@
+"""ImageBind as an encoder: OV-AVEL's sound, published mel pictures, small checkpoints in the published layout."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from catalog.grid import SegmentGrid
+from catalog.recipe import Recipe
+from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode_labels import encode_labels
+from pipeline.encoders import imagebind
+from pipeline.kaldi_mel import mel_picture
+from pipeline.networks.imagebind import Config, Tower
+from pipeline.resample import sinc_hann
+from pipeline.segment import Clips
+from tests.pipeline import parity
+
+
+@pytest.fixture(scope="module")
+def tiny(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The goldens' two blocks a trunk, three modalities and a foreign one, in one file."""
+    state: dict[str, torch.Tensor] = {"modality_trunks.depth.blocks.0.norm_1.weight": torch.ones(3)}
+    for kind in ("vision", "audio", "text"):
+        state |= parity.load(shared, f"imagebind_tiny_{kind}").state
+    path = tmp_path_factory.mktemp("tiny") / "tiny.pth"
+    torch.save(state, path)
+    return path
+
+
+def tiny_recipe(**more: str) -> Recipe:
+    return find_recipe("imagebind-1s").changed({"settings.size": "from-weights"} | more)
+
+
+def clips_of(samples: np.ndarray, *, seconds: int, frames: np.ndarray | None = None) -> Clips:
+    count = 0 if frames is None else len(frames)
+    return Clips(
+        video_id="v",
+        grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=seconds),
+        first=0,
+        frames_FHWC=np.zeros((0, 224, 224, 3), np.uint8) if frames is None else frames,
+        frame_index_SP=np.array([[i if i < count else -1] for i in range(seconds)], np.int32),
+        samples_N=samples.astype(np.float32),
+        sample_valid_N=np.ones(samples.size, np.bool_),
+        samples_start=0,
+        rate_hz=16000,
+    )
+
+
+def sound(shared: Path, source: str) -> np.ndarray:
+    """The first channel at 16 kHz."""
+    samples, rate_hz = soundfile.read(shared / "data" / source, dtype="float32", always_2d=True)
+    return sinc_hann(np.ascontiguousarray(samples[:, 0]), rate_hz, 16000)
+
+
+def test_ovavel_sound_equals_the_published(shared: Path) -> None:
+    arrays, meta = parity.prepared(shared, "prep_ovavel_audio")
+    samples = np.zeros(160000, np.float32)
+    heard = sound(shared, meta["source"])
+    samples[: heard.size] = heard
+    made = imagebind.mel_pictures(clips_of(samples, seconds=10), tiny_recipe(), np.ones(10, np.bool_))
+    off = np.abs(made[arrays["segments"]] - arrays["mel"])
+    assert off.max() <= 2e-2
+    assert off.mean() <= 2e-4
+
+
+def test_mel_pictures_of_clips_equal_the_published(shared: Path) -> None:
+    arrays, meta = parity.prepared(shared, "prep_imagebind_audio")
+    name = "cat_3-95694-A-5"
+    samples = sound(shared, meta["sources"][name])
+    # The first clip and the last meet no other before them; the published code leaves its mean in the overlap.
+    low, high = meta["clips"][name]["samples_range"][0]
+    off = np.abs(mel_picture(samples[low:high]) - arrays[f"mel_{name}"][0, 0])
+    assert off.max() <= 2e-2
+    assert off.mean() <= 2e-4
+
+
+def test_mel_picture_padding_is_normalised_silence() -> None:
+    made = mel_picture(np.random.default_rng(0).standard_normal(32000).astype(np.float32))
+    assert made.shape == (128, 204)
+    np.testing.assert_allclose(made[:, 198:], 4.268 / 9.138, rtol=1e-6)
+
+
+def test_encoder_gives_the_towers_features(shared: Path, tiny: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    clips = clips_of(rng.standard_normal(32000) * 0.1, seconds=2, frames=frames)
+    recipe = tiny_recipe()
+    (made,) = load_encoder(recipe, {"imagebind": tiny}).encode([clips])
+    assert made.visual is not None
+    assert made.audio is not None
+    np.testing.assert_allclose(np.linalg.norm(made.visual, axis=1), 1, rtol=1e-5)
+    scale = parity.load(shared, "imagebind_tiny_audio").state["modality_postprocessors.audio.1.log_logit_scale"]
+    np.testing.assert_allclose(np.linalg.norm(made.audio, axis=1), min(float(scale.exp()), 100), rtol=1e-4)
+    tower = imagebind._tower(parity.load(shared, "imagebind_tiny_vision").state, "vision", recipe, "golden", "cpu")
+    with torch.inference_mode():
+        want = tower(imagebind.normalised(torch.from_numpy(frames)))
+    np.testing.assert_allclose(made.visual, want.numpy(), atol=1e-5)
+
+
+def test_text_features_equal_the_published(shared: Path, tiny: Path) -> None:
+    case = parity.load(shared, "imagebind_tiny_text")
+    weights = {"imagebind": tiny, "bpe": shared / "data/vocab/bpe_simple_vocab_16e6.txt.gz"}
+    parity.check(shared, case, encode_labels(case.meta["texts"], tiny_recipe(), weights))
+
+
+def test_silent_and_blind_segments_are_nan(tiny: Path) -> None:
+    clips = clips_of(np.zeros(16000), seconds=2)
+    (made,) = load_encoder(tiny_recipe(), {"imagebind": tiny}).encode([clips])
+    assert made.visual_valid.tolist() == [False, False]
+    assert made.audio_valid.tolist() == [True, False]
+
+
+def test_two_blocks_are_refused_unless_asked_for(tiny: Path) -> None:
+    with pytest.raises(ValueError, match=r"vision tower: needs the published sizes .*blocks=32.*size=from-weights"):
+        load_encoder(find_recipe("imagebind-1s"), {"imagebind": tiny})
+
+
+def test_other_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"visual.conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="not the state dict of an ImageBind"):
+        load_encoder(tiny_recipe(), {"imagebind": tmp_path / "other.pth"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"settings.audio_clip": "once"}, "audio_clip needs repeat or context"),
+        ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
+        ({"video.height_px": "112", "video.width_px": "112"}, "sees 224 x 224"),
+    ],
+)
+def test_settings_that_cannot_be_raise(tiny: Path, changes: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        load_encoder(tiny_recipe(**changes), {"imagebind": tiny})
+
+
+def test_reduced_precision_stays_near() -> None:
+    torch.manual_seed(0)
+    tower = Tower(Config(modality="audio", width=96, blocks=2, tokens=229, embedding=32)).eval()
+    x = torch.randn(2, 1, 128, 204)
+    with torch.inference_mode():
+        whole = tower(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            reduced = tower(x)
+    assert torch.cosine_similarity(whole, reduced.float()).min() > 0.999
