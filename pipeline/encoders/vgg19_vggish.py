@@ -1,0 +1,188 @@
+"""VGG-19 and VGGish, the features that AVE was published with: maps of 7 x 7 places x 512 channels, and 128 numbers.
+
+A segment's map is the mean of its frames' last pooling maps. Its sound is the first 0.96 s example of its window, raw:
+the ReLU embeddings without PCA and quantisation, as `audio_feature.h5` and UnAV-100 have them.
+
+Pictures are torchvision's transform for its weights: Pillow's bilinear filter to a short side of 256, the centre 224,
+ImageNet's mean and deviation. (AVE's authors ran another framework's VGG-19; which resizing they used is not told.)
+
+Source: Simonyan and Zisserman, ICLR 2015 (torchvision's keys); Hershey et al., ICASSP 2017 (torchvggish's keys).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.grid import GridRule
+from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline import spectrogram
+from pipeline.encode import EncoderSpec
+from pipeline.segment import Clips, Features
+from pipeline.weights import Asset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# ImageNet's, as torchvision states them.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH_FRAMES, BATCH_SOUNDS = 16, 32
+
+_VGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
+
+SPEC = EncoderSpec(
+    name="vgg19_vggish",
+    visual_shape=(7, 7, 512),
+    audio_shape=(128,),
+    assets=(
+        Asset(
+            name="vgg19",
+            filename="vgg19-dcbb9e9d.pth",
+            url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+            sha256_prefix="dcbb9e9d",
+            licence="BSD-3-Clause",
+            citation="Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; weights of torchvision",
+        ),
+        Asset(
+            name="vggish",
+            filename="vggish-10086976.pth",
+            url=f"{_VGGISH}/vggish-10086976.pth",
+            sha256_prefix="10086976",
+            licence="Apache-2.0",
+            citation="Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017",
+        ),
+    ),
+    licence="BSD-3-Clause and Apache-2.0",
+    citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
+    batch_segments=32,
+    device="gpu",
+)
+
+PRESETS = (
+    Recipe(
+        name="vgg19-vggish-1s",
+        encoder="vgg19_vggish",
+        grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1)),
+        video=VideoSampling(
+            frames_per_segment=16, height_px=224, width_px=224, short_side_px=256, interpolation="bilinear"
+        ),
+        audio=AudioSampling(rate_hz=16000, resampler="kaiser_best"),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VggPair:
+    """The networks that a recipe uses."""
+
+    recipe: Recipe
+    device: str
+    maps: Any
+    vggish: Any
+
+
+def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
+    """The networks that `recipe` asks for, frozen.
+
+    Raises:
+        BadCheckpoint: a file is damaged or of another network.
+        ValueError: sound at another rate, or windows too short for an example.
+    """
+    import torch
+
+    from pipeline.checkpoint import fill, read_state
+    from pipeline.inference import frozen
+    from pipeline.networks.vgg19 import Vgg19Maps
+    from pipeline.networks.vggish import Vggish
+
+    maps = vggish = None
+    with torch.device("meta"):
+        empty_maps, empty_vggish = Vgg19Maps(), Vggish()
+    if recipe.video is not None:
+        if (recipe.video.height_px, recipe.video.width_px) != (224, 224):
+            raise ValueError(f"recipe {recipe.name}: maps of 7 x 7 places need 224 x 224 pictures, got {recipe.video}")
+        fill(empty_maps, read_state(weights["vgg19"]), where=f"{weights['vgg19']}, VGG-19", ignore=("classifier.",))
+        maps = frozen(empty_maps, device, channels_last=True)
+    if recipe.audio is not None:
+        _check_sound(recipe)
+        fill(empty_vggish, read_state(weights["vggish"]), where=f"{weights['vggish']}, VGGish", ignore=("pproc.",))
+        vggish = frozen(empty_vggish, device)
+    return VggPair(recipe=recipe, device=device, maps=maps, vggish=vggish)
+
+
+def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
+    """Features of each of `clips`: pictures together, sounds together."""
+    seen: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]
+    seen = [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    if net.maps is not None:
+        from pipeline.inference import encode_frames
+
+        seen = list(
+            encode_frames(
+                clips,
+                lambda frames: _forward(net, net.maps, normalised(frames)),
+                shape=(7, 7, 512),
+                device=net.device,
+                batch_frames=BATCH_FRAMES,
+            )
+        )
+    return [
+        Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, (_hear(net, item) for item in clips), strict=True)
+    ]
+
+
+def normalised(frames_BHWC: Tensor) -> Tensor:
+    """uint8 RGB (B, H, W, 3) to float32 (B, 3, H, W) with ImageNet's mean and deviation."""
+    import torch
+
+    mean = torch.tensor(MEAN, device=frames_BHWC.device)
+    deviation = torch.tensor(DEVIATION, device=frames_BHWC.device)
+    return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def _hear(net: VggPair, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+    heard_S = np.zeros(clips.count, np.bool_)
+    if net.vggish is None:
+        return None, heard_S
+    import torch
+
+    from pipeline.vggish_mel import examples
+
+    assert net.recipe.audio is not None
+    if clips.samples_N.size:
+        heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
+    rows = np.full((clips.count, 128), np.nan, np.float32)
+    if heard_S.any():
+        windows_SN = spectrogram.windows(clips)[0][heard_S]
+        logmel = torch.from_numpy(np.stack([examples(samples_N)[0] for samples_N in windows_SN]))
+        parts = [
+            _forward(net, net.vggish, logmel[low : low + BATCH_SOUNDS].to(net.device))
+            for low in range(0, len(logmel), BATCH_SOUNDS)
+        ]
+        rows[heard_S] = torch.cat(parts).float().cpu().numpy()
+    return rows, heard_S
+
+
+def _forward(net: VggPair, network: Any, x: Tensor) -> Tensor:
+    from pipeline.inference import arithmetic
+
+    with arithmetic(net.device, net.recipe.precision):
+        made: Tensor = network(x)
+    return made
+
+
+def _check_sound(recipe: Recipe) -> None:
+    assert recipe.audio is not None
+    if recipe.audio.rate_hz != 16000:
+        raise ValueError(f"recipe {recipe.name}: VGGish hears 16000 Hz, got {recipe.audio.rate_hz}")
+    if recipe.grid.window_s < Fraction(15600, 16000):
+        raise ValueError(
+            f"recipe {recipe.name}: VGGish needs windows of 0.975 s, got {float(recipe.grid.window_s):g} s"
+        )

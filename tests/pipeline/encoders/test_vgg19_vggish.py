@@ -1,0 +1,90 @@
+"""VGG-19 and VGGish as an encoder, with seeded files in the published layouts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from catalog.grid import SegmentGrid
+from pipeline.encode import find_recipe, load_encoder
+from pipeline.encoders import vgg19_vggish
+from pipeline.networks.vgg19 import Vgg19Maps
+from pipeline.networks.vggish import Vggish
+from pipeline.segment import Clips
+from pipeline.vggish_mel import examples
+
+RECIPE = find_recipe("vgg19-vggish-1s").changed({"video.frames_per_segment": "2"})
+
+
+@pytest.fixture(scope="module")
+def nets() -> tuple[Vgg19Maps, Vggish]:
+    torch.manual_seed(0)
+    return Vgg19Maps().eval(), Vggish().eval()
+
+
+@pytest.fixture(scope="module")
+def weights(nets: tuple[Vgg19Maps, Vggish], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("vgg")
+    # The published file has the classifier too.
+    torch.save(nets[0].state_dict() | {"classifier.0.weight": torch.zeros(2)}, folder / "vgg19.pth")
+    torch.save(nets[1].state_dict(), folder / "vggish.pth")
+    return {"vgg19": folder / "vgg19.pth", "vggish": folder / "vggish.pth"}
+
+
+def test_features_are_mean_maps_and_the_first_example(
+    shared: Path, nets: tuple[Vgg19Maps, Vggish], weights: dict[str, Path]
+) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    samples, _ = soundfile.read(shared / "data/media/audio/torchvggish_test.wav", dtype="float32")
+    clips = Clips(
+        video_id="v",
+        grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=3),
+        first=0,
+        frames_FHWC=frames,
+        frame_index_SP=np.array([[0, 1], [1, 1], [-1, -1]], np.int32),
+        samples_N=samples[:32000],
+        sample_valid_N=np.ones(32000, np.bool_),
+        samples_start=0,
+        rate_hz=16000,
+    )
+    encoder = load_encoder(RECIPE, weights)
+    assert (encoder.visual_shape, encoder.audio_shape) == ((7, 7, 512), (128,))
+    (made,) = encoder.encode([clips])
+    assert made.visual is not None
+    assert made.audio is not None
+    assert made.visual_valid.tolist() == [True, True, False]
+    assert made.audio_valid.tolist() == [True, True, False]
+    with torch.inference_mode():
+        one, two = nets[0](vgg19_vggish.normalised(torch.from_numpy(frames))).numpy()
+        heard = nets[1](torch.from_numpy(examples(samples[16000:32000]))).numpy()[0]
+    np.testing.assert_allclose(made.visual[:2], np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.audio[1], heard, rtol=1e-4, atol=1e-6)
+
+
+def test_a_recipe_without_pictures_needs_no_vgg19(weights: dict[str, Path]) -> None:
+    recipe = type(RECIPE)(name="deaf", encoder="vgg19_vggish", grid=RECIPE.grid, video=None, audio=RECIPE.audio)
+    assert load_encoder(recipe, {"vggish": weights["vggish"]}).visual_shape is None
+
+
+def test_files_swapped_are_refused(weights: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"VGG-19: not the checkpoint of this network"):
+        load_encoder(RECIPE, {"vgg19": weights["vggish"], "vggish": weights["vgg19"]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
+        ({"grid.window_s": "1/2", "grid.hop_s": "1/2"}, r"windows of 0\.975 s, got 0\.5 s"),
+        ({"video.height_px": "64", "video.width_px": "64"}, "need 224 x 224"),
+    ],
+)
+def test_recipes_that_cannot_be_raise(weights: dict[str, Path], changes: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        load_encoder(RECIPE.changed(changes), weights)
