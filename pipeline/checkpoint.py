@@ -7,8 +7,9 @@ refused before it acts; keys, shapes and finiteness are checked before a network
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from catalog.errors import AvelError
 # Under these names published files wrap their state dict.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 _SHOWN = 4
+
+Sizes = TypeVar("Sizes")
 
 
 class BadCheckpoint(AvelError, ValueError):
@@ -111,6 +114,18 @@ def fill(
         if tensor.is_floating_point() and not may_be_infinite and not _is_finite(tensor):
             raise BadCheckpoint(f"{where}: {prefix}{key} holds NaN or infinity; fetch or copy the file again")
     module.load_state_dict(given, assign=True)
+
+
+def sizes(read: Callable[[Mapping[str, Tensor]], Sizes], state: Mapping[str, Tensor], *, where: str) -> Sizes:
+    """A network's sizes, as `read` (its `Config.of`) finds them in a state dict.
+
+    Raises:
+        BadCheckpoint: it is not that network's.
+    """
+    try:
+        return read(state)
+    except ValueError as error:
+        raise BadCheckpoint(f"{where}: {error}") from error
 
 
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -106,10 +106,11 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features; P frames apart with `keep_frames`."""
     width = 1024
     if recipe.settings.get("size") == "from-weights" and "audioclip" in weights:
-        from pipeline.checkpoint import with_prefix
+        from pipeline.checkpoint import sizes, with_prefix
         from pipeline.networks.clip_resnet import Config
 
-        width = Config.of(with_prefix(_state(weights), "visual.")).embedding
+        own = with_prefix(_state(weights), "visual.")
+        width = sizes(Config.of, own, where=str(weights["audioclip"])).embedding
     frames = (recipe.video.frames_per_segment,) if recipe.video and recipe.settings.get("keep_frames") else ()
     return (*frames, width), (width,)
 
@@ -176,14 +177,14 @@ def load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Any:
     """
     import torch
 
-    from pipeline.checkpoint import fill
+    from pipeline.checkpoint import fill, sizes
     from pipeline.inference import frozen
     from pipeline.networks import clip_text
     from pipeline.tokenise import Tokeniser
 
     where = f"{weights['audioclip']}, text tower"
     state = {key: tensor for key, tensor in _state(weights).items() if key.startswith(clip_text.KEYS)}
-    config = clip_text.Config.of(state)
+    config = sizes(clip_text.Config.of, state, where=where)
     _check_size(recipe, config, clip_text.Config.published(), where)
     with torch.device("meta"):
         net = clip_text.ClipText(config)
@@ -338,11 +339,11 @@ def _state(weights: Mapping[str, Path]) -> dict[str, Tensor]:
 def _image_net(state: Mapping[str, Tensor], recipe: Recipe, where: str) -> Any:
     import torch
 
-    from pipeline.checkpoint import fill, with_prefix
+    from pipeline.checkpoint import fill, sizes, with_prefix
     from pipeline.networks.clip_resnet import ClipResNet, Config
 
     own = with_prefix(state, "visual.")
-    config = Config.of(own)
+    config = sizes(Config.of, own, where=where)
     _check_size(recipe, config, Config.published(), f"{where}, image tower")
     if recipe.video is not None and (recipe.video.height_px, recipe.video.width_px) != (config.image_px,) * 2:
         side = config.image_px
@@ -360,11 +361,11 @@ def _image_net(state: Mapping[str, Tensor], recipe: Recipe, where: str) -> Any:
 def _audio_net(state: Mapping[str, Tensor], recipe: Recipe, where: str) -> Any:
     import torch
 
-    from pipeline.checkpoint import fill, with_prefix
+    from pipeline.checkpoint import fill, sizes, with_prefix
     from pipeline.networks.esresnext import Config, EsResNeXt
 
     own = with_prefix(state, "audio.")
-    config = Config.of(own)
+    config = sizes(Config.of, own, where=where)
     _check_size(recipe, config, Config.published(), f"{where}, audio tower")
     with torch.device("meta"):
         net = EsResNeXt(config)

@@ -17,6 +17,7 @@ The weights are for non-commercial use (CC BY-NC-SA 4.0).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -99,9 +100,11 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features."""
     width = 1024
     if recipe.settings.get("size") == "from-weights" and "imagebind" in weights:
+        from pipeline.checkpoint import sizes
         from pipeline.networks.imagebind import Config
 
-        width = Config.of(_state(weights), "vision" if recipe.video is not None else "audio").embedding
+        tower = functools.partial(Config.of, modality="vision" if recipe.video is not None else "audio")
+        width = sizes(tower, _state(weights), where=str(weights["imagebind"])).embedding
     return (width,), (width,)
 
 
@@ -232,12 +235,12 @@ def _tower(
 ) -> Any:
     import torch
 
-    from pipeline.checkpoint import fill
+    from pipeline.checkpoint import fill, sizes
     from pipeline.inference import frozen
     from pipeline.networks.imagebind import Config, Tower, belongs
 
     own = {key: tensor for key, tensor in state.items() if belongs(key, modality)}
-    config = Config.of(own, modality)
+    config = sizes(functools.partial(Config.of, modality=modality), own, where=where)
     if recipe.settings["size"] == "published" and config != Config.published(modality):
         raise ValueError(
             f"{where}, {modality} tower: needs the published sizes {Config.published(modality)}, got {config}; "

@@ -39,9 +39,8 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
     sums, counts = pair_similarity_loss(short, pair_target(event), mask)
     padded = torch.cat([short.detach(), torch.full((1, 3), 5.0)], dim=1).requires_grad_()
     no = torch.zeros(1, 3, dtype=torch.bool)
-    padded_sums, padded_counts = pair_similarity_loss(
-        padded, pair_target(torch.cat([event, no], dim=1)), torch.cat([mask, no], dim=1)
-    )
+    target = torch.cat([pair_target(event), torch.ones(1, 3)], dim=1)
+    padded_sums, padded_counts = pair_similarity_loss(padded, target, torch.cat([mask, no], dim=1))
     assert torch.equal(sums, padded_sums)
     assert counts.tolist() == padded_counts.tolist() == [6]
     torch.autograd.backward([sums.sum(), padded_sums.sum()])

@@ -114,6 +114,8 @@ def test_init_begins_as_torch_does() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_dropout_acts_in_training_only(dropout: float) -> None:
     x, context = inputs()
+    attention = MultiHeadAttention(8, 2, dropout=dropout)
+    assert torch.allclose(attention.eval()(x, x, MASK), attention.train()(x, x, MASK)) == (dropout == 0.0)
     layer = CrossModalLayer(8, num_heads=2, feedforward=12, dropout=dropout)
     calm = layer.eval()(x, MASK, context, CONTEXT_MASK)
     trained = layer.train()(x, MASK, context, CONTEXT_MASK)

@@ -151,6 +151,15 @@ def test_forward_is_the_decision_of_the_branches() -> None:
     assert len(set(decided[0].tolist()) - {3}) <= 1
 
 
+def test_item_without_real_segments_has_finite_class_logits() -> None:
+    head = built()
+    nn.init.constant_(head.classify.weight, 2.0)  # the lowest number times 2 would be infinite
+    visual, audio, _ = features()
+    branches = head.branches(visual, audio, torch.zeros(4, 10, dtype=torch.bool))
+    torch.testing.assert_close(branches.class_BC, head.classify.bias.expand(4, 3))
+    assert not branches.scores_BC.any()
+
+
 def test_loss_several_labels_raises() -> None:
     visual, audio, _ = features()
     with pytest.raises(ValueError, match="one class a video"):

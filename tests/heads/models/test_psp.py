@@ -76,6 +76,14 @@ def test_threshold_and_dropout_reach_the_propagation() -> None:
     assert (head.propagate.threshold, head.propagate.dropout.p) == (0.3, 0.4)
 
 
+def test_init_linear_maps_begin_as_xavier_says() -> None:
+    head = built(hidden=32, agva_hidden=32)
+    assert head.attend is not None
+    for linear in (head.attend.visual, head.attend.guide, head.propagate.visual_first, head.inner):
+        bound = (6 / sum(linear.weight.shape)) ** 0.5
+        assert 0.9 * bound < linear.weight.abs().max().item() <= bound
+
+
 def test_size_is_the_published_one_less_its_unused_layers() -> None:
     config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     assert (config.places, config.threshold, config.similarity_weight) == (49, 0.099, 100.0)

@@ -1,0 +1,139 @@
+"""Encoders with weights, by the command line: both executors, labels, fine-tuning, and checkpoints that are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from catalog.datasets import synthetic
+from catalog.store import open_store
+from jobs.cli import main
+from pipeline.render import render
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
+
+SET = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifteen made-up videos in AVE's layout."""
+    from catalog.datasets import ave
+
+    folder = tmp_path_factory.mktemp("ave")
+    scenario = synthetic.plan(synthetic.Settings(layout="ave", videos=15, seed=0), folder)
+    (folder / "videos").mkdir()
+    for scene in scenario.scenes:
+        render(scene, folder / "videos" / f"{scene.id}.mp4")
+    ave.write(scenario.dataset, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small(tmp_path_factory.mktemp("weights") / "small.pt")
+
+
+def extract(root: Path, store: Path, weights: Path, *more: str) -> int:
+    command = ["extract", str(root / "videos"), "--limit", "9", "--recipe", "audioclip-1s", *SET]
+    return main([*command, "--weights", str(weights), "--store", str(store), *more])
+
+
+@pytest.fixture(scope="module")
+def store(root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("local") / "store"
+    assert extract(root, place, weights, "--executor", "local") == 0
+    return place
+
+
+def test_extract_both_executors_give_equal_arrays(root: Path, weights: Path, store: Path, tmp_path: Path) -> None:
+    assert extract(root, tmp_path / "ray", weights, "--executor", "ray", "--workers", "2") == 0
+    one, two = open_store(str(store)), open_store(str(tmp_path / "ray"))
+    entry = one.recipes()["audioclip-1s"]
+    assert entry.recipe.weights_sha256 is not None
+    assert (entry.visual_shape, entry.audio_shape, entry.rows) == ((32,), (32,), 90)
+    for modality in ("visual", "audio"):
+        first, second = (held.read("audioclip-1s", modality).values for held in (one, two))
+        assert np.isfinite(first).all()
+        np.testing.assert_array_equal(first, second)
+
+
+def test_extract_other_weights_are_another_recipe(
+    root: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_small(tmp_path / "other.pt", seed=1)
+    assert extract(root, store, other) == 2
+    assert "weights_sha256: stored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["cut", "other", "missing"])
+def test_extract_refuses_a_checkpoint_that_is_none(
+    root: Path, weights: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.pt"
+    if kind == "cut":
+        path.write_bytes(weights.read_bytes()[:50_000])
+    elif kind == "other":
+        torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    assert extract(root, tmp_path / "store", path) != 0
+    told = capsys.readouterr().err
+    assert "bad.pt" in told
+    assert "Traceback" not in told
+
+
+def test_extract_without_weights_says_where_they_are(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVEL_WEIGHTS", str(tmp_path))
+    assert main(["extract", str(root / "videos"), "--recipe", "imagebind-1s", "--store", str(tmp_path / "s")]) == 1
+    told = capsys.readouterr().err
+    for word in ("imagebind_huge.pth", "dl.fbaipublicfiles.com", "CC BY-NC-SA 4.0", "avel weights fetch imagebind"):
+        assert word in told
+
+
+def test_labels_are_stored_beside_the_features(
+    shared: Path, store: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("dog\ncat, meowing\n", encoding="utf-8")
+    bpe = shared / "data/vocab/bpe_simple_vocab_16e6.txt.gz"
+    given = ["--weights", f"audioclip={weights}", "--weights", f"bpe={bpe}"]
+    capsys.readouterr()
+    command = ["labels", "--store", str(store), "--recipe", "audioclip-1s", "--vocabulary", str(tmp_path / "mine.txt")]
+    assert main([*command, *given, "--prompt", "a {}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == ["dog", "cat, meowing", "other"]
+    held = open_store(str(store)).labels("audioclip-1s", "mine")
+    assert held.names == ("dog", "cat, meowing", "other")
+    assert held.features.shape == (3, 32)
+    assert held.prompt == "a {}"
+    assert main([*command, *given, "--no-other", "--name", "bare"]) == 0
+    assert len(open_store(str(store)).labels("audioclip-1s", "bare").names) == 2
+    assert main(["labels", "--store", str(store), "--recipe", "descriptors-1s", *command[5:]]) == 1
+
+
+def test_finetune_gives_weights_that_extract_takes(
+    root: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["finetune", "audioclip", "--dataset", "ave", "--root", str(root), "--out", str(out), *SET]
+    more = ["--weights", str(weights), "--epochs", "2", "--batch", "4", "--lr", "1e-3", "--json"]
+    capsys.readouterr()
+    assert main([*command, *more, "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["train_items"] == 10
+    assert not out.exists()
+    assert main([*command, *more]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["history"]) == 2
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["weights_sha256"] == told["weights_sha256"]
+    assert not (out / "checkpoint.pt").exists()
+    assert extract(root, tmp_path / "store", out / "weights.safetensors", "--limit", "1") == 0
+    recipe = open_store(str(tmp_path / "store")).recipes()["audioclip-1s"].recipe
+    assert recipe.weights_sha256 == told["weights_sha256"]
+
+
+def test_finetune_bad_arguments_exit_2(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["finetune", "descriptors", "--dataset", "ave", "--root", str(root), "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "cannot be fine-tuned; audioclip can" in capsys.readouterr().err
