@@ -77,7 +77,7 @@ class InstanceAttention(nn.Module):
         return y_BTD
 
     def _weights(self, visual_BTRV: Tensor, audio_BTA: Tensor, seen_BT: Tensor) -> Tensor:
-        """The softmax over all offsets' places, (O, B, T, H, R); 0 where not seen."""
+        """The softmax over all offsets' places, (O, B, T, H, R); 0 where not seen, if any is."""
         key_HAV = self.key.weight.view(self.num_heads, -1, visual_BTRV.shape[-1])
         query_BTHA = self.query(audio_BTA).reshape(*audio_BTA.shape[:2], self.num_heads, -1)
         query_BTHV = torch.einsum("btha,hav->bthv", query_BTHA, key_HAV) * query_BTHA.shape[-1] ** -0.5
@@ -92,8 +92,7 @@ class InstanceAttention(nn.Module):
         # The lowest finite number and not -inf: where nothing is seen it would be NaN.
         logits_OBTHR = logits_OBTHR.masked_fill(~seen_OBTHR, torch.finfo(logits_OBTHR.dtype).min)
         spread_BTHOR = logits_OBTHR.movedim(0, -2)
-        weights_OBTHR = spread_BTHOR.flatten(-2).softmax(dim=-1).reshape(spread_BTHOR.shape).movedim(-2, 0)
-        return weights_OBTHR.masked_fill(~seen_OBTHR, 0.0)
+        return spread_BTHOR.flatten(-2).softmax(dim=-1).reshape(spread_BTHOR.shape).movedim(-2, 0)
 
     def _any(self, seen_BT: Tensor) -> Tensor:
         return torch.stack([_shifted(seen_BT, offset) for offset in self._offsets()]).any(dim=0)[..., None]
