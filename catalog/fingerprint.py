@@ -15,9 +15,16 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+# In a dataclass field's metadata: the field came later, and what was made before it keeps its hash. While such a field
+# has its default it is left out of the canonical form.
+LATER = "left out of the canonical form at its default"
 
-def plain(value: object, where: str = "settings") -> Any:
+
+def plain(value: object, where: str = "settings", *, canonical: bool = False) -> Any:
     """The JSON form of `value`: mappings, lists, strings, numbers, booleans and None only.
+
+    Args:
+        canonical: leave `LATER` fields out where they have their default.
 
     Raises:
         TypeError: something in `value` has no stable form; the message names the place.
@@ -32,15 +39,19 @@ def plain(value: object, where: str = "settings") -> Any:
     if isinstance(value, Fraction):
         return str(value)
     if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [plain(item, f"{where}[{i}]", canonical=canonical) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{where}: a fingerprint needs string keys, got {key!r}")
-        return {key: plain(value[key], f"{where}.{key}") for key in sorted(value)}
+        return {key: plain(value[key], f"{where}.{key}", canonical=canonical) for key in sorted(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields}
+        kept = [
+            f
+            for f in dataclasses.fields(value)
+            if not (canonical and LATER in f.metadata and getattr(value, f.name) == f.default)
+        ]
+        return {f.name: plain(getattr(value, f.name), f"{where}.{f.name}", canonical=canonical) for f in kept}
     raise TypeError(
         f"{where}: {type(value).__qualname__} has no stable form; "
         "use numbers, strings, fractions, tuples, string-keyed mappings or dataclasses of these"
@@ -49,7 +60,9 @@ def plain(value: object, where: str = "settings") -> Any:
 
 def canonical_json(value: object) -> str:
     """`value` as JSON with sorted keys, no white space and ASCII only: equal values, equal text."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        plain(value, canonical=True), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def fingerprint(value: object) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
-from catalog.fingerprint import canonical_json, fingerprint, plain
+from catalog.fingerprint import LATER, canonical_json, fingerprint, plain
 from catalog.grid import GridRule, exact_seconds, need_exact
 
 Scalar = str | int | float | bool | None
@@ -74,7 +74,7 @@ class AudioSampling:
 
     rate_hz: int
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq", "kaiser_best", "sinc_hann"] = "soxr_hq"
-    channels: Literal["mean", "first"] = "mean"
+    channels: Literal["mean", "first"] = field(default="mean", metadata={LATER: True})
     context_s: Fraction = Fraction(0)
     min_coverage: Fraction = Fraction(1, 10)
 
@@ -148,7 +148,7 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """SHA-256 of everything but the name."""
-        settings = plain(self)
+        settings = plain(self, canonical=True)
         del settings["name"]
         return fingerprint(settings)
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from catalog.fingerprint import plain
     from jobs.console import print_json, table
     from jobs.recipe_options import changes, chosen_recipe
     from pipeline.encode import encoder_module, find_recipe
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     was = {path: value for path, value, _ in differences}
     rows = []
-    for path, value in _leaves(json.loads(recipe.to_json())):
+    for path, value in _leaves(plain(recipe)):
         note = f"preset: {was[path]}" if path in was else ""
         rows.append((path, "-" if value is None else value, note))
     rows += [("licence", spec.licence, ""), ("citation", spec.citation, "")]

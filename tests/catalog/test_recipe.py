@@ -299,3 +299,19 @@ def test_from_json_without_optional_fields_takes_the_defaults() -> None:
     for name in ("revision", "precision", "storage", "weights_sha256", "settings"):
         del value[name]
     assert Recipe.from_json(json.dumps(value)) == recipe(settings={})
+
+
+def test_fingerprint_of_a_recipe_from_before_channels_is_kept() -> None:
+    recipe = Recipe(
+        name="old",
+        encoder="descriptors",
+        grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1)),
+        video=None,
+        audio=AudioSampling(rate_hz=16000),
+    )
+    assert "channels" not in recipe.to_json()
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    first = recipe.changed({"audio.channels": "first"})
+    assert first.fingerprint() != recipe.fingerprint()
+    assert Recipe.from_json(first.to_json()) == first
+    assert recipe.differences(first) == [("audio.channels", "mean", "first")]
