@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from catalog.dataset import Dataset
 from catalog.errors import AvelError
 from catalog.store import FeatureStore
+from heads.batches import DeviceBatch, DeviceSplit
 from heads.evaluate import Evaluation, baselines, evaluate, headline, mean_loss
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave
 from heads.model import Modality, build, plugin
-from heads.predict import forward, logits
+from heads.optimise import OPTIMISERS, SCHEDULES, Optimiser, Schedule, optimiser, rate_share
+from heads.predict import logits
 from heads.read import Split, read_split
 from heads.run_folder import Numbers, RunRecord
 from heads.targets import has_one_label, truth
@@ -45,11 +47,13 @@ class Settings:
 
     Attributes:
         epochs: at most.
-        learning_rate, weight_decay: AdamW's.
+        learning_rate, weight_decay: the optimiser's.
         batch_size: items a step; the last batch of an epoch may be smaller.
         patience: stop after this many epochs without a better validation; 0 never stops early.
         seed: of parameters and of the order of items.
         device: torch's name.
+        optimiser, schedule: see `heads.optimise`.
+        clip_norm: the gradient's norm is held below; None leaves it.
 
     The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
     0.913 after 14 epochs there, against 0.903 after 57 with a learning rate of 1e-3 and batches of 64.
@@ -62,8 +66,18 @@ class Settings:
     patience: int = 15
     seed: int = 0
     device: str = "cpu"
+    optimiser: Optimiser = "adamw"
+    schedule: Schedule = "constant"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"optimiser must be one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, "
+                f"got {self.optimiser!r} and {self.schedule!r}"
+            )
+        if self.clip_norm is not None and not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
+            raise ValueError(f"clip_norm must lie above 0, got {self.clip_norm}")
         if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:
             raise ValueError(f"training needs epochs and batch_size of at least 1, patience and seed of 0, got {self}")
         if not 0 < self.learning_rate <= MAX_LEARNING_RATE:
@@ -149,7 +163,16 @@ def train_run(
         name: truth(dataset, read[name].items, entry.recipe.grid, read[name].num_segments) for name in ("train", "val")
     }
     head = build(head_name, config, seed=settings.seed)
-    fitted = fit(head, read["train"], true["train"], read["val"], true["val"], settings, on_epoch=on_epoch)
+    fitted = fit(
+        head,
+        read["train"],
+        true["train"],
+        read["val"],
+        true["val"],
+        settings,
+        background=len(dataset.classes) if one_label else None,
+        on_epoch=on_epoch,
+    )
     head.load_state_dict(fitted.state)
 
     scored = {name: split for name, split in read.items() if name != "train"}
@@ -192,12 +215,16 @@ def fit(
     val_true: Truth,
     settings: Settings,
     *,
+    background: int | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
 ) -> Fitted:
     """Train `head` in place; it ends with the last epoch's parameters, the best are returned.
 
     With one label the best epoch has the highest validation accuracy (then the lower loss, then the earlier); with
     several, the lowest validation loss.
+
+    Args:
+        background: number of the class that stands for no event; None takes the largest in the truth.
 
     Raises:
         ValueError: no training or no validation item has features.
@@ -212,9 +239,14 @@ def fit(
     used_R = np.unique(train.rows_NT[train.rows_NT >= 0])
     head.fit_statistics(*_statistics_input(train, used_R))  # type: ignore[operator]  # a plug-in's method, see model.py
     head.to(settings.device).train()
-    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    stepper = optimiser(
+        settings.optimiser, head, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    if one_label and background is None:
+        background = int(max(train_true.max(), val_true.max()))
+    data = DeviceSplit(train, train_true, settings.device, background=background)
+    steps_an_epoch = -(-len(present) // settings.batch_size)
     order = torch.Generator().manual_seed(settings.seed)
-    loss_of = cross_entropy if one_label else binary_cross_entropy
 
     best: tuple[float, float] | None = None
     best_epoch, state = 0, dict[str, Tensor]()
@@ -227,16 +259,23 @@ def fit(
             shuffled = present[torch.randperm(len(present), generator=order).numpy()]
             for first in range(0, len(shuffled), settings.batch_size):
                 items = shuffled[first : first + settings.batch_size]
-                batch = train.batch(items)
-                true_B = torch.from_numpy(train_true[items]).to(settings.device)
-                mask_BT = torch.from_numpy(batch.mask_BT).to(settings.device)
-                sums_B, counts_B = loss_of(forward(head, batch, settings.device), true_B, mask_BT)
+                share = rate_share(
+                    settings.schedule,
+                    step=(epoch - 1) * steps_an_epoch + first // settings.batch_size,
+                    total=settings.epochs * steps_an_epoch,
+                    epoch=epoch,
+                )
+                for group in stepper.param_groups:
+                    group["lr"] = settings.learning_rate * share
+                sums_B, counts_B = _loss(head, data.batch(torch.from_numpy(items).to(settings.device)))
                 loss = sums_B.sum() / counts_B.sum()
                 if not math.isfinite(loss.item()):
                     raise _diverged(train, items, sums_B, epoch)
-                optimiser.zero_grad(set_to_none=True)
+                stepper.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
-                optimiser.step()
+                if settings.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(head.parameters(), settings.clip_norm)
+                stepper.step()
                 loss_sum += float(sums_B.detach().double().sum())
                 loss_count += int(counts_B.sum())
 
@@ -252,6 +291,17 @@ def fit(
             if settings.patience and epoch - best_epoch >= settings.patience:
                 break
     return Fitted(state=state, best_epoch=best_epoch, history=tuple(history))
+
+
+def published_settings(head_name: str, **given: Any) -> Settings:
+    """The settings that a head was published with (its file's `TRAINING`), those given in their place.
+
+    Raises:
+        ValueError: a setting that cannot be.
+    """
+    told = dict(getattr(plugin(head_name), "TRAINING", {}))
+    # Published runs are as long as they are; here validation ends them.
+    return Settings(**(told | {name: value for name, value in given.items() if value is not None}))
 
 
 def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: bool) -> list[str]:
@@ -272,6 +322,21 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: boo
             f"every {float(grid.hop_s):g} s, so the numbers are by the segment and not comparable with published ones"
         )
     return said
+
+
+def _loss(head: nn.Module, batch: DeviceBatch) -> tuple[Tensor, Tensor]:
+    """(B,) sums and counts: the head's own loss where it has one, else cross-entropy of its logits."""
+    target = batch.target
+    assert target is not None, "the training split has its truth"
+    own = getattr(head, "loss", None)
+    if own is not None:
+        sums_B, counts_B = own(batch.visual, batch.audio, target, batch.visual_valid_BT, batch.audio_valid_BT)
+        return sums_B, counts_B
+    logits_BTK = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+    if target.classes_BT is not None:
+        return cross_entropy(logits_BTK, target.classes_BT, batch.mask_BT)
+    assert target.labels_BTK is not None
+    return binary_cross_entropy(logits_BTK, target.labels_BTK, batch.mask_BT)
 
 
 def _statistics_input(

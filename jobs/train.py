@@ -14,6 +14,7 @@ EXAMPLES = """\
 examples:
   avel train --store STORE --dataset ave --root AVE --out runs/linear
   avel train --store STORE --dataset ave --root AVE --recipe audioclip-1s --modality audio --out runs/audio
+  avel train --store STORE --dataset ave --root AVE --head ave_clip --out runs/ave-clip
   avel train --store STORE --dataset unav100 --root UNAV --epochs 30 --lr 3e-4 --out runs/unav --overwrite
 The checkpoint is chosen on the validation split; the test split is looked at once, afterwards.
 """
@@ -29,10 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", default="both", choices=("both", "audio", "visual"), help="default: %(default)s")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
-    parser.add_argument("--epochs", type=int, default=100, help="at most (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=3e-3, help="AdamW's learning rate (default: %(default)s)")
-    parser.add_argument("--weight-decay", type=float, default=1e-2, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=16, help="items a step (default: %(default)s)")
+    how = parser.add_argument_group(
+        "how", "Defaults are those that the head was published with; of linear: in brackets."
+    )
+    how.add_argument("--epochs", type=int, help="at most (100)")
+    how.add_argument("--lr", type=float, help="learning rate (3e-3)")
+    how.add_argument("--weight-decay", type=float, help="(1e-2)")
+    how.add_argument("--batch", type=int, help="items a step (16)")
+    how.add_argument("--optimiser", choices=("adam", "adamw"), help="(adamw)")
+    how.add_argument("--schedule", choices=("constant", "cosine", "one-cycle", "psp"), help="of the rate (constant)")
+    how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
     parser.add_argument(
         "--patience",
         type=int,
@@ -60,10 +67,11 @@ def run(args: argparse.Namespace) -> int:
     from catalog.dataset import load
     from catalog.store import open_store
     from heads.run_folder import Numbers, check_free, write_run
-    from heads.train import Settings, train_run
+    from heads.train import published_settings, train_run
 
     try:
-        settings = Settings(
+        settings = published_settings(
+            args.head,
             epochs=args.epochs,
             learning_rate=args.lr,
             weight_decay=args.weight_decay,
@@ -71,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
             patience=args.patience,
             seed=args.seed,
             device=args.device,
+            optimiser=args.optimiser,
+            schedule=args.schedule,
+            clip_norm=args.clip_norm,
         )
         check_free(args.out, overwrite=args.overwrite)  # before an hour of training, not after it
     except ValueError as error:
