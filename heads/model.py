@@ -5,9 +5,11 @@ Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over th
 `forward(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT) -> logits_BTK`) and
 `configure(visual_shape, audio_shape, num_classes, modality) -> Config`.
 
-Where they apply: `Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)` for more than
-cross-entropy over the logits; `TRAINING`, the published settings of its training (fields of `heads.train.Settings`);
-`NEEDS_TEXTS`, where `Head.set_texts(texts_KD)` must be called first; `NEEDS_TRAINING = False` without parameters.
+Where they apply:
+    Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own
+    TRAINING         the published settings of its training, fields of `heads.train.Settings`
+    NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first
+    NEEDS_TRAINING   False without parameters
 """
 
 from __future__ import annotations
