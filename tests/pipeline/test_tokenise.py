@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import regex
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.tokenise import CONTEXT, Tokeniser, clean
@@ -80,13 +80,14 @@ def test_tokens_equal_the_published(shared: Path, case: str, too_long: str) -> N
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Letters that Unicode has named since are letters to one library and not yet to the other.
-@given(text=st.text(st.characters(exclude_categories=("Cn", "Cs", "Co")), max_size=24))
+@given(text=st.text(st.characters(exclude_categories=("Cn", "Cs", "Co")), max_size=16))
 @example(text="It's the singers' WE'LL 'RE they're 'll 12 345 -- ...!?")
 @example(text="ÄÖÜ straße ſ'ſ naïve 日本語 🎬🎬 ½²Ⅷ٣ İstanbul")
 @example(text="a_b-c/d \t\n e\u00a0f\u2003g")
 def test_tokens_equal_the_slow_definition(
     text: str, tokenise: Tokeniser, ranks: tuple[dict[tuple[str, str], int], dict[str, int]]
 ) -> None:
+    assume("<|" not in text)  # the marks are tokens of their own, see below
     want = [49406, *_slow(clean(text), *ranks), 49407]
     got = tokenise([text])[0]
     assert got[: len(want)].tolist() == want
