@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,9 @@ def test_tokens_equal_the_published(shared: Path, case: str, too_long: str) -> N
     np.testing.assert_array_equal(got, want)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 # Letters that Unicode has named since are letters to one library and not yet to the other.
 @given(text=st.text(st.characters(exclude_categories=("Cn", "Cs", "Co")), max_size=16))
 @example(text="It's the singers' WE'LL 'RE they're 'll 12 345 -- ...!?")
@@ -88,6 +91,7 @@ def test_tokens_equal_the_slow_definition(
     text: str, tokenise: Tokeniser, ranks: tuple[dict[tuple[str, str], int], dict[str, int]]
 ) -> None:
     assume("<|" not in text)  # the marks are tokens of their own, see below
+    assume(all(unicodedata.category(letter) != "Cn" for letter in clean(text)))  # ftfy may make one of two
     want = [49406, *_slow(clean(text), *ranks), 49407]
     got = tokenise([text])[0]
     assert got[: len(want)].tolist() == want
