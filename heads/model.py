@@ -7,7 +7,7 @@ Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over th
 
 Where they apply:
     Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own
-    TRAINING         the published settings of its training, fields of `heads.train.Settings`
+    TRAINING         the published settings of its training, fields of `heads.fit.Settings`
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first
     NEEDS_TRAINING   False without parameters
 """

@@ -66,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
     from catalog.dataset import load
     from catalog.store import open_store
+    from heads.fit import published_settings
     from heads.run_folder import Numbers, check_free, write_run
-    from heads.train import published_settings, train_run
+    from heads.train import train_run
 
     try:
         settings = published_settings(
