@@ -105,15 +105,18 @@ def fit(
     settings: Settings,
     *,
     background: int | None = None,
+    judge: Callable[[NDArray[np.float32]], Numbers] | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
 ) -> Fitted:
     """Train `head` in place; it ends with the last epoch's parameters, the best are returned.
 
-    With one label the best epoch has the highest validation accuracy (then the lower loss, then the earlier); with
-    several, the lowest validation loss.
+    The best epoch has the highest number that `judge` gives (with one label the validation accuracy), then the lower
+    loss, then the earlier; with several labels and no judge, the lowest validation loss.
 
     Args:
         background: number of the class that stands for no event; None takes the largest in the truth.
+        judge: the validation logits' number that decides, by its name ({"mean": 0.5}); None takes the accuracy with one
+            label, and the loss alone with several.
 
     Raises:
         ValueError: no training or no validation item has features.
@@ -169,10 +172,10 @@ def fit(
                 loss_count += int(counts_B.sum())
 
             row: Numbers = {"epoch": epoch, "train_loss": loss_sum / loss_count}
-            row |= _validate(head, val, val_true, settings.device)
+            row |= _validate(head, val, val_true, settings.device, judge)
             row["seconds"] = round(time.perf_counter() - began_s, 4)
             history.append(row)
-            standing = (row.get("val_accuracy", 0.0), -row["val_loss"])
+            standing = (next((row[k] for k in row if k.startswith("val_") and k != "val_loss"), 0.0), -row["val_loss"])
             if best is None or standing > best:
                 best, best_epoch = standing, epoch
                 state = {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
@@ -220,12 +223,20 @@ def _statistics_input(
     return used["visual"][0], used["audio"][0], used["visual"][1], used["audio"][1]
 
 
-def _validate(head: nn.Module, val: Split, true: Truth, device: str) -> Numbers:
+def _validate(
+    head: nn.Module,
+    val: Split,
+    true: Truth,
+    device: str,
+    judge: Callable[[NDArray[np.float32]], Numbers] | None,
+) -> Numbers:
     logits_NTK = logits(head, val, device=device)
     loss = mean_loss(logits_NTK, true, val.mask_NT)
     assert loss is not None, "fit checks that validation has features"
     row: Numbers = {"val_loss": loss}
-    if true.ndim == 2:
+    if judge is not None:
+        row |= {f"val_{name}": value for name, value in judge(logits_NTK).items()}
+    elif true.ndim == 2:
         background = logits_NTK.shape[-1] - 1
         predicted_NT = np.where(val.mask_NT, ave.decide(logits_NTK), background)
         row["val_accuracy"] = ave.accuracy(predicted_NT, true.astype(np.int64), val.counted_NT)
