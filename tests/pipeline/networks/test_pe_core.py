@@ -1,4 +1,4 @@
-"""PE core's picture tower against numbers of the published code, timm 1.0.31's `vit_pe_core_*` with the weights below."""
+"""PE core's picture tower against numbers of timm 1.0.31's `vit_pe_core_*` with the weights drawn below."""
 
 from __future__ import annotations
 
