@@ -9,6 +9,8 @@ RATE_HZ = 16000
 BANDS, FRAMES = 128, 204
 # Of log-mel values in AudioSet, the published constants.
 MEAN, DEVIATION = -4.268, 9.138
+# A sound of any length is heard as three clips of 2 s.
+CLIPS, CLIP_SAMPLES = 3, 2 * RATE_HZ
 
 
 def mel_picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -26,6 +28,37 @@ def mel_picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Source: ImageBind data.py, waveform2melspec.
     """
+    return _picture(samples_N - samples_N.mean(dtype=np.float32))
+
+
+def clip_pictures(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The pictures of three clips of 2 s, spread evenly from the sound's beginning to its end.
+
+    Clip k begins at sample k * max(N - 32000, 0) / 2, rounded down; a sound under 2 s is three times the same clip.
+    Each clip's mean is taken off in place, as published: where clips overlap (sounds under 6 s), a later one hears what
+    the earlier left, a small step where that one ended. This moves a few frames by up to 0.017 and is part of the
+    published numbers.
+
+    Args:
+        samples_N: as `mel_picture` takes them, of any length; left as they are.
+
+    Returns:
+        (3, 128, 204) float32.
+
+    Source: ImageBind data.py, load_and_transform_audio_data.
+    """
+    heard_N = samples_N.copy()
+    starts = [k * max(len(heard_N) - CLIP_SAMPLES, 0) // (CLIPS - 1) for k in range(CLIPS)]
+    pictures = []
+    for start in starts:
+        clip_N = heard_N[start : start + CLIP_SAMPLES]
+        clip_N -= clip_N.mean(dtype=np.float32)
+        pictures.append(_picture(clip_N))
+    return np.stack(pictures)
+
+
+def _picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(128, 204) of a sound without its mean."""
     import kaldi_native_fbank as knf
 
     options = knf.FbankOptions()
@@ -44,7 +77,7 @@ def mel_picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
     options.use_power = True
     options.use_log_fbank = True
     bank = knf.OnlineFbank(options)
-    bank.accept_waveform(RATE_HZ, samples_N - samples_N.mean(dtype=np.float32))
+    bank.accept_waveform(RATE_HZ, samples_N)
     bank.input_finished()
     mel_MT = np.zeros((BANDS, FRAMES), np.float32)
     for frame in range(min(bank.num_frames_ready, FRAMES)):

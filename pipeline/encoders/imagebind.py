@@ -8,7 +8,9 @@ the mean over clips. Features keep the published scales: pictures have norm 1, s
 Which frame of a second OV-AVEL takes is not told; here it is the one in the middle (P = 1), and P may be raised.
 
 Settings:
-    audio_clip: "repeat" (default) as above; "context" hears 2 s around the second instead (with audio.context_s=1/2).
+    audio_clip: "repeat" (default) as above; "context" hears 2 s around the second instead (with audio.context_s=1/2);
+        "three" hears three clips of 2 s, spread over the segment's sound, and takes the mean of their features, as
+        ImageBind's own code does with a file.
     size: "published", or "from-weights": depth and widths are read from the checkpoint (small ones for tests).
 
 Source: Girdhar et al., CVPR 2023, github.com/facebookresearch/ImageBind; Zhou et al., CVPR 2025 (OV-AVEL).
@@ -176,7 +178,7 @@ def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
-    """uint8 RGB (B, H, W, 3) to float32 (B, 3, H, W) with CLIP's mean and deviation."""
+    """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) with CLIP's mean and deviation."""
     import torch
 
     mean = torch.tensor(MEAN, device=frames_BHWC.device)
@@ -185,15 +187,22 @@ def normalised(frames_BHWC: Tensor) -> Tensor:
 
 
 def mel_pictures(clips: Clips, recipe: Recipe, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The mel pictures of the segments in `heard_S`, (n, 1, 128, 204) float32."""
-    from pipeline.kaldi_mel import mel_picture
+    """The mel pictures of the segments in `heard_S`, (n, K, 1, 128, 204) float32: K = 3 by "three", else 1."""
+    from pipeline.kaldi_mel import clip_pictures, mel_picture
 
     assert recipe.audio is not None
-    if recipe.settings["audio_clip"] == "repeat":
-        samples_SN = np.tile(spectrogram.windows(clips)[0][heard_S], 2)
-    else:
-        samples_SN = spectrogram.windows(clips, context_s=recipe.audio.context_s)[0][heard_S]
-    return np.stack([mel_picture(samples_N) for samples_N in samples_SN])[:, None]
+    kind = recipe.settings["audio_clip"]
+    context_s = recipe.audio.context_s if kind == "context" else Fraction(0)
+    samples_SN, real_SN = spectrogram.windows(clips, context_s=context_s)
+    pictures = []
+    for samples_N, real_N in zip(samples_SN[heard_S], real_SN[heard_S], strict=True):
+        if kind == "three":
+            # To where the sound ends: a file shorter than the window is heard as a file of its length.
+            made = clip_pictures(samples_N[: np.flatnonzero(real_N)[-1] + 1])
+        else:
+            made = mel_picture(np.tile(samples_N, 2) if kind == "repeat" else samples_N)[None]
+        pictures.append(made)
+    return np.stack(pictures)[:, :, None]
 
 
 def _hear(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
@@ -207,13 +216,19 @@ def _hear(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32] | None, NDA
         heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
     rows = np.full((clips.count, net.audio.config.embedding), np.nan, np.float32)
     if heard_S.any():
-        pictures = mel_pictures(clips, net.recipe, heard_S)
-        parts = [
-            _forward(net, net.audio, torch.from_numpy(pictures[low : low + BATCH_SOUNDS]).to(net.device))
-            for low in range(0, len(pictures), BATCH_SOUNDS)
-        ]
-        rows[heard_S] = torch.cat(parts).float().cpu().numpy()
+        pictures = torch.from_numpy(mel_pictures(clips, net.recipe, heard_S))
+        rows[heard_S] = _mean_of_clips(net, net.audio, pictures, BATCH_SOUNDS)
     return rows, heard_S
+
+
+def _mean_of_clips(net: ImageBind, tower: Any, x: Tensor, batch: int) -> NDArray[np.float32]:
+    """(n, D): the mean over each row's K clips (n, K, ...) of their scaled unit vectors, not renormalised."""
+    import torch
+
+    flat = x.flatten(0, 1)
+    parts = [_forward(net, tower, flat[low : low + batch].to(net.device)).float() for low in range(0, len(flat), batch)]
+    features = torch.cat(parts).reshape(*x.shape[:2], -1).mean(dim=1)
+    return np.asarray(features.cpu().numpy(), np.float32)
 
 
 def _forward(net: ImageBind, tower: Any, x: Tensor) -> Tensor:
@@ -253,7 +268,7 @@ def _tower(
 
 
 def _check(recipe: Recipe) -> None:
-    for key, allowed in (("audio_clip", ("repeat", "context")), ("size", ("published", "from-weights"))):
+    for key, allowed in (("audio_clip", ("repeat", "context", "three")), ("size", ("published", "from-weights"))):
         if recipe.settings.get(key) not in allowed:
             raise ValueError(
                 f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"

@@ -15,7 +15,7 @@ from catalog.recipe import Recipe
 from pipeline.encode import find_recipe, load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders import imagebind
-from pipeline.kaldi_mel import mel_picture
+from pipeline.kaldi_mel import clip_pictures
 from pipeline.networks.imagebind import Config, Tower
 from pipeline.resample import sinc_hann
 from pipeline.segment import Clips
@@ -37,11 +37,13 @@ def tiny_recipe(**more: str) -> Recipe:
     return find_recipe("imagebind-1s").changed({"settings.size": "from-weights"} | more)
 
 
-def clips_of(samples: np.ndarray, *, seconds: int, frames: np.ndarray | None = None) -> Clips:
+def clips_of(
+    samples: np.ndarray, *, seconds: int, frames: np.ndarray | None = None, window_s: Fraction = Fraction(1)
+) -> Clips:
     count = 0 if frames is None else len(frames)
     return Clips(
         video_id="v",
-        grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=seconds),
+        grid=SegmentGrid(window_s=window_s, hop_s=window_s, count=seconds),
         first=0,
         frames_FHWC=np.zeros((0, 224, 224, 3), np.uint8) if frames is None else frames,
         frame_index_SP=np.array([[i if i < count else -1] for i in range(seconds)], np.int32),
@@ -64,26 +66,44 @@ def test_ovavel_sound_equals_the_published(shared: Path) -> None:
     heard = sound(shared, meta["source"])
     samples[: heard.size] = heard
     made = imagebind.mel_pictures(clips_of(samples, seconds=10), tiny_recipe(), np.ones(10, np.bool_))
-    off = np.abs(made[arrays["segments"]] - arrays["mel"])
+    off = np.abs(made[arrays["segments"], 0] - arrays["mel"])
     assert off.max() <= 2e-2
     assert off.mean() <= 2e-4
 
 
-def test_mel_pictures_of_clips_equal_the_published(shared: Path) -> None:
+@pytest.mark.parametrize("name", ["dog_audio", "cat_3-95694-A-5"])
+@pytest.mark.parametrize("window_s", [Fraction(10), Fraction("2.5")])
+def test_three_clips_of_a_segment_are_those_of_a_file(shared: Path, name: str, window_s: Fraction) -> None:
     arrays, meta = parity.prepared(shared, "prep_imagebind_audio")
-    name = "cat_3-95694-A-5"
     samples = sound(shared, meta["sources"][name])
-    # The first clip and the last meet no other before them; the published code leaves its mean in the overlap.
-    low, high = meta["clips"][name]["samples_range"][0]
-    off = np.abs(mel_picture(samples[low:high]) - arrays[f"mel_{name}"][0, 0])
-    assert off.max() <= 2e-2
-    assert off.mean() <= 2e-4
+    recipe = tiny_recipe(**{"settings.audio_clip": "three"})
+    if window_s == 10:  # the file ends before the window, which is zeros from there
+        clips = clips_of(np.pad(samples, (0, 160000 - samples.size)), seconds=1, window_s=window_s)
+        clips.sample_valid_N[samples.size :] = False
+        want = arrays[f"mel_{name}"]
+    else:
+        clips = clips_of(samples, seconds=1, window_s=window_s)
+        want = clip_pictures(samples[:40000])[:, None]
+    (made,) = imagebind.mel_pictures(clips, recipe, np.ones(1, np.bool_))
+    off = np.abs(made - want)
+    assert off.max() <= 1e-2
+    assert off.mean() <= 1e-5
 
 
-def test_mel_picture_padding_is_normalised_silence() -> None:
-    made = mel_picture(np.random.default_rng(0).standard_normal(32000).astype(np.float32))
-    assert made.shape == (128, 204)
-    np.testing.assert_allclose(made[:, 198:], 4.268 / 9.138, rtol=1e-6)
+def test_sound_of_three_clips_is_the_mean_of_theirs(shared: Path, tiny: Path) -> None:
+    arrays, meta = parity.prepared(shared, "prep_imagebind_audio")
+    samples = sound(shared, meta["sources"]["cat_3-95694-A-5"])
+    recipe = tiny_recipe(**{"settings.audio_clip": "three"})
+    twice = clips_of(np.tile(samples, 2), seconds=2, window_s=Fraction(5))
+    (made,) = load_encoder(recipe, {"imagebind": tiny}).encode([twice])
+    tower = imagebind._tower(parity.load(shared, "imagebind_tiny_audio").state, "audio", recipe, "golden", "cpu")
+    with torch.inference_mode():
+        one_by_one = [tower(torch.from_numpy(mel[None])).numpy()[0] for mel in arrays["mel_cat_3-95694-A-5"]]
+    want = sum(one_by_one) / 3
+    assert made.audio is not None
+    # 20 long before the mean; its length tells that it is not made so again.
+    assert np.linalg.norm(want) < 19.99
+    np.testing.assert_allclose(made.audio, np.stack([want, want]), atol=2e-3)
 
 
 def test_encoder_gives_the_towers_features(shared: Path, tiny: Path) -> None:
@@ -130,7 +150,7 @@ def test_other_checkpoint_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_clip": "once"}, "audio_clip needs repeat or context"),
+        ({"settings.audio_clip": "once"}, "audio_clip needs repeat or context or three"),
         ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
         ({"video.height_px": "112", "video.width_px": "112"}, "sees 224 x 224"),
     ],
