@@ -71,6 +71,21 @@ class SegmentGrid:
         start = self.start_s(segment)
         return [start + (j + phase) * step for j in range(num)]
 
+    def clip_spans_s(
+        self, segment: int, num: int, clip_s: Fraction, until_s: Fraction
+    ) -> list[tuple[Fraction, Fraction]]:
+        """(start, end) of `num` clips of `clip_s` seconds, spread evenly from the beginning of `segment` to its end.
+
+        Args:
+            num: at least 2.
+            until_s: where the medium ends; a segment that goes on beyond is treated as if it ended there. Where clips
+                are longer than what there is, all begin with the segment.
+        """
+        start = self.start_s(segment)
+        slack_s = max(min(self.end_s(segment), until_s) - start - clip_s, Fraction(0))
+        starts = [start + k * slack_s / (num - 1) for k in range(num)]
+        return [(start_s, start_s + clip_s) for start_s in starts]
+
     def sample_range(self, segment: int, rate_hz: int) -> tuple[int, int]:
         """First (inclusive) and last (exclusive) sample of `segment`: those with start <= n / rate_hz < end."""
         return sample_at(self.start_s(segment), rate_hz), sample_at(self.end_s(segment), rate_hz)

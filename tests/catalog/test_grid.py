@@ -175,3 +175,23 @@ def test_rule_with_an_unknown_tail_or_negative_tolerance_is_refused() -> None:
         GridRule(window_s=Fraction(1), hop_s=Fraction(1), tail="cut")  # type: ignore[arg-type] # the point
     with pytest.raises(ValueError, match="tail_tolerance_s must be 0 or more"):
         GridRule(window_s=Fraction(1), hop_s=Fraction(1), tail_tolerance_s=Fraction(-1))
+
+
+def test_grid_clips_spread_from_the_beginning_to_the_end() -> None:
+    grid = SegmentGrid(window_s=Fraction(10), hop_s=Fraction(5), count=3)
+    spans = grid.clip_spans_s(1, 4, Fraction(2), Fraction(100))
+    assert spans == [
+        (Fraction(5), Fraction(7)),
+        (Fraction(23, 3), Fraction(29, 3)),
+        (Fraction(31, 3), Fraction(37, 3)),
+        (Fraction(13), Fraction(15)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("until_s", "starts"), [("12.5", ["5", "7.75", "10.5"]), ("6", ["5", "5", "5"]), ("1", ["5", "5", "5"])]
+)
+def test_grid_clips_stay_within_the_medium(until_s: str, starts: list[str]) -> None:
+    grid = SegmentGrid(window_s=Fraction(10), hop_s=Fraction(5), count=3)
+    spans = grid.clip_spans_s(1, 3, Fraction(2), Fraction(until_s))
+    assert spans == [(Fraction(start), Fraction(start) + 2) for start in starts]
