@@ -18,9 +18,12 @@ from catalog.dataset import Dataset
 from heads import baselines as trivial
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave, segments
-from heads.predict import THRESHOLD, logits, probabilities
+from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
+from heads.predict import THRESHOLD, event_flags, logits, probabilities
+from heads.protocol import class_metrics, headline, seen_items, tells_seen
 from heads.read import Split
 from heads.run_folder import Numbers
+from heads.smooth import filter_runs
 from heads.targets import has_one_label, training_labels, truth
 
 
@@ -29,19 +32,32 @@ class Evaluation:
     """What a head does on a split.
 
     Attributes:
-        metrics: with one label `accuracy` (and `accuracy_seen`, `accuracy_unseen` where the data set knows), else
+        metrics: with one label `accuracy` or, where there are seen and unseen classes, OV-AVEBench's measures; else
             `segment_map` and `segment_micro_f1`; always `loss` (of real segments, where there are any) and counts.
-        rows: one JSON-able object an item, for `predictions_{split}.json`.
+        rows: one JSON-able object an item, for `predictions_{split}.json`; as predicted, without the run filter.
         confusion: (K + 1, K + 1) counts, rows true; None with several labels.
+        halves: `confusion` in two: of items of seen and of unseen classes; None where there are none such.
+        smoothed: the measures after the run filter; None where it was not asked for.
     """
 
     metrics: Numbers
     rows: list[dict[str, Any]]
     confusion: NDArray[np.int64] | None
+    halves: SeenUnseenConfusion | None = None
+    smoothed: Numbers | None = None
 
 
-def evaluate(head: nn.Module, split: Split, dataset: Dataset, *, device: str = "cpu") -> Evaluation:
-    """All of it."""
+def evaluate(
+    head: nn.Module, split: Split, dataset: Dataset, *, device: str = "cpu", smooth: int | None = None
+) -> Evaluation:
+    """All of it.
+
+    Args:
+        smooth: the run filter's least run, in segments, for `smoothed`.
+
+    Raises:
+        ValueError: `smooth` with several labels a segment, or below 1.
+    """
     logits_NTK = logits(head, split, device=device)
     one_label = has_one_label(dataset)
     true = truth(dataset, split.items, split.recipe.grid, split.num_segments)
@@ -56,16 +72,36 @@ def evaluate(head: nn.Module, split: Split, dataset: Dataset, *, device: str = "
     if loss is not None:
         counts["loss"] = loss
     if not one_label:
+        if smooth is not None:
+            raise ValueError(f"the run filter needs one class a segment, {dataset.name} has several")
         labels = np.asarray(true, dtype=bool)
         counts |= _segment_metrics(probabilities_NTK, labels, split.counted_NT)
         return Evaluation(metrics=counts, rows=_rows_of_labels(probabilities_NTK, labels, split), confusion=None)
     classes_NT = np.asarray(true, dtype=np.int64)
     predicted_NT = ave.decide(probabilities_NTK)
+    flagged_NT = event_flags(head, split, device=device)
+    smoothed = None
+    if smooth is not None:
+        filtered_NT = filter_runs(predicted_NT, minimum=smooth, mask_NT=split.mask_NT)
+        smoothed = _class_metrics(filtered_NT, classes_NT, split, dataset)
+    seen_N = _seen(split, dataset)
+    num_outputs = len(dataset.classes) + 1
     return Evaluation(
-        metrics=_accuracies(predicted_NT, classes_NT, split) | counts,
-        rows=_rows_of_classes(probabilities_NTK, predicted_NT, classes_NT, split),
-        confusion=ave.confusion(predicted_NT, classes_NT, len(dataset.classes) + 1, split.counted_NT),
+        metrics=_class_metrics(predicted_NT, classes_NT, split, dataset, flagged_NT) | counts,
+        rows=_rows_of_classes(probabilities_NTK, predicted_NT, classes_NT, split, seen_N),
+        confusion=ave.confusion(predicted_NT, classes_NT, num_outputs, split.counted_NT),
+        halves=None
+        if seen_N is None
+        else confusion_seen_unseen(predicted_NT, classes_NT, seen_N, num_outputs, split.counted_NT),
+        smoothed=smoothed,
     )
+
+
+def judge(logits_NTK: NDArray[np.float32], true_NT: NDArray[np.int64], split: Split, dataset: Dataset) -> Numbers:
+    """The number that counts, by its name, of a split with one label a segment: cheaper than all of `evaluate`."""
+    predicted_NT = np.where(split.mask_NT, ave.decide(logits_NTK), len(dataset.classes))
+    name = headline(dataset)
+    return {name: _class_metrics(predicted_NT, true_NT, split, dataset)[name]}
 
 
 def mean_loss(
@@ -77,11 +113,6 @@ def mean_loss(
     loss = cross_entropy if true.ndim == 2 else binary_cross_entropy
     sums, numbers = loss(torch.from_numpy(logits_NTK), torch.from_numpy(true), torch.from_numpy(mask_NT))
     return float(sums.double().sum() / numbers.sum())
-
-
-def headline(dataset: Dataset) -> str:
-    """The metric that counts: `accuracy` with one label a segment, else `segment_map`."""
-    return "accuracy" if has_one_label(dataset) else "segment_map"
 
 
 def baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
@@ -105,16 +136,28 @@ def baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
     }
     predictions = {name: np.full_like(classes_NT, k) for name, k in constant.items()}
     predictions["class_known"] = trivial.class_known(classes_NT, num_classes)
-    return {name: _accuracies(predicted_NT, classes_NT, split) for name, predicted_NT in predictions.items()}
+    return {name: _class_metrics(p_NT, classes_NT, split, dataset) for name, p_NT in predictions.items()}
 
 
-def _accuracies(predicted_NT: NDArray[np.int64], true_NT: NDArray[np.int64], split: Split) -> Numbers:
-    metrics = {"accuracy": ave.accuracy(predicted_NT, true_NT, split.counted_NT)}
-    for name, seen in (("accuracy_seen", True), ("accuracy_unseen", False)):
-        part_N = np.array([item.seen is seen for item in split.items])
-        if part_N.any():
-            metrics[name] = ave.accuracy(predicted_NT[part_N], true_NT[part_N], split.counted_NT[part_N])
-    return metrics
+def _class_metrics(
+    predicted_NT: NDArray[np.int64],
+    true_NT: NDArray[np.int64],
+    split: Split,
+    dataset: Dataset,
+    flagged_NT: NDArray[np.bool_] | None = None,
+) -> Numbers:
+    return class_metrics(
+        predicted_NT,
+        true_NT,
+        split.counted_NT,
+        background=len(dataset.classes),
+        seen_N=_seen(split, dataset),
+        flagged_NT=flagged_NT,
+    )
+
+
+def _seen(split: Split, dataset: Dataset) -> NDArray[np.bool_] | None:
+    return seen_items(split.items) if tells_seen(dataset) else None
 
 
 def _segment_metrics(
@@ -132,6 +175,7 @@ def _rows_of_classes(
     predicted_NT: NDArray[np.int64],
     true_NT: NDArray[np.int64],
     split: Split,
+    seen_N: NDArray[np.bool_] | None,
 ) -> list[dict[str, Any]]:
     score_NT = np.take_along_axis(probabilities_NTK, predicted_NT[..., None], axis=-1)[..., 0]
     score_NT = np.where(split.mask_NT, score_NT, 0.0)
@@ -147,6 +191,7 @@ def _rows_of_classes(
                 "score": [round(float(score), 6) for score in score_NT[n, :count]],
                 "mask": split.mask_NT[n, :count].tolist(),
             }
+            | ({} if seen_N is None else {"seen": bool(seen_N[n])})
         )
     return rows
 

@@ -8,8 +8,10 @@ Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over th
 Where they apply:
     Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own
     TRAINING         the published settings of its training, fields of `heads.fit.Settings`
-    NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first
-    NEEDS_TRAINING   False without parameters
+    NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
+    NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
+    Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have
+                                                               the background's class; for OV-AVEBench's F1 measures
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import torch
 from torch import Tensor, nn
 
 Modality = Literal["both", "audio", "visual"]
+# Of a head with class texts: the name of their features in its state.
+TEXTS = "texts.texts_KD"
 MODALITIES: tuple[Modality, ...] = ("both", "audio", "visual")
 
 
@@ -86,9 +90,15 @@ def build(name: str, config: object, *, seed: int = 0) -> nn.Module:
 def restore(name: str, config: object, state: Mapping[str, Tensor]) -> nn.Module:
     """A head with the parameters of a checkpoint, ready to predict.
 
+    A head of class texts gets those of the checkpoint, and a config of their number, whatever `config` says.
+
     Raises:
         ValueError: a tensor is missing, not wanted, of another shape or dtype, or holds NaN or infinity.
     """
+    texts = state.get(TEXTS)
+    if getattr(plugin(name), "NEEDS_TEXTS", False) and texts is not None and texts.ndim == 2:
+        # A vocabulary is replaced as a whole, so a checkpoint may hold another than the head was configured for.
+        config = dataclasses.replace(typing.cast(Any, config), num_classes=len(texts))
     with torch.device("meta"):  # shapes are compared before any memory is taken: a stranger's config may be huge
         wanted = plugin(name).Head(config).state_dict()
     if wanted.keys() != state.keys():

@@ -25,13 +25,7 @@ THRESHOLD = 0.5
 
 def forward(head: nn.Module, batch: Batch, device: str = "cpu") -> Tensor:
     """Logits (B, T, K) of a batch."""
-    logits_BTK: Tensor = head(
-        None if batch.visual is None else torch.from_numpy(batch.visual).to(device),
-        None if batch.audio is None else torch.from_numpy(batch.audio).to(device),
-        torch.from_numpy(batch.mask_BT).to(device),
-        torch.from_numpy(batch.visual_valid_BT).to(device),
-        torch.from_numpy(batch.audio_valid_BT).to(device),
-    )
+    logits_BTK: Tensor = head(*_on_device(batch, device))
     return logits_BTK
 
 
@@ -57,6 +51,25 @@ def logits(head: nn.Module, split: Split, *, batch_size: int = BATCH_SIZE, devic
     return logits_NTK
 
 
+def event_flags(head: nn.Module, split: Split, *, device: str = "cpu") -> NDArray[np.bool_] | None:
+    """(N, T) bool, the segments that the head itself flags as events; None where it does not say (`Head.flags`).
+
+    Only OV-AVEL's published training-free rule flags segments that it then calls background.
+    """
+    flags = getattr(head, "flags", None)
+    if flags is None:
+        return None
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(split.items), BATCH_SIZE):
+            batch = split.batch(slice(first, first + BATCH_SIZE))
+            flags_BT = flags(*_on_device(batch, device))
+            if flags_BT is None:
+                return None
+            parts.append(flags_BT.cpu().numpy())
+    return np.concatenate(parts)
+
+
 def probabilities(
     logits_NTK: NDArray[np.float32], mask_NT: NDArray[np.bool_], *, one_label: bool
 ) -> NDArray[np.float32]:
@@ -79,6 +92,7 @@ def events(
     one_label: bool,
     threshold: float = THRESHOLD,
     duration_s: float | None = None,
+    classes_T: NDArray[np.integer] | None = None,
 ) -> list[Prediction]:
     """Runs of neighbouring segments of one class, as events in order of start.
 
@@ -88,11 +102,12 @@ def events(
     Args:
         threshold: with several labels, a class holds where its probability is at least this.
         duration_s: events are cut to it, where known.
+        classes_T: with one label, what was decided, such as by the run filter; None takes the likeliest.
     """
     count = int(mask_T.sum())
     held_TK = np.zeros((count, len(classes)), dtype=bool)
     if one_label:
-        chosen_T = decide(probabilities_TK[None, :count])[0]
+        chosen_T = decide(probabilities_TK[None, :count])[0] if classes_T is None else classes_T[:count]
         held_TK[:] = chosen_T[:, None] == np.arange(len(classes))
     else:
         held_TK[:] = probabilities_TK[:count] >= threshold
@@ -107,6 +122,17 @@ def events(
                 score = float(probabilities_TK[first:stop, k].mean(dtype=np.float64))
                 found.append(Prediction(video_id=video_id, start_s=start_s, end_s=end_s, label=classes[k], score=score))
     return sorted(found, key=lambda event: (event.start_s, event.end_s, -event.score))
+
+
+def _on_device(batch: Batch, device: str) -> tuple[Tensor | None, ...]:
+    """Visual, audio, mask and the validity of each, as a head takes them."""
+    return (
+        None if batch.visual is None else torch.from_numpy(batch.visual).to(device),
+        None if batch.audio is None else torch.from_numpy(batch.audio).to(device),
+        torch.from_numpy(batch.mask_BT).to(device),
+        torch.from_numpy(batch.visual_valid_BT).to(device),
+        torch.from_numpy(batch.audio_valid_BT).to(device),
+    )
 
 
 def _edge_s(segment: int, grid: GridRule) -> Fraction:

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from catalog.recipe import Recipe
 from heads.model import names, read_config, restore
 
 FORMAT = 1
+_DATASET_KEYS = ("name", "root", "media")
+# Fields of `run.json` that may be missing, and what that means.
+_LATER: dict[str, Any] = {"unseen": [], "texts": None}
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
 _OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
 
@@ -50,13 +53,17 @@ class RunRecord:
         num_segments: segments an item of the data set has; None where items differ.
         recipe: what the features must have been made with.
         store: {"uri", "snapshot"} that the head was trained on.
-        dataset: {"name", "root", "media"}; media may be None.
+        dataset: {"name", "root", "media"}, and the data set's own options where some were given; media may be None.
         seed: of parameters and batches.
         training: settings of the training, and what came of them.
         metrics, baselines: see the module.
         history: one row an epoch.
         versions: of the libraries.
         created: ISO 8601, UTC.
+        unseen: classes that were not trained on, where the data set has such.
+        texts: {"vocabulary", "prompt", "background"} of a head that chooses among class texts: the vocabulary's name in
+            the store, what was encoded, the name whose text is the background's. The texts' features are in the
+            checkpoint. None elsewhere.
     """
 
     head: str
@@ -74,12 +81,22 @@ class RunRecord:
     history: tuple[Numbers, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    unseen: tuple[str, ...] = ()
+    texts: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         wanted = len(self.classes) + (self.background is not None)
         got = self.config.get("num_classes")
         if got != wanted:
             raise ValueError(f"a head for {len(self.classes)} classes needs {wanted} outputs, its config says {got}")
+        strange = sorted(set(self.unseen) - set(self.classes))
+        if strange:
+            raise ValueError(f"unseen classes are among the classes, got {strange[0]!r}")
+
+    @property
+    def dataset_options(self) -> dict[str, str]:
+        """The data set's own options, as `catalog.dataset.load` takes them."""
+        return {key: str(value) for key, value in self.dataset.items() if key not in _DATASET_KEYS}
 
     def to_json(self) -> str:
         """The record as indented JSON.
@@ -87,7 +104,12 @@ class RunRecord:
         Raises:
             ValueError: a number is not finite.
         """
-        value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        # Fields that came later are left out where they say nothing: older versions read such a record too.
+        value = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in _LATER or getattr(self, f.name)
+        }
         value["recipe"] = {
             "name": self.recipe.name,
             "json": self.recipe.to_json(),
@@ -110,6 +132,7 @@ class RunRecord:
             got = value.get("format") if isinstance(value, dict) else type(value).__name__
             raise ValueError(f"format must be {FORMAT}, got {got!r}")
         del value["format"]
+        value = _LATER | value
         known = [f.name for f in dataclasses.fields(cls)]
         if value.keys() != set(known):
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(value.keys() ^ set(known)))}")
@@ -121,7 +144,7 @@ class RunRecord:
             raise ValueError(
                 f"recipe.fingerprint is {value['recipe']['fingerprint']}, and its settings give {recipe.fingerprint()}"
             )
-        value |= {"recipe": recipe, "classes": tuple(value["classes"]), "history": tuple(value["history"])}
+        value |= {"recipe": recipe} | {name: tuple(value[name]) for name in ("classes", "history", "unseen")}
         return cls(**value)
 
 
@@ -235,6 +258,7 @@ def read_run(folder: Path) -> Run:
     try:
         state = safetensors.torch.load_file(path)
         head = restore(record.head, config, state)
+        _check_texts(head, record)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
     except (safetensors.SafetensorError, ValueError) as error:
@@ -253,6 +277,13 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:  # also on an interrupt
         Path(making).unlink(missing_ok=True)
         raise
+
+
+def _check_texts(head: nn.Module, record: RunRecord) -> None:
+    """Class texts are replaced as a whole, so a checkpoint may hold another number of them than its record says."""
+    got = getattr(getattr(head, "config", None), "num_classes", None)
+    if got != record.config["num_classes"]:
+        raise ValueError(f"holds {got} class texts, run.json has {record.config['num_classes']} classes and background")
 
 
 def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -277,7 +308,7 @@ def _is_numbers(value: object) -> bool:
     )
 
 
-def _is_texts(value: object, keys: Sequence[str], *, optional: Sequence[str] = ()) -> bool:
+def _is_texts(value: object, keys: Collection[str], *, optional: Sequence[str] = ()) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == set(keys)
@@ -303,7 +334,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("store", lambda v: _is_texts(v, ("uri", "snapshot")), "an object of uri and snapshot"),
     (
         "dataset",
-        lambda v: _is_texts(v, ("name", "root", "media"), optional=("media",)),
+        lambda v: isinstance(v, dict) and _is_texts(v, {*v, *_DATASET_KEYS}, optional=("media",)),
         "an object of name, root and media",
     ),
     ("seed", lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
@@ -317,4 +348,10 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("history", lambda v: isinstance(v, list) and all(map(_is_numbers, v)), "a list of objects of finite numbers"),
     ("versions", lambda v: isinstance(v, dict) and all(isinstance(t, str) for t in v.values()), "an object of texts"),
     ("created", lambda v: isinstance(v, str), "a text"),
+    ("unseen", lambda v: isinstance(v, list) and all(isinstance(c, str) for c in v), "a list of texts"),
+    (
+        "texts",
+        lambda v: v is None or _is_texts(v, ("vocabulary", "prompt", "background")),
+        "null or an object of vocabulary, prompt and background",
+    ),
 )

@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
-from heads.evaluate import Evaluation, baselines, evaluate, headline
-from heads.fit import Settings, fit
+from heads.evaluate import Evaluation, baselines, evaluate, judge
+from heads.fit import Fitted, Settings, fit
 from heads.model import Modality, build, plugin
+from heads.protocol import headline, seen_classes, tells_seen, without_unseen_training
 from heads.read import Split, read_split
 from heads.run_folder import Numbers, RunRecord
 from heads.targets import has_one_label, truth
+from heads.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +55,17 @@ def train_run(
     modality: Modality,
     settings: Settings,
     places: Mapping[str, Any],
+    texts: Vocabulary | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
 ) -> TrainedRun:
     """Read the splits, train, choose on validation, then evaluate on validation and test.
 
+    Where the data set has unseen classes, no item of theirs is trained on, and a head of class texts is trained to
+    choose among the seen ones and the background; it is evaluated on all. A head without parameters is evaluated only.
+
     Args:
-        places: for the record: {"store": {"uri"}, "dataset": {"root", "media"}}.
+        places: for the record: {"store": {"uri"}, "dataset": {"root", "media"} and the data set's own options}.
+        texts: of the data set's classes and background, for a head that needs them (`heads.vocabulary.of_data_set`).
         on_epoch: called with each row of the history.
 
     Raises:
@@ -63,15 +73,14 @@ def train_run(
         AvelError: the loss became NaN or infinite.
     """
     head_plugin = plugin(head_name)
-    if getattr(head_plugin, "NEEDS_TEXTS", False):
-        raise ValueError(
-            f"head {head_name} chooses among class texts, which `avel train` does not hand to a head yet; "
-            "use it from Python: head.set_texts(store.labels(recipe, vocabulary).features)"
-        )
+    if getattr(head_plugin, "NEEDS_TEXTS", False) and texts is None:
+        raise ValueError(f"head {head_name} chooses among class texts and needs a vocabulary of the store")
+    trains = getattr(head_plugin, "NEEDS_TRAINING", True)
+    whole, dataset = dataset, without_unseen_training(dataset)
     read = {
         name: read_split(store, recipe_name, dataset, name, pool_places=head_plugin.POOLS_PLACES)
-        for name in ("train", "val", "test")
-        if name != "test" or dataset.split("test")
+        for name in (("train", "val", "test") if trains else ("val", "test"))
+        if (trains and name != "test") or dataset.split(name)
     }
     entry = store.recipes()[recipe_name]
     one_label = has_one_label(dataset)
@@ -81,21 +90,17 @@ def train_run(
         num_classes=len(dataset.classes) + one_label,
         modality=modality,
     )
-    true = {
-        name: truth(dataset, read[name].items, entry.recipe.grid, read[name].num_segments) for name in ("train", "val")
-    }
+    seen_C = seen_classes(whole)
     head = build(head_name, config, seed=settings.seed)
-    fitted = fit(
-        head,
-        read["train"],
-        true["train"],
-        read["val"],
-        true["val"],
-        settings,
-        background=len(dataset.classes) if one_label else None,
-        on_epoch=on_epoch,
-    )
-    head.load_state_dict(fitted.state)
+    if texts is not None:
+        _set_texts(head, texts, dataset, seen_C)
+    if trains:
+        fitted = _fitted(head, read, dataset, settings, on_epoch)
+        head.load_state_dict(fitted.state)
+    else:
+        state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        fitted = Fitted(state=state, best_epoch=0, history=())
+        head.to(settings.device)
 
     scored = {name: split for name, split in read.items() if name != "train"}
     evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
@@ -109,23 +114,28 @@ def train_run(
         num_segments=dataset.num_segments,
         recipe=entry.recipe,
         store={"uri": places["store"]["uri"], "snapshot": store.snapshot_id},
-        dataset={"name": dataset.name, "root": places["dataset"]["root"], "media": places["dataset"]["media"]},
+        dataset={"name": dataset.name} | places["dataset"],
         seed=settings.seed,
-        training=dataclasses.asdict(settings)
+        training=(dataclasses.asdict(settings) if trains else {"epochs": 0, "device": settings.device})
         | {"modality": modality, "best_epoch": fitted.best_epoch, "epochs_run": len(fitted.history)}
-        | {"train_items": len(read["train"].items), "train_items_left_out": len(read["train"].absent)},
+        | {"train_items": len(read["train"].items) if trains else 0}
+        | {"train_items_left_out": len(read["train"].absent) if trains else 0},
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
         baselines={name: numbers[metric] for name, numbers in found[last].items()},
         history=fitted.history,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        unseen=tuple(label for label, seen in zip(dataset.classes, seen_C, strict=True) if not seen),
+        texts=None
+        if texts is None
+        else {"vocabulary": texts.name, "prompt": texts.prompt, "background": str(texts.background)},
     )
     return TrainedRun(
         record=record,
         state=fitted.state,
         evaluations=evaluations,
         baselines=found,
-        warnings=tuple(split_warnings(dataset, read, training=True)),
+        warnings=tuple(split_warnings(dataset, read, training=True)) + _left_out(whole, dataset),
     )
 
 
@@ -147,6 +157,48 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: boo
             f"every {float(grid.hop_s):g} s, so the numbers are by the segment and not comparable with published ones"
         )
     return said
+
+
+def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDArray[np.bool_]) -> None:
+    if texts.classes != dataset.classes or texts.background is None:
+        raise ValueError(
+            f"vocabulary {texts.name} must hold the classes of {dataset.name} in its order, background last"
+        )
+    trained_K = np.append(seen_C, True)
+    head.set_texts(torch.from_numpy(texts.features), torch.from_numpy(trained_K))  # type: ignore[operator]  # a plug-in's method, see model.py
+
+
+def _fitted(
+    head: nn.Module,
+    read: Mapping[str, Split],
+    dataset: Dataset,
+    settings: Settings,
+    on_epoch: Callable[[Numbers], None],
+) -> Fitted:
+    true = {
+        name: truth(dataset, read[name].items, read[name].recipe.grid, read[name].num_segments)
+        for name in ("train", "val")
+    }
+
+    def judged(logits_NTK: NDArray[np.float32]) -> Numbers:
+        return judge(logits_NTK, np.asarray(true["val"], dtype=np.int64), read["val"], dataset)
+
+    return fit(
+        head,
+        read["train"],
+        true["train"],
+        read["val"],
+        true["val"],
+        settings,
+        background=len(dataset.classes) if has_one_label(dataset) else None,
+        judge=judged if tells_seen(dataset) else None,
+        on_epoch=on_epoch,
+    )
+
+
+def _left_out(whole: Dataset, trained_on: Dataset) -> tuple[str, ...]:
+    num = len(whole.items) - len(trained_on.items)
+    return (f"train: {num} items of unseen classes left out of training",) if num else ()
 
 
 def _versions() -> dict[str, str]:

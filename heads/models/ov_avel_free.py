@@ -147,6 +147,19 @@ class OvAvelFree(nn.Module):
             raise ValueError(f"agreement needs both modalities, the head looks at {self.config.modality}")
         return self._agree(cosines[0], cosines[1], known_BT)
 
+    def flags(
+        self,
+        visual: Tensor,
+        audio: Tensor,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> Tensor | None:
+        """(B, T) bool, the segments flagged as events, where some may have the background's class; else None."""
+        if not self.config.published or self.config.modality != "both":
+            return None
+        return self.decide(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT).event_BT
+
     def _cosines(
         self,
         visual: Tensor | None,
