@@ -36,7 +36,8 @@ class VideoSampling:
         height_px, width_px: the encoder's input size.
         fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre.
         short_side_px: with "crop" only; None means the larger of height_px and width_px.
-        interpolation: a Pillow filter; "area" is Pillow's box filter.
+        interpolation: a Pillow filter ("area" is its box filter), to uint8; or, with "_tensor", as torch's
+            `interpolate` without antialiasing, to float32 in units of 1/255 that are neither rounded nor clipped.
     """
 
     frames_per_segment: int
@@ -45,7 +46,9 @@ class VideoSampling:
     phase: Fraction = Fraction(1, 2)
     fit: Literal["stretch", "crop"] = "crop"
     short_side_px: int | None = None
-    interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos", "bilinear_tensor", "bicubic_tensor"] = (
+        "bicubic"
+    )
 
     def __post_init__(self) -> None:
         if min(self.frames_per_segment, self.height_px, self.width_px) < 1:
@@ -57,6 +60,16 @@ class VideoSampling:
             self.fit != "crop" or self.short_side_px < max(self.height_px, self.width_px)
         ):
             raise ValueError(f"video.short_side_px goes with fit='crop' and covers the crop, got {self}")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether frames are float32 instead of uint8."""
+        return self.interpolation.endswith("_tensor")
+
+    @property
+    def segment_bytes(self) -> int:
+        """Of the P frames of a segment."""
+        return self.frames_per_segment * self.height_px * self.width_px * 3 * (4 if self.is_float else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

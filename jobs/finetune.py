@@ -177,7 +177,7 @@ def _tell_plan(dataset: Dataset, recipe: Recipe, settings: Settings, args: argpa
     assert recipe.video is not None
     assert recipe.audio is not None
     seconds = sum(dataset.num_segments or 30 for _ in dataset.videos)
-    frame_bytes = recipe.video.frames_per_segment * recipe.video.height_px * recipe.video.width_px * 3
+    frame_bytes = recipe.video.segment_bytes
     pair_bytes = frame_bytes + 2 * int(recipe.audio.rate_hz * recipe.grid.window_s)
     plan: dict[str, Any] = {
         "train_items": len(dataset.split("train")),

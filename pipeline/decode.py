@@ -28,7 +28,7 @@ from catalog.grid import SegmentGrid, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.decode_audio import Resampler, SampleBuffer, SoundReader
 from pipeline.decode_video import FrameReader, refuse_clock_jumps
-from pipeline.frames import FrameTable, Geometry, resize
+from pipeline.frames import Frame, FrameTable, Geometry, resize
 from pipeline.packet_source import PacketSource
 from pipeline.probe import MediaInfo, refuse_implausible
 from pipeline.segment import Clips
@@ -174,8 +174,7 @@ def _window_s(lanes: list[_Lane], window_bytes: int) -> Fraction:
     per_s = Fraction(0)
     for lane in lanes:
         if (video := lane.video) is not None:
-            frame_bytes = video.height_px * video.width_px * 3
-            per_s += video.frames_per_segment * frame_bytes / lane.grid.hop_s
+            per_s += video.segment_bytes / lane.grid.hop_s
         if (audio := lane.audio) is not None:
             per_s += audio.rate_hz * 5  # float32 and its validity
     return min(_MAX_WINDOW_S, window_bytes / per_s) if per_s else _MAX_WINDOW_S
@@ -192,7 +191,8 @@ def _clips(lane: _Lane, stop: int, pictures: _Pictures | None, sounds: _Sounds |
             if recipe.video
             else (0, 0, 0)
         )
-        frames, index = np.zeros((0, height, width, 3), np.uint8), np.full((count, slots), -1, np.int32)
+        frames = np.zeros((0, height, width, 3), np.float32 if recipe.video and recipe.video.is_float else np.uint8)
+        index = np.full((count, slots), -1, np.int32)
     samples, valid, start = np.zeros(0, np.float32), np.zeros(0, bool), 0
     if lane.audio is not None and sounds is not None:
         start, end = _sample_range(lane, first, stop)
@@ -225,7 +225,7 @@ class _Pictures:
         assert info.video is not None
         self.table = FrameTable(pts_F=info.video.pts_F, time_base=info.video.time_base, t0_s=info.t0_s)
         self.reader = FrameReader(path, info, heartbeat, source)
-        self._held: dict[Geometry, dict[int, NDArray[np.uint8] | None]] = {}
+        self._held: dict[Geometry, dict[int, Frame | None]] = {}
         self._wanted: dict[Geometry, set[int]] = {}
         self._last = -1  # the furthest frame that has been read
 
@@ -252,13 +252,13 @@ class _Pictures:
                     self._held[geometry][number] = None if frame is None else resize(frame, geometry)
         self._last = furthest
 
-    def gather(self, planned: list[list[int]], geometry: Geometry) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    def gather(self, planned: list[list[int]], geometry: Geometry) -> tuple[Frame, NDArray[np.int32]]:
         """(F, H, W, 3) distinct frames and (S, P) places in them."""
         held = self._held[geometry]
         numbers = sorted({n for row in planned for n in row if n >= 0 and held[n] is not None})
         place = {number: position for position, number in enumerate(numbers)}
         shape = (len(numbers), geometry.height_px, geometry.width_px, 3)
-        frames = np.empty(shape, np.uint8)
+        frames: Frame = np.empty(shape, geometry.dtype)
         for position, number in enumerate(numbers):
             if (frame := held[number]) is not None:
                 frames[position] = frame

@@ -48,7 +48,7 @@ class Towers(Protocol):
     log_scale: nn.Parameter
 
     def image(self, frames_BHWC: Tensor) -> Tensor:
-        """uint8 frames of the recipe's size, on the device, to (B, D) features, with gradients."""
+        """Frames of the recipe's size, on the device, to (B, D) features, with gradients."""
 
     def audio(self, sound_BN: Tensor) -> Tensor:
         """float32 samples in [-1, 1] at the recipe's rate, to (B, D) features, with gradients."""
@@ -311,7 +311,7 @@ def learning_rate(step: int, total: int, base: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    frames_BHWC: NDArray[np.uint8]
+    frames_BHWC: NDArray[np.uint8 | np.float32]
     sound_BN: NDArray[np.int16]
 
     @classmethod

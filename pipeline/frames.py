@@ -15,6 +15,7 @@ from PIL import Image
 
 from catalog.grid import SegmentGrid
 from catalog.recipe import VideoSampling
+from pipeline.tensor_resize import tensor_resize
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -23,6 +24,10 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+# Resized: uint8, or float32 by a tensor interpolation.
+Frame = NDArray[np.uint8 | np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,11 @@ class Geometry:
     short_side_px: int
     interpolation: str
 
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.float32]:
+        """Of the resized frames."""
+        return np.uint8 if self.interpolation in FILTERS else np.float32
+
     @classmethod
     def of(cls, sampling: VideoSampling) -> Geometry:
         return cls(
@@ -84,7 +94,7 @@ class Geometry:
         return left * scale_w, top * scale_h, (left + self.width_px) * scale_w, (top + self.height_px) * scale_h
 
 
-def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> Frame:
     """One frame at the encoder's input size.
 
     Only the wanted box is computed. Pillow's filters reach beyond the box into the rest of the picture, so this equals
@@ -95,10 +105,13 @@ def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8
         frame_HWC: uint8 RGB of any size.
 
     Returns:
-        (height_px, width_px, 3) uint8 RGB.
+        (height_px, width_px, 3) RGB of the geometry's dtype, in units of 1/255.
     """
     height_px, width_px = frame_HWC.shape[:2]
     box = geometry.box(height_px, width_px)
+    if geometry.interpolation not in FILTERS:
+        kind = geometry.interpolation.removesuffix("_tensor")
+        return tensor_resize(frame_HWC, box, height_px=geometry.height_px, width_px=geometry.width_px, kind=kind)
     size = (geometry.width_px, geometry.height_px)
     if box == (0.0, 0.0, float(width_px), float(height_px)) and (width_px, height_px) == size:
         return frame_HWC

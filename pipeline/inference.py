@@ -66,7 +66,7 @@ def encode_frames(
 
     Args:
         clips: of one call of `encode`; frames of one size.
-        forward: uint8 (B, H, W, 3) on `device` to features (B, *shape), B at most `batch_frames`.
+        forward: frames (B, H, W, 3) on `device` to features (B, *shape), B at most `batch_frames`.
         shape: of one frame's features.
         batch_frames: frames that go through the network at once, across the clips given.
         keep: leave a segment's P frames apart instead of taking their mean.
@@ -99,7 +99,7 @@ def encode_frames(
 
 
 def _encode_all(
-    frames: Sequence[NDArray[np.uint8]],
+    frames: Sequence[NDArray[np.uint8 | np.float32]],
     forward: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],
     device: str,

@@ -56,13 +56,13 @@ class Pairs:
     """All pairs of a data set.
 
     Attributes:
-        frames_RPHWC: uint8 RGB, mapped from the file.
+        frames_RPHWC: RGB as `Clips` holds it, mapped from the file.
         sound_RN: int16 full scale, mapped likewise.
         items: split -> its items with at least one row.
         absent: video id -> why it has none.
     """
 
-    frames_RPHWC: NDArray[np.uint8]
+    frames_RPHWC: NDArray[np.uint8 | np.float32]
     sound_RN: NDArray[np.int16]
     items: dict[str, tuple[ItemPairs, ...]]
     absent: dict[str, str]
@@ -166,7 +166,7 @@ def _decode_all(
 
 def _decode_one(video: Video, recipe: Recipe, sandbox: Sandbox, place: Path) -> list[int] | str:
     """Writes a video's pairs beside `place`; their segments, or why there are none."""
-    frames: list[NDArray[np.uint8]] = []
+    frames: list[NDArray[np.uint8 | np.float32]] = []
     sound: list[NDArray[np.int16]] = []
     segments: list[int] = []
     try:

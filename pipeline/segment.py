@@ -23,7 +23,8 @@ class Clips:
         video_id: whose.
         grid: the whole video's grid (not only of these segments).
         first: number of the first segment here.
-        frames_FHWC: uint8 RGB, ascending in time; F = 0 where there is no picture.
+        frames_FHWC: uint8 RGB, or float32 in the same units by a tensor interpolation; ascending in time; F = 0 where
+            there is no picture.
         frame_index_SP: int32 into `frames_FHWC`; -1 where no picture has been shown yet. P = 0 without a video tower.
         samples_N: float32 in about [-1, 1], mono, at `rate_hz`; zeros where there is no sound. N = 0 without
             an audio tower or track.
@@ -36,7 +37,7 @@ class Clips:
     video_id: str
     grid: SegmentGrid
     first: int
-    frames_FHWC: NDArray[np.uint8]
+    frames_FHWC: NDArray[np.uint8 | np.float32]
     frame_index_SP: NDArray[np.int32]
     samples_N: NDArray[np.float32]
     sample_valid_N: NDArray[np.bool_]
@@ -44,8 +45,8 @@ class Clips:
     rate_hz: int
 
     def __post_init__(self) -> None:
-        if self.frames_FHWC.ndim != 4 or self.frames_FHWC.dtype != np.uint8:
-            raise ValueError(f"{self.video_id}: frames must be uint8 (F, H, W, 3)")
+        if self.frames_FHWC.ndim != 4 or self.frames_FHWC.dtype not in (np.uint8, np.float32):
+            raise ValueError(f"{self.video_id}: frames must be uint8 or float32 (F, H, W, 3)")
         if self.frame_index_SP.ndim != 2 or self.frame_index_SP.shape[0] < 1:
             raise ValueError(f"{self.video_id}: frame_index must be (S, P) with S of at least 1")
         if self.samples_N.shape != self.sample_valid_N.shape or self.samples_N.ndim != 1:

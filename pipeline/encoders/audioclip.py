@@ -10,8 +10,8 @@ Settings:
     keep_frames: true stores the P frames of a segment, (P, D), instead of their mean.
     size: "published", or "from-weights": the sizes are read from the checkpoint (small ones for tests and trials).
 
-Pictures are CLIP's transform: bicubic (Pillow) to a short side of 224, centre crop, CLIP's mean and deviation. The demo
-notebook's (bicubic on the tensor, without antialiasing) is not offered yet.
+Pictures are CLIP's transform: bicubic (Pillow) to a short side of 224, centre crop, CLIP's mean and deviation. With
+`video.interpolation=bicubic_tensor` it is the demo notebook's: bicubic on the tensor, without antialiasing.
 
 Source: Guzhov et al., ICASSP 2022, and github.com/AndreyGuzhov/AudioCLIP.
 """
@@ -242,7 +242,7 @@ class AudioClipTowers:
         self._scale = _sound_scale(recipe)
 
     def image(self, frames_BHWC: Tensor) -> Tensor:
-        """(B, D) features of uint8 frames."""
+        """(B, D) features of frames."""
         made: Tensor = self.module["visual"](normalised(frames_BHWC))
         return made
 
@@ -258,7 +258,7 @@ class AudioClipTowers:
 
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
-    """uint8 RGB (B, H, W, 3) to float32 (B, 3, H, W) with CLIP's mean and deviation, channels last in memory."""
+    """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W), channels last in memory, normalised as CLIP's."""
     import torch
 
     mean = torch.tensor(MEAN, device=frames_BHWC.device)

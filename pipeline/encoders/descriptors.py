@@ -113,6 +113,11 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptor
             raise ValueError(
                 f"recipe {recipe.name}: descriptors need sides that are multiples of {GRID}, from 8, got {sides}"
             )
+        if recipe.video.is_float:
+            raise ValueError(
+                f"recipe {recipe.name}: descriptors need a Pillow filter, got video.interpolation="
+                f"{recipe.video.interpolation}"
+            )
     stft = None
     if recipe.audio is not None:
         if recipe.audio.context_s:
@@ -149,7 +154,8 @@ def _encode_one(net: Descriptors, clips: Clips) -> Features:
         visual_valid_S = np.asarray((clips.frame_index_SP >= 0).any(axis=1))
         visual = np.full((clips.count, VISUAL_WIDTH), np.nan, np.float32)
         if visual_valid_S.any():
-            visual[visual_valid_S] = describe_frames(clips.frames_FHWC, clips.frame_index_SP[visual_valid_S])
+            frames_FHWC = clips.frames_FHWC.astype(np.uint8, copy=False)  # `load` refuses floats
+            visual[visual_valid_S] = describe_frames(frames_FHWC, clips.frame_index_SP[visual_valid_S])
     if net.stft is not None:
         audio = np.full((clips.count, AUDIO_WIDTH), np.nan, np.float32)
         if clips.samples_N.size:

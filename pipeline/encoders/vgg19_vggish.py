@@ -139,7 +139,7 @@ def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
 
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
-    """uint8 RGB (B, H, W, 3) to float32 (B, 3, H, W) with ImageNet's mean and deviation."""
+    """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) with ImageNet's mean and deviation."""
     import torch
 
     mean = torch.tensor(MEAN, device=frames_BHWC.device)

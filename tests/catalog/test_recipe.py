@@ -46,7 +46,9 @@ videos = st.builds(
     phase=st.fractions(min_value=0, max_value=1, max_denominator=100),
     fit=st.just("crop"),
     short_side_px=st.none() | st.integers(512, 600),
-    interpolation=st.sampled_from(["nearest", "area", "bilinear", "bicubic", "lanczos"]),
+    interpolation=st.sampled_from(
+        ["nearest", "area", "bilinear", "bicubic", "lanczos", "bilinear_tensor", "bicubic_tensor"]
+    ),
 )
 audios = st.builds(
     AudioSampling,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -248,12 +249,31 @@ def test_sandbox_left_in_mid_medium_starts_afresh(long: Path, good: Path) -> Non
         assert _all(sandbox, good)[1].duration_s == 10
 
 
+def test_sandbox_frames_by_tensor_interpolation_arrive_as_floats(good: Path) -> None:
+    # At the medium's own size both ways leave the pictures as they are.
+    info = probe(str(good))
+    assert info.video is not None
+    plain = RECIPE.changed(
+        {
+            "video.fit": "stretch",
+            "video.height_px": str(info.video.height_px),
+            "video.width_px": str(info.video.width_px),
+        }
+    )
+    floats = dataclasses.replace(plain.changed({"video.interpolation": "bicubic_tensor"}), name="floats")
+    with Sandbox(SMALL) as sandbox:
+        got, _ = _all(sandbox, good, plain, floats)
+    of = {name: [clips.frames_FHWC for who, clips in got if who == name] for name in ("r", "floats")}
+    assert {frames.dtype for frames in of["floats"]} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(np.concatenate(of["floats"]), np.concatenate(of["r"]))
+
+
 def test_sandboxes_side_by_side_do_not_mix(good: Path, long: Path) -> None:
     with Sandbox(SMALL) as one, Sandbox(SMALL) as two:
         alone = [clips.frames_FHWC for _, clips in _all(one, good)[0]]
         first = one.decode(Video(id="a", uri="x"), good, [RECIPE])
         second = two.decode(Video(id="b", uri="x"), long, [_big()])
-        mixed: list[NDArray[np.uint8]] = []
+        mixed: list[NDArray[np.uint8 | np.float32]] = []
         for item in first:
             assert not isinstance(next(second), Decoded)
             if not isinstance(item, Decoded):

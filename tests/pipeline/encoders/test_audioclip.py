@@ -90,6 +90,17 @@ def test_picture_of_a_file_equals_the_published_crop(shared: Path) -> None:
         np.testing.assert_allclose(flat, arrays[f"clip224_{name}_norm_probe"], atol=1.001 / 255 / 0.26)
 
 
+def test_picture_of_a_file_equals_the_notebooks_tensor(shared: Path) -> None:
+    arrays, meta = parity.prepared(shared, "prep_images")
+    video = find_recipe("audioclip-1s").changed({"video.interpolation": "bicubic_tensor"}).video
+    assert video is not None
+    for name, source in meta["sources"].items():
+        frame = np.array(Image.open(shared / "data" / source).convert("RGB"))
+        made = torch.from_numpy(resize(frame, Geometry.of(video)))
+        flat = audioclip.normalised(made[None])[0].flatten().numpy()[::97]
+        np.testing.assert_allclose(flat, arrays[f"audioclip_notebook_{name}_probe"], atol=1e-4)
+
+
 def test_whole_encoder_means_the_frames_of_a_segment(shared: Path, official: Path) -> None:
     case = parity.load(shared, "audioclip_image")
     recipe = find_recipe("audioclip-1s").changed({"video.frames_per_segment": "2"})

@@ -187,10 +187,11 @@ def test_encode_black_picture_and_digital_silence_are_finite_and_still() -> None
 def test_visual_pairs_of_frames_out_of_a_partly_empty_segment() -> None:
     clips = make_clips(count=2, seed=3)
     index_P = np.array([[-1, -1, 0, 0, 3, 1, -1, 1]], np.int32)
-    row = descriptors.describe_frames(clips.frames_FHWC, index_P)[0]
-    shown = [visual(clips.frames_FHWC[[i]]) for i in (0, 0, 3, 1, 1)]
+    frames_FHWC = clips.frames_FHWC.astype(np.uint8)
+    row = descriptors.describe_frames(frames_FHWC, index_P)[0]
+    shown = [visual(frames_FHWC[[i]]) for i in (0, 0, 3, 1, 1)]
     np.testing.assert_allclose(row[:216], np.mean(shown, axis=0)[:216], rtol=2e-6, atol=1e-7)
-    moves = [visual(clips.frames_FHWC[list(pair)])[MOTION] for pair in ((0, 0), (0, 3), (3, 1), (1, 1))]
+    moves = [visual(frames_FHWC[list(pair)])[MOTION] for pair in ((0, 0), (0, 3), (3, 1), (1, 1))]
     np.testing.assert_allclose(row[MOTION], np.mean(moves, axis=0), rtol=2e-6, atol=1e-7)
 
 
@@ -321,6 +322,7 @@ def test_padded_tail_is_left_out_of_the_statistics() -> None:
     ("change", "message"),
     [
         ({"precision": "float16"}, "need precision float32"),
+        ({"video.interpolation": "bicubic_tensor"}, "need a Pillow filter"),
         ({"video.width_px": "66"}, "multiples of 4"),
         ({"audio.context_s": "1/2"}, "audio.context_s"),
         ({"audio.rate_hz": "8000"}, "at least 16000"),
