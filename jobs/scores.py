@@ -9,8 +9,9 @@ from jobs.console import table
 # Metrics shown, in this order, where there are any; the rest are counts.
 _METRICS = {
     "accuracy": "accuracy",
-    "accuracy_seen": "seen",
-    "accuracy_unseen": "unseen",
+    "segment_f1": "segment F1",
+    "event_f1": "event F1",
+    "mean": "mean",
     "segment_map": "segment mAP",
     "segment_micro_f1": "segment F1",
 }
@@ -29,10 +30,16 @@ def print_scores(
 ) -> None:
     """One row for the head and one a baseline; one column a split and metric, in %.
 
+    Where there are seen and unseen classes, one table a split, and a row for each of seen, unseen and all.
+
     Args:
         metrics: split to metric to number.
         baselines: split to baseline to metric to number.
     """
+    if any(key.endswith("_seen") or key.endswith("_unseen") for numbers in metrics.values() for key in numbers):
+        for split in metrics:
+            _print_groups(f"{title}: {split}", head, metrics[split], baselines.get(split, {}))
+        return
     columns = [(split, key) for split in metrics for key in _METRICS if key in metrics[split]]
     names = list(next(iter(baselines.values()), {}))
     rows = [[head, *(f"{100 * metrics[split][key]:.2f}" for split, key in columns)]]
@@ -40,3 +47,17 @@ def print_scores(
         numbers = [baselines[split][name].get(key) for split, key in columns]
         rows.append([_EXPLAINED.get(name, name), *("-" if n is None else f"{100 * n:.2f}" for n in numbers)])
     table(title, ["", *(f"{split} {_METRICS[key]} %" for split, key in columns)], rows)
+
+
+def _print_groups(
+    title: str, head: str, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]
+) -> None:
+    keys = [key for key in _METRICS if key in metrics]
+    rows: list[list[object]] = []
+    for name, numbers in {head: metrics, **baselines}.items():
+        for group, suffix in (("seen", "_seen"), ("unseen", "_unseen"), ("total", "")):
+            shown = [numbers.get(key + suffix) for key in keys]
+            if any(number is not None for number in shown):
+                cells = ["-" if number is None else f"{100 * number:.2f}" for number in shown]
+                rows.append([_EXPLAINED.get(name, name), group, *cells])
+    table(title, ["", "classes", *(f"{_METRICS[key]} %" for key in keys)], rows)

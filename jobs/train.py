@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from catalog.dataset import Dataset
     from catalog.store import FeatureStore
+    from heads.vocabulary import Vocabulary
 
 HELP = "train a head on a store's features"
 EXAMPLES = """\
@@ -16,6 +18,9 @@ examples:
   avel train --store STORE --dataset ave --root AVE --recipe audioclip-1s --modality audio --out runs/audio
   avel train --store STORE --dataset ave --root AVE --head ave_clip --out runs/ave-clip
   avel train --store STORE --dataset unav100 --root UNAV --epochs 30 --lr 3e-4 --out runs/unav --overwrite
+  avel train --store STORE --dataset ovavebench --root OV --head ov_avel --vocabulary ovavebench --out runs/ov
+  avel train --store STORE --dataset ovavebench --root OV --head ov_avel --train-share 25 --out runs/ov-25
+  avel train --store STORE --dataset ovavebench --root OV --head ov_avel_free --out runs/ov-free   nothing to train
 The checkpoint is chosen on the validation split; the test split is looked at once, afterwards.
 """
 
@@ -28,6 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="NAME", help="features to use; may be left out if the store has one recipe")
     parser.add_argument("--head", default="linear", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--modality", default="both", choices=("both", "audio", "visual"), help="default: %(default)s")
+    parser.add_argument(
+        "--vocabulary",
+        metavar="NAME",
+        help="class texts that `avel labels` stored, for heads that need them; may be left out if one fits",
+    )
+    parser.add_argument(
+        "--train-share",
+        type=int,
+        choices=(25, 50, 75),
+        help="per cent of the training items, by the data set's own list (ovavebench)",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
     how = parser.add_argument_group(
@@ -67,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from catalog.dataset import load
     from catalog.store import open_store
     from heads.fit import published_settings
+    from heads.model import plugin
     from heads.run_folder import Numbers, check_free, write_run
     from heads.train import train_run
 
@@ -92,13 +109,18 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     store = open_store(args.store)
     recipe_name = _recipe_name(store, args.recipe)
-    dataset = load(args.dataset, args.root, args.media)
+    options = _dataset_options(args)
+    dataset = load(args.dataset, args.root, args.media, options)
+    texts = _texts(args, store, recipe_name, dataset)
+    trains = getattr(plugin(args.head), "NEEDS_TRAINING", True)
 
-    with Progress("train", settings.epochs, "epochs", quiet=args.json) as progress:
+    with Progress("train", settings.epochs, "epochs", quiet=args.json or not trains) as progress:
 
         def on_epoch(row: Numbers) -> None:
-            accuracy = row.get("val_accuracy")
-            told = f"val loss {row['val_loss']:.3f}" if accuracy is None else f"val accuracy {100 * accuracy:.2f} %"
+            metric = next((name for name in row if name.startswith("val_") and name != "val_loss"), None)
+            told = f"val loss {row['val_loss']:.3f}"
+            if metric is not None:
+                told = f"{metric.replace('_', ' ')} {100 * row[metric]:.2f} %"
             progress.advance(1, f"train loss {row['train_loss']:.3f}, {told}")
 
         trained = train_run(
@@ -110,8 +132,9 @@ def run(args: argparse.Namespace) -> int:
             settings=settings,
             places={
                 "store": {"uri": anchored(args.store)},
-                "dataset": {"root": anchored(args.root), "media": args.media and anchored(args.media)},
+                "dataset": {"root": anchored(args.root), "media": args.media and anchored(args.media)} | options,
             },
+            texts=texts,
             on_epoch=on_epoch,
         )
     record = trained.record
@@ -131,13 +154,15 @@ def run(args: argparse.Namespace) -> int:
                 "baselines": trained.baselines,
                 "best_epoch": record.training["best_epoch"],
                 "epochs_run": record.training["epochs_run"],
+                "unseen": list(record.unseen),
+                "texts": record.texts,
                 "warnings": list(trained.warnings),
             }
         )
         return 0
     print_scores(
         f"{record.head} ({args.modality}) on {dataset.name}, recipe {record.recipe.name}, "
-        f"epoch {record.training['best_epoch']} of {record.training['epochs_run']}",
+        + (f"epoch {record.training['best_epoch']} of {record.training['epochs_run']}" if trains else "not trained"),
         f"{record.head} ({args.modality})",
         record.metrics,
         trained.baselines,
@@ -164,6 +189,32 @@ def _check_names(args: argparse.Namespace) -> None:
     for option, given, known in checks:
         if given not in known:
             raise BadArguments(f"{option}: there is no {given!r}; there are {', '.join(known)}")
+
+
+def _dataset_options(args: argparse.Namespace) -> dict[str, str]:
+    from catalog.dataset import options_of
+    from jobs.console import BadArguments
+
+    if args.train_share is None:
+        return {}
+    if "train_list" not in options_of(args.dataset):
+        raise BadArguments(f"--train-share: {args.dataset} has no reduced training lists")
+    return {"train_list": f"{args.train_share / 100:g}"}
+
+
+def _texts(args: argparse.Namespace, store: FeatureStore, recipe_name: str, dataset: Dataset) -> Vocabulary | None:
+    from heads.model import plugin
+    from heads.vocabulary import of_data_set
+    from jobs.console import BadArguments
+
+    if not getattr(plugin(args.head), "NEEDS_TEXTS", False):
+        if args.vocabulary is not None:
+            raise BadArguments(f"--vocabulary: head {args.head} does not choose among class texts")
+        return None
+    try:
+        return of_data_set(store, recipe_name, dataset, args.vocabulary)
+    except ValueError as error:
+        raise BadArguments(f"--vocabulary: {error}") from error
 
 
 def _recipe_name(store: FeatureStore, given: str | None) -> str:
