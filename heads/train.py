@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ from heads.protocol import headline, seen_classes, tells_seen, without_unseen_tr
 from heads.read import Split, read_split
 from heads.run_folder import Numbers, RunRecord
 from heads.targets import has_one_label, truth
-from heads.vocabulary import Vocabulary
+from heads.vocabulary import Vocabulary, hand_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +163,7 @@ def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDA
         raise ValueError(
             f"vocabulary {texts.name} must hold the classes of {dataset.name} in its order, background last"
         )
-    trained_K = np.append(seen_C, True)
-    head.set_texts(torch.from_numpy(texts.features), torch.from_numpy(trained_K))  # type: ignore[operator]  # a plug-in's method, see model.py
+    hand_over(head, texts, seen_C)
 
 
 def _fitted(

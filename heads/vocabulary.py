@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
 from catalog.store_rows import Labels
+from heads.model import TEXTS
 
 # What `avel labels` adds at a vocabulary's end, for segments without an event.
 OTHER = "other"
@@ -104,6 +107,22 @@ def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: st
     if not classes:
         raise ValueError(f"{store.uri}: vocabulary {name} has no class")
     return _taken(name, labels, classes, text)
+
+
+def hand_over(head: nn.Module, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None) -> None:
+    """Give a head its texts, the background's last: the vocabulary's or, where it has none, the one the head holds.
+
+    Args:
+        trained_C: the classes that the training loss chooses among (and the background); None means all.
+
+    Raises:
+        ValueError: the features are not of the head's width, not finite or zero.
+    """
+    texts = torch.from_numpy(vocabulary.features)
+    if vocabulary.background is None:
+        texts = torch.cat([texts, head.get_buffer(TEXTS)[-1:].to(texts)])
+    trained = None if trained_C is None else torch.from_numpy(np.append(trained_C, True))
+    head.set_texts(texts, trained)  # type: ignore[operator]  # a plug-in's method, see model.py
 
 
 def _problem(labels: Labels, dataset: Dataset) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from catalog.store import FeatureStore
+    from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion
 
 HELP = "a run's metrics on a split"
 EXAMPLES = """\
 examples:
   avel evaluate runs/linear
   avel evaluate runs/linear --split val --json
+  avel evaluate runs/ov --smooth 3                      the numbers after the run filter too
   avel evaluate runs/linear --store s3://bucket/ave     the store has moved, or another one of the same recipe
 The store is read at the snapshot that the head was trained on; --newest takes what has been committed since.
 """
@@ -27,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--newest", action="store_true", help="the store's newest commit, not the one trained on")
     parser.add_argument("--root", help="another place of the annotation files")
     parser.add_argument("--media", help="another place of the videos")
+    parser.add_argument(
+        "--smooth",
+        type=int,
+        metavar="W",
+        help="also tell the numbers after the run filter: fewer than W equal neighbours are taken for mistakes",
+    )
     parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -35,16 +44,22 @@ def run(args: argparse.Namespace) -> int:
     from catalog.dataset import load
     from heads.evaluate import baselines, evaluate
     from heads.model import plugin
+    from heads.protocol import without_unseen_training
     from heads.read import find_recipe, read_split
     from heads.run_folder import read_run, update_run
     from heads.train import split_warnings
-    from jobs.console import note, print_json, say
+    from jobs.console import BadArguments, note, print_json, say
     from jobs.scores import print_scores
 
+    if args.smooth is not None and args.smooth < 1:
+        raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
     trained = read_run(args.run_folder)
     record = trained.record
+    if args.smooth is not None and record.background is None:
+        raise BadArguments("--smooth is for data sets with one class a segment")
     dataset_name = record.dataset["name"] or ""
-    dataset = load(dataset_name, args.root or record.dataset["root"] or "", args.media or record.dataset["media"])
+    root, media = args.root or record.dataset["root"] or "", args.media or record.dataset["media"]
+    dataset = load(dataset_name, root, media, record.dataset_options)
     if (dataset.classes, dataset.background) != (record.classes, record.background):
         raise ValueError(
             f"{args.run_folder} was trained on {len(record.classes)} classes of {dataset_name}, "
@@ -53,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     store = _open(args.store or record.store["uri"], record.store["snapshot"], newest=args.newest)
     recipe_name = find_recipe(store, record.recipe)
     split = read_split(store, recipe_name, dataset, args.split, pool_places=plugin(record.head).POOLS_PLACES)
-    evaluation = evaluate(trained.head.to(args.device), split, dataset, device=args.device)
-    found = baselines(split, dataset)
+    evaluation = evaluate(trained.head.to(args.device), split, dataset, device=args.device, smooth=args.smooth)
+    found = baselines(split, without_unseen_training(dataset))
     warnings = split_warnings(dataset, {args.split: split}, training=False)
 
     kept = store.snapshot_id == record.store["snapshot"]
@@ -76,7 +91,13 @@ def run(args: argparse.Namespace) -> int:
                 "split": args.split,
                 "metrics": evaluation.metrics,
                 "baselines": found,
+                "smoothed": None
+                if evaluation.smoothed is None
+                else {"minimum": args.smooth, "metrics": evaluation.smoothed},
                 "confusion": confusion,
+                "confusion_seen_unseen": None
+                if evaluation.halves is None
+                else _halves(evaluation.halves, record.classes, record.unseen),
                 "classes": [*record.classes, *([record.background] if record.background is not None else [])],
                 "written": kept,
                 "warnings": warnings,
@@ -89,11 +110,42 @@ def run(args: argparse.Namespace) -> int:
         f"{metrics_shown['items']} items, {metrics_shown['segments']} segments",
         str(record.head),
         {args.split: metrics_shown},
-        {args.split: found},
+        {
+            args.split: found
+            if evaluation.smoothed is None
+            else {f"smoothed, {args.smooth}": evaluation.smoothed, **found}
+        },
     )
+    if evaluation.halves is not None:
+        _print_halves(_halves(evaluation.halves, record.classes, record.unseen))
     if kept:
         say(f"written: {args.run_folder / f'predictions_{args.split}.json'}")
     return 0
+
+
+def _halves(halves: SeenUnseenConfusion, classes: Sequence[str], unseen: Collection[str]) -> dict[str, Any]:
+    """Both confusions, and what they come to: true groups by what was said, in segments."""
+    import numpy as np
+
+    from heads.metrics.confusion_seen_unseen import PREDICTED_GROUPS, TRUE_GROUPS, group_confusion
+
+    counts = group_confusion(halves.seen_KK + halves.unseen_KK, np.array([label not in unseen for label in classes]))
+    return {
+        "seen": halves.seen_KK.tolist(),
+        "unseen": halves.unseen_KK.tolist(),
+        "groups": {
+            true: dict(zip(PREDICTED_GROUPS, row, strict=True))
+            for true, row in zip(TRUE_GROUPS, counts.tolist(), strict=True)
+        },
+    }
+
+
+def _print_halves(halves: Mapping[str, Any]) -> None:
+    from jobs.console import table
+
+    groups: Mapping[str, Mapping[str, int]] = halves["groups"]
+    rows: list[list[object]] = [[true, *map(str, said.values())] for true, said in groups.items()]
+    table("Segments: true class by what was said", ["", *next(iter(groups.values()))], rows)
 
 
 def _open(uri: str, snapshot: str, *, newest: bool) -> FeatureStore:

@@ -26,6 +26,8 @@ examples:
   avel predict runs/linear clip.mp4
   avel predict runs/linear media/ 'more/*.webm' https://example.org/a.mp4 --out events.json --plot events.png
   avel predict runs/ave-clip media/ --weights AudioCLIP-Full-Training.pt
+  avel predict runs/ov clip.mp4 --vocabulary kitchen      other classes: only their texts are needed, see avel labels
+  avel predict runs/ov clip.mp4 --vocabulary mine --labels features --smooth 3
 Media are extracted with the recipe that the head was trained on, into a store that is thrown away afterwards.
 Exit status: 0 all media have predictions; 3 some have not (listed with the reason); 1 failed; 2 bad arguments.
 """
@@ -38,6 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the events on timelines (.png, .svg or .pdf)")
     parser.add_argument(
         "--threshold", type=float, help="least probability of a class, for data sets with several labels (default: 0.5)"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="NAME",
+        help="classes to choose among, for heads with class texts: what `avel labels` stored",
+    )
+    parser.add_argument(
+        "--labels", metavar="STORE", help="the store that holds the vocabulary (default: the one trained on)"
+    )
+    parser.add_argument(
+        "--smooth", type=int, metavar="W", help="run filter: fewer than W equal neighbours are taken for mistakes"
     )
     add_weights(parser)
     parser.add_argument("--workers", type=int, default=1, help="media opened at once (default: %(default)s)")
@@ -96,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
     one_label = trained.record.background is not None
     if one_label and args.threshold is not None:
         raise BadArguments("--threshold is for data sets with several labels; here the likeliest class of each wins")
+    if args.smooth is not None and not one_label:
+        raise BadArguments("--smooth is for data sets with one class a segment")
+    classes = _classes(trained, args)
     (recipe,), weights = with_weights([trained.record.recipe], args.weights)
     device, _ = device_of(args.device, [recipe])
     videos = _videos(args.media)
@@ -116,13 +132,17 @@ def run(args: argparse.Namespace) -> int:
                 device=device,
                 on_progress=on_progress,
             )
-        found = _predict(trained, videos, open_store(place), args.threshold, device)
+        found = _predict(
+            trained, classes, videos, open_store(place), threshold=args.threshold, smooth=args.smooth, device=device
+        )
 
     result = {
         "run": str(args.run_folder),
         "head": trained.record.head,
         "recipe": recipe.name,
-        "classes": list(trained.record.classes),
+        "classes": list(classes),
+        "vocabulary": args.vocabulary or (trained.record.texts or {}).get("vocabulary"),
+        "smooth": args.smooth,
         "videos": [one.to_json() for one in found],
         "failed": sum(one.failed for one in found),
     }
@@ -130,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
         write_whole(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if args.plot:
         lanes = [(one.video.id, None if one.failed else one.reach_s, one.events) for one in found]
-        draw(lanes, trained.record.classes, args.plot, title=f"{args.run_folder}: predicted events")
+        draw(lanes, classes, args.plot, title=f"{args.run_folder}: predicted events")
     if args.json:
         print_json(result)
     else:
@@ -149,6 +169,10 @@ def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
             raise BadArguments(f"{option} {path}: the folder {path.absolute().parent} does not exist")
     if args.threshold is not None and not 0 < args.threshold <= 1:
         raise BadArguments(f"--threshold must lie above 0 and be at most 1, got {args.threshold}")
+    if args.smooth is not None and args.smooth < 1:
+        raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
+    if args.labels and args.vocabulary is None:
+        raise BadArguments("--labels goes with --vocabulary")
     if args.workers < 1:
         raise BadArguments(f"--workers must be at least 1, got {args.workers}")
 
@@ -192,31 +216,71 @@ def _has_magic(source: str) -> bool:
     return glob.has_magic(source)
 
 
+def _classes(trained: Run, args: argparse.Namespace) -> tuple[str, ...]:
+    """The classes to choose among; those of --vocabulary are handed to the head."""
+    from catalog.store import open_store
+    from heads.read import find_recipe
+    from heads.vocabulary import hand_over, of_store
+    from jobs.console import BadArguments, note
+
+    record = trained.record
+    if args.vocabulary is None:
+        return record.classes
+    if record.texts is None:
+        raise BadArguments(f"--vocabulary: head {record.head} does not choose among class texts")
+    store = open_store(args.labels or record.store["uri"])
+    try:
+        new = of_store(store, find_recipe(store, record.recipe), args.vocabulary, background=record.texts["background"])
+    except ValueError as error:
+        raise BadArguments(f"--vocabulary: {error}") from error
+    if new.prompt != record.texts["prompt"]:
+        note(
+            f"avel predict: warning: vocabulary {new.name} was made with prompt {new.prompt!r}, "
+            f"the head was trained with {record.texts['prompt']!r}"
+        )
+    hand_over(trained.head, new)
+    return new.classes
+
+
 def _predict(
-    trained: Run, videos: Sequence[Video], store: FeatureStore, threshold: float | None, device: str
+    trained: Run,
+    classes: tuple[str, ...],
+    videos: Sequence[Video],
+    store: FeatureStore,
+    *,
+    threshold: float | None,
+    smooth: int | None,
+    device: str,
 ) -> list[_Predicted]:
     import numpy as np
 
     from catalog.dataset import Dataset, Item
+    from heads.metrics.ave import decide
     from heads.model import plugin
     from heads.predict import THRESHOLD, events, logits, probabilities
     from heads.read import find_recipe, read_split
+    from heads.smooth import filter_runs
 
     record = trained.record
     one_label = record.background is not None
+    # New classes may be called as the background was; here it only stands for there being one.
+    background = None if record.background is None else next(b for b in (record.background, "") if b not in classes)
     items = tuple(Item(id=video.id, video_id=video.id, split="test", events=()) for video in videos)
     media = Dataset(
         name="media",
-        classes=record.classes,
+        classes=classes,
         items=items,
         videos=tuple(videos),
         num_segments=None,
-        background=record.background,
+        background=background,
     )
     name = find_recipe(store, record.recipe)
     split = read_split(store, name, media, "test", pool_places=plugin(record.head).POOLS_PLACES)
     logits_NTK = logits(trained.head.to(device), split, device=device)
     probabilities_NTK = probabilities(logits_NTK, split.mask_NT, one_label=one_label)
+    filtered_NT = None
+    if smooth is not None:
+        filtered_NT = filter_runs(decide(probabilities_NTK), minimum=smooth, mask_NT=split.mask_NT)
     batch = split.batch(slice(None))
     modality = record.training.get("modality", "both")
     looked_at_NT = np.zeros_like(batch.mask_BT)
@@ -239,10 +303,11 @@ def _predict(
                 probabilities_NTK[n],
                 split.mask_NT[n],
                 record.recipe.grid,
-                record.classes,
+                classes,
                 one_label=one_label,
                 threshold=THRESHOLD if threshold is None else threshold,
                 duration_s=known_s,
+                classes_T=None if filtered_NT is None else filtered_NT[n],
             )
         )
         found.append(

@@ -36,7 +36,7 @@ def print_scores(
         metrics: split to metric to number.
         baselines: split to baseline to metric to number.
     """
-    if any(key.endswith("_seen") or key.endswith("_unseen") for numbers in metrics.values() for key in numbers):
+    if any(key.endswith(("_seen", "_unseen")) for numbers in metrics.values() for key in numbers):
         for split in metrics:
             _print_groups(f"{title}: {split}", head, metrics[split], baselines.get(split, {}))
         return
