@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import BadCheckpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "config.json"
 _MAX_BYTES = 16 * 2**20
@@ -67,8 +70,7 @@ def load_part(kind: str, folder: Path) -> Any:
     options: dict[str, Any] = {"local_files_only": True}
     is_model = hasattr(getattr(transformers, kind), "get_parameter")
     if is_model:
-        if not any(folder.glob("*.safetensors")):
-            raise BadCheckpoint(f"{folder}: no safetensors file in it; pickled weights are not opened")
+        _tensor_files(folder)
         options |= {"use_safetensors": True, "output_loading_info": True, "dtype": "float32"}
     with _quiet():
         try:
@@ -89,6 +91,31 @@ def load_part(kind: str, folder: Path) -> Any:
             f"missing {', '.join(missing[:4]) or 'none'}, of another shape {', '.join(wrong[:4]) or 'none'}"
         )
     return model
+
+
+def read_tensors(folder: Path, prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of the folder's safetensors files whose keys begin with one of `prefixes`; no others are read.
+
+    Raises:
+        BadCheckpoint: there is no such file, or one is damaged or truncated.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    state: dict[str, Tensor] = {}
+    for path in _tensor_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                state |= {key: file.get_tensor(key) for key in file.keys() if key.startswith(tuple(prefixes))}  # noqa: SIM118 not a mapping
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise BadCheckpoint(f"{path}: damaged or truncated safetensors file ({str(error)[:200]})") from error
+    return state
+
+
+def _tensor_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadCheckpoint(f"{folder}: no safetensors file in it; pickled weights are not opened")
+    return files
 
 
 @contextlib.contextmanager
