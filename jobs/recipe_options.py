@@ -91,7 +91,7 @@ def with_weights(
 
     from jobs.console import BadArguments
     from pipeline import weights
-    from pipeline.encode import encoder_module
+    from pipeline.encode import assets_of
 
     given: dict[str, list[str]] = {recipe.name: [] for recipe in recipes}
     for text in texts:
@@ -104,7 +104,7 @@ def with_weights(
             raise BadArguments(f"--weights needs RECIPE:PATH with one of {', '.join(given)}, got {text!r}")
     found, places = [], Weights()
     for recipe in recipes:
-        assets = encoder_module(recipe.encoder).SPEC.assets
+        assets = assets_of(recipe)
         if not assets and given[recipe.name]:
             raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {texts[0]!r} out")
         try:

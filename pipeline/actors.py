@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.recipe import Recipe
-from pipeline.encode import Encoder, encoder_module, load_encoder
+from pipeline.encode import Encoder, assets_of, load_encoder
 from pipeline.fetch import local_copy
 from pipeline.plan import Unit
 from pipeline.sandbox import Limits, Sandbox
@@ -45,8 +45,8 @@ class Job:
         """Loads each recipe's encoder, from this machine's own copy where it does not see the driver's."""
         loaded = {}
         for recipe in self.recipes:
-            assets = encoder_module(recipe.encoder).SPEC.assets
-            paths = weights_at_hand(assets, self.weights.get(recipe.name, {}), identity=recipe.weights_sha256)
+            given = self.weights.get(recipe.name, {})
+            paths = weights_at_hand(assets_of(recipe), given, identity=recipe.weights_sha256)
             loaded[recipe.name] = load_encoder(recipe, paths, self.device)
         return loaded
 

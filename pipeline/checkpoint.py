@@ -9,8 +9,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +28,24 @@ class BadCheckpoint(AvelError, ValueError):
     """A checkpoint cannot be read, or is not what the encoder needs."""
 
 
+# What numpy's arrays within a PyTorch file name, by its older and newer modules: they build arrays and nothing else.
+_EMPTY_ARRAY = np.zeros(0).__reduce__()[0]
+_ARRAY_PARTS: list[Any] = [
+    (_EMPTY_ARRAY, "numpy.core.multiarray._reconstruct"),
+    (_EMPTY_ARRAY, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+]
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file, by published key, on the CPU and mapped from the file where its form allows.
 
     Args:
-        path: PyTorch (zip or the older form) or safetensors, by content, not by name.
+        path: PyTorch (zip or the older form) or safetensors, by content, not by name. Arrays of numpy count as tensors
+            (VGGish's PCA was published so).
 
     Raises:
         BadCheckpoint: not such a file, damaged, truncated, holding objects other than tensors, or wanting to run code.
@@ -47,7 +61,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if is_zip:
             _check_stored(path)
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals(_ARRAY_PARTS):
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (MemoryError, OSError):
         raise
     except Exception as error:  # what torch raises on damage differs from byte to byte
@@ -166,6 +181,8 @@ def _tensors(held: object, path: Path) -> dict[str, Tensor]:
         raise BadCheckpoint(f"{path}: needs a state dict (names to tensors), got {type(held).__name__}")
     state = {}
     for key, value in held.items():
+        if isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64):
+            value = torch.from_numpy(value)
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise BadCheckpoint(f"{path}: needs names with tensors, got {str(key)[:80]!r}: {type(value).__name__}")
         if value.layout != torch.strided or value.is_quantized:

@@ -228,6 +228,12 @@ def feature_shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     return visual if recipe.video is not None else None, audio if recipe.audio is not None else None
 
 
+def assets_of(recipe: Recipe) -> tuple[Asset, ...]:
+    """The assets that `recipe` takes; those of its text tower too."""
+    assets = encoder_module(recipe.encoder).SPEC.assets
+    return tuple(asset for asset in assets if asset.setting is None or recipe.settings.get(asset.setting) is True)
+
+
 def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, device: str = "cpu") -> Encoder:
     """Loads the recipe's encoder.
 
@@ -254,10 +260,10 @@ def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str,
             f"recipe {recipe.name}: encoder {recipe.encoder} needs its checkpoint; "
             f"see `avel weights show {recipe.encoder}`"
         )
-    known = {asset.name for asset in spec.assets}
+    known = {asset.name for asset in assets_of(recipe)}
     for name in weights:
         if name not in known:
-            told = f"has {', '.join(sorted(known))}" if known else "has no weights; leave them out"
+            told = f"takes {', '.join(sorted(known))}" if known else "has no weights; leave them out"
             raise ValueError(f"recipe {recipe.name}: no weights {name!r} are wanted: encoder {recipe.encoder} {told}")
     return weights
 

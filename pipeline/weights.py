@@ -48,6 +48,7 @@ class Asset:
         citation: paper or code it belongs to.
         use: "features" for all that media features depend on; "text" for what only the text tower reads.
         is_folder: a folder with configuration and tensors (transformers' form) instead of one file.
+        setting: needed only by recipes in which this setting of the encoder is true; None: by all.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Asset:
     citation: str = ""
     use: Literal["features", "text"] = "features"
     is_folder: bool = False
+    setting: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name or "=" in self.name:

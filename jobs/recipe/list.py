@@ -19,19 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jobs.console import print_json, table
-    from pipeline.encode import encoder_module, presets
+    from pipeline.encode import encoder_module, feature_shapes, presets
 
     rows = []
     for name, recipe in presets().items():
         spec = encoder_module(recipe.encoder).SPEC
+        visual_shape, audio_shape = feature_shapes(recipe, {})
         rows.append(
             {
                 "recipe": name,
                 "encoder": recipe.encoder,
                 "window_s": str(recipe.grid.window_s),
                 "hop_s": str(recipe.grid.hop_s),
-                "visual_shape": list(spec.visual_shape) if recipe.video and spec.visual_shape else None,
-                "audio_shape": list(spec.audio_shape) if recipe.audio and spec.audio_shape else None,
+                "visual_shape": visual_shape and list(visual_shape),
+                "audio_shape": audio_shape and list(audio_shape),
                 "needs_weights": spec.needs_weights,
                 "licence": spec.licence,
                 "fingerprint": recipe.fingerprint(),

@@ -28,11 +28,12 @@ def run(args: argparse.Namespace) -> int:
     from catalog.fingerprint import plain
     from jobs.console import print_json, table
     from jobs.recipe_options import changes, chosen_recipe
-    from pipeline.encode import encoder_module, find_recipe
+    from pipeline.encode import encoder_module, feature_shapes, find_recipe
 
     recipe = chosen_recipe(args.name, changes(args.set))
     preset = find_recipe(args.name)
     spec = encoder_module(recipe.encoder).SPEC
+    visual_shape, audio_shape = feature_shapes(recipe, {})
     differences = preset.differences(recipe)
     if args.json:
         print_json(
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
                 "recipe": json.loads(recipe.to_json()),
                 "fingerprint": recipe.fingerprint(),
                 "changed": [path for path, _, _ in differences],
-                "visual_shape": list(spec.visual_shape) if recipe.video and spec.visual_shape else None,
-                "audio_shape": list(spec.audio_shape) if recipe.audio and spec.audio_shape else None,
+                "visual_shape": visual_shape and list(visual_shape),
+                "audio_shape": audio_shape and list(audio_shape),
                 "needs_weights": spec.needs_weights,
                 "licence": spec.licence,
                 "citation": spec.citation,
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     for path, value in _leaves(plain(recipe)):
         note = f"preset: {was[path]}" if path in was else ""
         rows.append((path, "-" if value is None else value, note))
+    for tower, shape in (("visual", visual_shape), ("audio", audio_shape)):
+        rows.append((f"{tower} feature", " x ".join(map(str, shape)) if shape else "-", "of published weights"))
     rows += [("licence", spec.licence, ""), ("citation", spec.citation, "")]
     rows.append(("fingerprint", recipe.fingerprint(), "another than the preset's" if differences else ""))
     table(f"Recipe {recipe.name}", ("setting", "value", ""), rows)

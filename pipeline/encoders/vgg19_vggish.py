@@ -3,6 +3,10 @@
 A segment's map is the mean of its frames' last pooling maps. Its sound is the first 0.96 s example of its window, raw:
 the ReLU embeddings without PCA and quantisation, as `audio_feature.h5` and UnAV-100 have them.
 
+Settings:
+    pca: true adds AudioSet's PCA and quantisation to whole numbers in 0 .. 255 (torchvggish's default); needs the
+        asset `vggish_pca`. False (default): raw.
+
 Pictures are torchvision's transform for its weights: Pillow's bilinear filter to a short side of 256, the centre 224,
 ImageNet's mean and deviation. (AVE's authors ran another framework's VGG-19; which resizing they used is not told.)
 
@@ -57,6 +61,15 @@ SPEC = EncoderSpec(
             licence="Apache-2.0",
             citation="Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017",
         ),
+        Asset(
+            name="vggish_pca",
+            filename="vggish_pca_params-970ea276.pth",
+            url=f"{_VGGISH}/vggish_pca_params-970ea276.pth",
+            sha256_prefix="970ea276",
+            licence="Apache-2.0",
+            citation="Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017",
+            setting="pca",
+        ),
     ),
     licence="BSD-3-Clause and Apache-2.0",
     citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
@@ -73,18 +86,20 @@ PRESETS = (
             frames_per_segment=16, height_px=224, width_px=224, short_side_px=256, interpolation="bilinear"
         ),
         audio=AudioSampling(rate_hz=16000, resampler="kaiser_best"),
+        settings={"pca": False},
     ),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VggPair:
-    """The networks that a recipe uses."""
+    """The networks that a recipe uses, and VGGish's PCA (vectors (128, 128), means (128,)) where it is wanted."""
 
     recipe: Recipe
     device: str
     maps: Any
     vggish: Any
+    pca: tuple[Tensor, Tensor] | None
 
 
 def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
@@ -101,7 +116,7 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
     from pipeline.networks.vgg19 import Vgg19Maps
     from pipeline.networks.vggish import Vggish
 
-    maps = vggish = None
+    maps = vggish = pca = None
     with torch.device("meta"):
         empty_maps, empty_vggish = Vgg19Maps(), Vggish()
     if recipe.video is not None:
@@ -113,7 +128,9 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
         _check_sound(recipe)
         fill(empty_vggish, read_state(weights["vggish"]), where=f"{weights['vggish']}, VGGish", ignore=("pproc.",))
         vggish = frozen(empty_vggish, device)
-    return VggPair(recipe=recipe, device=device, maps=maps, vggish=vggish)
+        if recipe.settings.get("pca"):
+            pca = _pca(weights["vggish_pca"])
+    return VggPair(recipe=recipe, device=device, maps=maps, vggish=vggish, pca=pca)
 
 
 def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
@@ -166,7 +183,12 @@ def _hear(net: VggPair, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArr
             _forward(net, net.vggish, logmel[low : low + BATCH_SOUNDS].to(net.device))
             for low in range(0, len(logmel), BATCH_SOUNDS)
         ]
-        rows[heard_S] = torch.cat(parts).float().cpu().numpy()
+        made = torch.cat(parts).float().cpu()
+        if net.pca is not None:
+            from pipeline.networks.vggish import postprocess
+
+            made = postprocess(made, *net.pca)
+        rows[heard_S] = made.numpy()
     return rows, heard_S
 
 
@@ -176,6 +198,19 @@ def _forward(net: VggPair, network: Any, x: Tensor) -> Tensor:
     with arithmetic(net.device, net.recipe.precision):
         made: Tensor = network(x)
     return made
+
+
+def _pca(path: Path) -> tuple[Tensor, Tensor]:
+    from pipeline.checkpoint import BadCheckpoint, read_state
+
+    state = {key.removeprefix("pproc."): tensor for key, tensor in read_state(path).items()}
+    vectors, means = state.get("pca_eigen_vectors"), state.get("pca_means")
+    if vectors is None or means is None or vectors.shape != (128, 128) or means.numel() != 128:
+        told = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in state.items())
+        raise BadCheckpoint(f"{path}: needs pca_eigen_vectors (128, 128) and pca_means (128), got {told[:200]}")
+    if not all(bool(tensor.isfinite().all()) for tensor in (vectors, means)):
+        raise BadCheckpoint(f"{path}: holds NaN or infinity; fetch or copy it again")
+    return vectors.float(), means.float().flatten()
 
 
 def _check_sound(recipe: Recipe) -> None:

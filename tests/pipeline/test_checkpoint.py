@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -49,6 +50,22 @@ def test_read_state_gives_the_tensors_saved(tmp_path: Path, form: str) -> None:
     assert read.keys() == state.keys()
     for key, tensor in state.items():
         torch.testing.assert_close(read[key], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_read_state_takes_numpy_arrays(tmp_path: Path, dtype: str) -> None:
+    array = np.arange(6, dtype=dtype).reshape(2, 3)
+    torch.save({"means": array}, tmp_path / "pca.pth")
+    read = read_state(tmp_path / "pca.pth")
+    np.testing.assert_array_equal(read["means"].numpy(), array)
+
+
+def test_read_state_arrays_of_objects_run_nothing(tmp_path: Path) -> None:
+    proof = tmp_path / "ran"
+    torch.save({"means": np.array([Trap(proof)], dtype=object)}, tmp_path / "evil.pth")
+    with pytest.raises(BadCheckpoint, match=r"evil\.pth: refused, nothing of it was run"):
+        read_state(tmp_path / "evil.pth")
+    assert not proof.exists()
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from catalog.grid import SegmentGrid
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import assets_of, find_recipe, load_encoder
 from pipeline.encoders import vgg19_vggish
 from pipeline.networks.vgg19 import Vgg19Maps
 from pipeline.networks.vggish import Vggish
@@ -65,6 +65,54 @@ def test_features_are_mean_maps_and_the_first_example(
         heard = nets[1](torch.from_numpy(examples(samples[16000:32000]))).numpy()[0]
     np.testing.assert_allclose(made.visual[:2], np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(made.audio[1], heard, rtol=1e-4, atol=1e-6)
+
+
+def test_sound_with_pca_is_the_published_post_processing(
+    shared: Path, weights: dict[str, Path], tmp_path: Path
+) -> None:
+    # As published: two numpy arrays in a PyTorch file.
+    with np.load(shared / "parity/encoders/vggish_pca_params.npz") as file:
+        arrays = {name: file[name].astype(np.float64) for name in ("pca_eigen_vectors", "pca_means")}
+    torch.save(arrays, tmp_path / "pca.pth")
+    samples, _ = soundfile.read(shared / "data/media/audio/torchvggish_test.wav", dtype="float32")
+    clips = Clips(
+        video_id="v",
+        grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=2),
+        first=0,
+        frames_FHWC=np.zeros((0, 224, 224, 3), np.uint8),
+        frame_index_SP=np.full((2, 0), -1, np.int32),
+        samples_N=samples[:32000],
+        sample_valid_N=np.ones(32000, np.bool_),
+        samples_start=0,
+        rate_hz=16000,
+    )
+    heard = {}
+    for pca in ("false", "true"):
+        recipe = RECIPE.changed({"settings.pca": pca})
+        recipe = type(recipe)(
+            name="deaf",
+            encoder=recipe.encoder,
+            grid=recipe.grid,
+            video=None,
+            audio=recipe.audio,
+            settings=recipe.settings,
+        )
+        paths = {"vggish": weights["vggish"]} | ({"vggish_pca": tmp_path / "pca.pth"} if pca == "true" else {})
+        assert {asset.name for asset in assets_of(recipe)} == {"vgg19", *paths}
+        (made,) = load_encoder(recipe, paths).encode([clips])
+        assert made.audio is not None
+        heard[pca] = made.audio.astype(np.float64)
+    turned = (heard["false"] - arrays["pca_means"]) @ arrays["pca_eigen_vectors"].T
+    want = np.round((np.clip(turned, -2, 2) + 2) * 255 / 4)
+    assert np.abs(heard["true"] - want).max() <= 1  # a step where the value lies on its edge
+    assert (heard["true"] != want).mean() < 0.01
+    with pytest.raises(ValueError, match="no weights 'vggish_pca' are wanted"):
+        load_encoder(RECIPE, weights | {"vggish_pca": tmp_path / "pca.pth"})
+
+
+def test_a_pca_file_of_something_else_is_refused(weights: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"needs pca_eigen_vectors \(128, 128\) and pca_means \(128\)"):
+        load_encoder(RECIPE.changed({"settings.pca": "true"}), weights | {"vggish_pca": weights["vggish"]})
 
 
 def test_a_recipe_without_pictures_needs_no_vgg19(weights: dict[str, Path]) -> None:
