@@ -21,7 +21,7 @@ from catalog.dataset import Dataset
 from catalog.store import FeatureStore
 from heads.evaluate import Evaluation, baselines, evaluate, judge
 from heads.fit import Fitted, Settings, fit
-from heads.model import Modality, build, plugin
+from heads.model import Modality, build, plugin, read_config
 from heads.protocol import headline, seen_classes, tells_seen, without_unseen_training
 from heads.read import Split, read_split
 from heads.run_folder import Numbers, RunRecord
@@ -55,6 +55,7 @@ def train_run(
     settings: Settings,
     places: Mapping[str, Any],
     texts: Vocabulary | None = None,
+    changes: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
 ) -> TrainedRun:
     """Read the splits, train, choose on validation, then evaluate on validation and test.
@@ -65,10 +66,11 @@ def train_run(
     Args:
         places: for the record: {"store": {"uri"}, "dataset": {"root", "media"} and the data set's own options}.
         texts: of the data set's classes and background, for a head that needs them (`heads.vocabulary.of_data_set`).
+        changes: fields of the head's config in place of those that `configure` chose: an ablation.
         on_epoch: called with each row of the history.
 
     Raises:
-        ValueError: no such head or recipe, or a split without items (test may lack them) or without any feature.
+        ValueError: no such head or recipe, a change that the head does not know, or a split without items (test may lack them) or without any feature.
         AvelError: the loss became NaN or infinite.
     """
     head_plugin = plugin(head_name)
@@ -89,6 +91,8 @@ def train_run(
         num_classes=len(dataset.classes) + one_label,
         modality=modality,
     )
+    if changes:
+        config = read_config(head_name, dataclasses.asdict(config) | dict(changes))
     seen_C = seen_classes(whole)
     head = build(head_name, config, seed=settings.seed)
     if texts is not None:
