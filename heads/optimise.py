@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 Optimiser = Literal["adam", "adamw"]
-Schedule = Literal["constant", "cosine", "one-cycle", "psp"]
+Schedule = Literal["constant", "cosine", "one-cycle", "psp", "cmbs"]
 OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw")
-SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "one-cycle", "psp")
+SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "one-cycle", "psp", "cmbs")
+
+# Published steps: the factor, and the epochs after which it applies.
+_STEPS: dict[Schedule, tuple[float, tuple[int, ...]]] = {"psp": (0.8, (60, 120)), "cmbs": (0.5, (10, 20, 30))}
 
 # A cosine ends at this share of the peak; the first tenth of the steps warms up (for one-cycle: three tenths).
 _FLOOR = 0.01
@@ -33,12 +36,14 @@ def rate_share(schedule: Schedule, *, step: int, total: int, epoch: int) -> floa
         step: from 0; `total` steps in all.
         epoch: from 1.
 
-    "psp" is the published schedule of PSP: x 0.8 after epochs 60 and 120 (its code's guard ends there).
+    "psp" is the published schedule of PSP: x 0.8 after epochs 60 and 120 (its code's guard ends there). "cmbs" is that
+    of CMBS: x 0.5 after epochs 10, 20 and 30.
     """
     if schedule == "constant":
         return 1.0
-    if schedule == "psp":
-        return float(0.8 ** sum(epoch > mark for mark in (60, 120)))
+    if schedule in _STEPS:
+        factor, marks = _STEPS[schedule]
+        return float(factor ** sum(epoch > mark for mark in marks))
     warm = max(1, round(total * (0.3 if schedule == "one-cycle" else 0.1)))
     if step < warm:
         return (step + 1) / warm
@@ -64,6 +69,21 @@ class AveragedWeights:
         """The head's state with averaged parameters."""
         state = {name: tensor.detach().clone() for name, tensor in self._head.state_dict().items()}
         return state | {name: tensor.clone() for name, tensor in self._mean.items()}
+
+    def mean(self) -> dict[str, Tensor]:
+        """The averaged parameters by name, for a checkpoint."""
+        return self._mean
+
+    def restore(self, mean: Mapping[str, Tensor]) -> None:
+        """Goes on from a checkpoint's.
+
+        Raises:
+            ValueError: a parameter is missing, not wanted or of another shape.
+        """
+        if {name: p.shape for name, p in self._mean.items()} != {name: p.shape for name, p in mean.items()}:
+            raise ValueError("averaged parameters are not those of the head")
+        for name, held in self._mean.items():
+            held.copy_(mean[name])
 
     def swapped(self) -> _Swapped:
         """A context in which the head has the averaged parameters."""

@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 SUMMARY = "CMBS: cross-modal background suppression, an event branch a second and one class a video"
 POOLS_PLACES = False
-# Published: the rate is halved after epochs 10, 20 and 30. A cosine is the nearest schedule there is.
+# Published: the rate is halved after epochs 10, 20 and 30.
 TRAINING: Mapping[str, int | float | str] = {
     "epochs": 200,
     "batch_size": 64,
     "learning_rate": 7e-4,
     "weight_decay": 0.0,
     "optimiser": "adam",
-    "schedule": "cosine",
+    "schedule": "cmbs",
     "clip_norm": 0.5,
 }
 # The seconds whose scores stand for a video's.

@@ -218,8 +218,9 @@ def test_train_several_labels_learns_each_class(tmp_path: Path, planted: ModuleT
     assert metrics["segment_map"] > run.record.baselines["majority"] + 0.4
     assert metrics["segment_micro_f1"] > 0.8
     assert "val_accuracy" not in run.record.history[0]
-    best = min(run.record.history, key=lambda row: row["val_loss"])
+    best = max(run.record.history, key=lambda row: (row["val_segment_map"], -row["val_loss"]))
     assert run.record.training["best_epoch"] == best["epoch"]
+    assert run.record.metrics["val"]["segment_map"] == best["val_segment_map"]
 
 
 def test_train_data_set_without_test_split_reports_validation(store: FeatureStore, data: Dataset) -> None:
