@@ -38,7 +38,9 @@ def print_scores(
     """
     if any(key.endswith(("_seen", "_unseen")) for numbers in metrics.values() for key in numbers):
         for split in metrics:
-            _print_groups(f"{title}: {split}", head, metrics[split], baselines.get(split, {}))
+            _print_groups(
+                title if len(metrics) == 1 else f"{title}; {split}", head, metrics[split], baselines.get(split, {})
+            )
         return
     columns = [(split, key) for split in metrics for key in _METRICS if key in metrics[split]]
     names = list(next(iter(baselines.values()), {}))
@@ -55,9 +57,11 @@ def _print_groups(
     keys = [key for key in _METRICS if key in metrics]
     rows: list[list[object]] = []
     for name, numbers in {head: metrics, **baselines}.items():
+        group_rows = 0
         for group, suffix in (("seen", "_seen"), ("unseen", "_unseen"), ("total", "")):
             shown = [numbers.get(key + suffix) for key in keys]
             if any(number is not None for number in shown):
                 cells = ["-" if number is None else f"{100 * number:.2f}" for number in shown]
-                rows.append([_EXPLAINED.get(name, name), group, *cells])
+                rows.append([_EXPLAINED.get(name, name) if not group_rows else "", group, *cells])
+                group_rows += 1
     table(title, ["", "classes", *(f"{_METRICS[key]} %" for key in keys)], rows)

@@ -72,7 +72,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMap:
-    """A row-normalised confusion matrix: rows the truth, columns the prediction."""
+    """A row-normalised confusion matrix: rows the truth, columns the prediction (`names`)."""
 
     width: float
     height: float
@@ -81,6 +81,7 @@ class HeatMap:
     cell: float
     font: float
     names: tuple[str, ...]
+    row_names: tuple[str, ...]
     cells: tuple[Cell, ...]
     empty_rows: tuple[int, ...]
 
@@ -162,9 +163,20 @@ def line_chart(
     )
 
 
-def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], labels: Sequence[str]) -> HeatMap:
-    """The heat map of row shares in [0, 1]; NaN rows (no true segment) are listed in `empty_rows`."""
+def heat_map(
+    shares_KK: NDArray[np.float64],
+    counts_KK: NDArray[np.int64],
+    labels: Sequence[str],
+    *,
+    rows: Sequence[int] | None = None,
+) -> HeatMap:
+    """The heat map of row shares in [0, 1]; NaN rows (no true segment) are listed in `empty_rows`.
+
+    Args:
+        rows: the true classes to show, in this order; None shows all.
+    """
     num = len(labels)
+    shown = range(num) if rows is None else rows
     cell = 44.0 if num <= 12 else 25.0 if num <= 34 else 14.0 if num <= 60 else 7.6
     font = 12.0 if num <= 34 else 10.0 if num <= 60 else 7.0
     names = tuple(shortened(label, _LONGEST_NAME) for label in labels)
@@ -172,7 +184,7 @@ def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], label
     top = 10 + 0.87 * max(map(len, names)) * font * _CHARACTER_WIDTH  # column names lean by 60 degrees
     lean = 0.5 * max(map(len, names)) * font * _CHARACTER_WIDTH
     cells = []
-    for i in range(num):
+    for row, i in enumerate(shown):
         for j in range(num):
             count = int(counts_KK[i, j])
             if not count:
@@ -181,7 +193,7 @@ def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], label
             cells.append(
                 Cell(
                     x=round(margin + j * cell, 1),
-                    y=round(top + i * cell, 1),
+                    y=round(top + row * cell, 1),
                     level=max(1, math.ceil(share * LEVELS)),
                     right=i == j,
                     text=f"{100 * share:.0f}" if cell >= 25 and share >= 0.095 else "",
@@ -191,14 +203,15 @@ def heat_map(shares_KK: NDArray[np.float64], counts_KK: NDArray[np.int64], label
             )
     return HeatMap(
         width=round(margin + num * cell + lean, 1),
-        height=round(top + num * cell + 4, 1),
+        height=round(top + len(shown) * cell + 4, 1),
         left=round(margin, 1),
         top=round(top, 1),
         cell=cell,
         font=font,
         names=names,
+        row_names=tuple(names[i] for i in shown),
         cells=tuple(cells),
-        empty_rows=tuple(i for i in range(num) if not counts_KK[i].any()),
+        empty_rows=tuple(row for row, i in enumerate(shown) if not counts_KK[i].any()),
     )
 
 

@@ -64,6 +64,7 @@ class Judged:
             any number of classes where it has none.
         score_TK: float64, NaN where no score is given.
         features_T: bool, True where the segment had a feature. Those without count too, as background or no class.
+        seen: is the item's class a seen one? None where the data set has no such thing.
     """
 
     item_id: str
@@ -72,6 +73,7 @@ class Judged:
     predicted_TK: NDArray[np.bool_]
     score_TK: NDArray[np.float64]
     features_T: NDArray[np.bool_]
+    seen: bool | None = None
 
     @property
     def wrong_T(self) -> NDArray[np.bool_]:
@@ -225,6 +227,9 @@ def _judged(row: Mapping[str, Any], run: ReportedRun, where: str) -> Judged:
         if len(values) != len(classes) or not all(v is None or type(v) in (int, float) for v in values):
             raise ValueError(f"{where}.score[{t}]: needs a number for each class predicted, got {value!r}")
         score_TK[t, classes] = [math.nan if v is None else v for v in values]
+    seen = row.get("seen")
+    if seen is not None and not isinstance(seen, bool):
+        raise ValueError(f"{where}.seen: needs true, false or nothing, got {str(seen)[:80]}")
     return Judged(
         item_id=_text(row.get("item"), f"{where}.item"),
         video_id=_text(row.get("video"), f"{where}.video"),
@@ -232,6 +237,7 @@ def _judged(row: Mapping[str, Any], run: ReportedRun, where: str) -> Judged:
         predicted_TK=_hot(predicted, len(run.labels)),
         score_TK=score_TK,
         features_T=np.asarray(mask, dtype=np.bool_),
+        seen=seen,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +19,20 @@ from catalog.video import REASONS
 from jobs.console import visible
 from jobs.report.charts import LEVELS, NUM_BINS, HeatMap, LineChart, heat_map, line_chart, number
 from jobs.report.evidence import Extraction, Judged, ReportedRun, chosen_epoch, validation_metric
-from jobs.report.scores import ClassScore, Mistake, class_scores, confusion, row_shares, top_mistakes
+from jobs.report.halves import Halves, halves
+from jobs.report.scores import (
+    ClassScore,
+    Mistake,
+    class_scores,
+    confusion,
+    measures,
+    row_shares,
+    smoothed,
+    top_mistakes,
+)
 from jobs.report.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, Timeline
 
 if TYPE_CHECKING:
-    from catalog.recipe import Recipe
     from heads.run_folder import RunRecord
 
 NUM_MISTAKES = 12
@@ -33,8 +41,9 @@ _HERE = Path(__file__).parent
 _MODALITIES = {"both": "sound and picture", "audio": "sound only", "visual": "picture only"}
 _METRICS = {
     "accuracy": "Accuracy",
-    "accuracy_seen": "Accuracy, seen classes",
-    "accuracy_unseen": "Accuracy, unseen classes",
+    "segment_f1": "Segment F1",
+    "event_f1": "Event F1",
+    "mean": "Mean of the three",
     "segment_map": "Segment mAP",
     "segment_micro_f1": "Segment micro F1",
     "loss": "Loss",
@@ -90,6 +99,8 @@ class Page:
     remarks: tuple[str, ...]
     extraction: Extraction
     heat: HeatMap | None
+    halves: Halves | None
+    smooth: int | None
     mistakes: tuple[Mistake, ...]
     classes: tuple[ClassScore, ...]
     several_labels: bool
@@ -112,6 +123,7 @@ def build(
     timelines: Sequence[Timeline],
     compared: Sequence[ReportedRun],
     commands: str,
+    smooth: int | None = None,
 ) -> Page:
     """Count and arrange.
 
@@ -119,14 +131,16 @@ def build(
         split: whose predictions `items` are, and whose metrics come first.
         items: None where the run has no predictions of the split.
         compared: other runs for the metric table, on the same data set.
+        smooth: the run filter's least run, for a column of metrics after it; one class a segment.
     """
     record = run.record
     judged = items or ()
     several = record.background is None
     counts_KK = None if several or not judged else confusion(judged, len(run.labels))
     shown_heat = counts_KK is not None and counts_KK.any()
-    columns = _columns(run, split, compared)
-    names = sorted((name for name in columns[0].numbers if name not in _COUNTS), key=lambda name: "loss" in name)
+    after = measures(smoothed(judged, smooth), len(run.labels)) if smooth is not None else {}
+    columns = _columns(run, split, compared, smooth=smooth, after=after)
+    names = sorted((name for name in columns[0].numbers if name not in _COUNTS), key=_metric_order)
     headline_name = _headline_metric(columns[0].numbers)
     chosen = chosen_epoch(record)
     return Page(
@@ -142,6 +156,8 @@ def build(
         ),
         remarks=tuple(_remarks(run, compared)),
         extraction=extraction,
+        halves=None if several else halves(judged, run),
+        smooth=smooth,
         heat=heat_map(row_shares(counts_KK), counts_KK, run.labels) if counts_KK is not None and shown_heat else None,
         mistakes=tuple(top_mistakes(counts_KK, run.labels, NUM_MISTAKES)) if counts_KK is not None else (),
         classes=tuple(class_scores(judged, run.labels)) if judged else (),
@@ -195,6 +211,9 @@ def render(page: Page) -> str:
 
 def metric_name(name: str) -> str:
     """A metric's name for people; unknown ones with their underscores opened."""
+    for group in ("_seen", "_unseen"):
+        if name.endswith(group) and name != group:
+            return f"{metric_name(name.removesuffix(group))}, {group[1:]} classes"
     words = name.replace("_", " ")
     return _METRICS.get(name, words[:1].upper() + words[1:])
 
@@ -204,45 +223,18 @@ def grouped(count: int) -> str:
     return f"{count:,}"
 
 
-def commands(run: ReportedRun, *, out: Path, num_videos: int, compared: Sequence[ReportedRun]) -> str:
-    """The command lines that make this run and this report again, one a line."""
-    record = run.record
-    told = record.training
-    media = ["--media", record.dataset["media"]] if record.dataset["media"] else []
-    annotations = ["--dataset", record.dataset["name"], "--root", record.dataset["root"], *media]
-    chosen = {"--head": record.head, "--modality": told.get("modality"), "--epochs": told.get("epochs")}
-    chosen |= {"--lr": told.get("learning_rate"), "--weight-decay": told.get("weight_decay")}
-    chosen |= {"--batch": told.get("batch_size"), "--patience": told.get("patience"), "--seed": record.seed}
-    settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]
-    others = ["--compare", *(other.folder for other in compared)] if compared else []
-    store, recipe = ["--store", record.store["uri"]], ["--recipe", record.recipe.name]
-    lines: list[list[object]] = [
-        ["avel", "extract", *annotations, *store, *_recipe_words(record.recipe)],
-        ["avel", "train", *store, *annotations, *recipe, *settings, "--out", run.folder],
-        ["avel", "report", run.folder, "--out", out, "--videos", num_videos, *others],
-    ]
-    return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
-
-
-def _recipe_words(recipe: Recipe) -> list[object]:
-    """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
-    from pipeline.encode import presets
-
-    near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
-    if not near:
-        return ["--recipe", recipe.name]
-    base = min(near, key=lambda preset: (len(preset.differences(recipe)), preset.name != recipe.name))
-    words: list[object] = ["--recipe", base.name]
-    for path, _, wanted in base.differences(recipe):
-        # The encoder's author and the checkpoint file decide these; they are no settings.
-        if path not in ("revision", "weights_sha256"):
-            words += ["--set", f"{path}={wanted if isinstance(wanted, str) else json.dumps(wanted)}"]
-    return words if base.name == recipe.name else [*words, "--as", recipe.name]
-
-
-def _columns(run: ReportedRun, split: str, compared: Sequence[ReportedRun]) -> tuple[Column, ...]:
+def _columns(
+    run: ReportedRun,
+    split: str,
+    compared: Sequence[ReportedRun],
+    *,
+    smooth: int | None,
+    after: Mapping[str, float],
+) -> tuple[Column, ...]:
     record = run.record
     own = [Column(name=_system(record), under=split, numbers=record.metrics.get(split, {}), own=True)]
+    if after:
+        own.append(Column(name=_system(record), under=f"{split}, run filter {smooth}", numbers=after, own=True))
     own += [
         Column(name=_system(record), under=other, numbers=numbers)
         for other, numbers in record.metrics.items()
@@ -267,8 +259,13 @@ def _columns(run: ReportedRun, split: str, compared: Sequence[ReportedRun]) -> t
 
 
 def _headline_metric(numbers: Mapping[str, float]) -> str:
-    """The metric that counts, as `heads.evaluate.headline` has it; empty where a run has neither."""
-    return next((name for name in ("accuracy", "segment_map") if name in numbers), "")
+    """The metric that counts, as `heads.protocol.headline` has it; empty where a run has neither."""
+    return next((name for name in ("mean", "accuracy", "segment_map") if name in numbers), "")
+
+
+def _metric_order(name: str) -> tuple[bool, bool]:
+    """Those of all classes first, and losses last; else as they come."""
+    return "loss" in name, name.endswith(("_seen", "_unseen"))
 
 
 def _system(record: RunRecord) -> str:
@@ -280,7 +277,7 @@ def _headline(columns: Sequence[Column], name: str, split: str) -> tuple[Headlin
     found = [c for c in columns if name in c.numbers and (c.own or c.under.endswith(split))]
     return tuple(
         HeadlineBar(
-            name=column.name,
+            name=column.name if "run filter" not in column.under else f"{column.name}, filtered",
             text=number(column.numbers[name], percent=True),
             share=round(100 * min(1.0, max(0.0, column.numbers[name])), 2),
             own=column.own,

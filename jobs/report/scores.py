@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,57 @@ def confusion(items: Sequence[Judged], num_classes: int) -> NDArray[np.int64]:
     if not len(true):
         return np.zeros((num_classes, num_classes), dtype=np.int64)
     return ave.confusion(predicted, true, num_classes)
+
+
+def measures(items: Sequence[Judged], num_classes: int) -> dict[str, float]:
+    """The data set's measures of items with one class a segment, counted anew from their predictions; by metric.
+
+    Args:
+        num_classes: background included.
+    """
+    from heads.protocol import class_metrics
+
+    if not any(item.num_segments for item in items):
+        return {}
+    predicted_NT, true_NT, counted_NT = stacked(items)
+    told = all(item.seen is not None for item in items)
+    seen_N = np.array([item.seen is True for item in items]) if told else None
+    return class_metrics(predicted_NT, true_NT, counted_NT, background=num_classes - 1, seen_N=seen_N)
+
+
+def smoothed(items: Sequence[Judged], minimum: int) -> list[Judged]:
+    """Items with one class a segment after the run filter, which leaves segments without features as they are.
+
+    A segment whose class the filter changed has no score.
+    """
+    from heads.smooth import filter_runs
+
+    if not items:
+        return []
+    predicted_NT, _, counted_NT = stacked(items)
+    features_NT = np.zeros(counted_NT.shape, dtype=np.bool_)
+    for features_T, item in zip(features_NT, items, strict=True):
+        features_T[: item.num_segments] = item.features_T
+    filtered_NT = filter_runs(predicted_NT, minimum=minimum, mask_NT=features_NT)
+    return [
+        replace(
+            item,
+            predicted_TK=filtered_T[: item.num_segments, None] == np.arange(item.true_TK.shape[1]),
+        )
+        for item, filtered_T in zip(items, filtered_NT, strict=True)
+    ]
+
+
+def stacked(items: Sequence[Judged]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Predicted and true classes, int64 (N, T), and which segments there are, bool (N, T); of one class a segment."""
+    longest = max((item.num_segments for item in items), default=0)
+    predicted_NT, true_NT = np.zeros((2, len(items), longest), dtype=np.int64)
+    counted_NT = np.zeros((len(items), longest), dtype=np.bool_)
+    for n, item in enumerate(items):
+        predicted_NT[n, : item.num_segments] = item.predicted_TK.argmax(axis=1)
+        true_NT[n, : item.num_segments] = item.true_TK.argmax(axis=1)
+        counted_NT[n, : item.num_segments] = True
+    return predicted_NT, true_NT, counted_NT
 
 
 def row_shares(counts_KK: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ class Media:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """One video as the template draws it. Lanes hold bars that do not overlap."""
+    """One video as the template draws it. Lanes hold bars that do not overlap; `smoothed_*`: after the run filter."""
 
     item_id: str
     video_id: str
@@ -65,6 +65,8 @@ class Timeline:
     picture_times_s: tuple[float, ...]
     true_lanes: tuple[tuple[Bar, ...], ...]
     predicted_lanes: tuple[tuple[Bar, ...], ...]
+    smoothed_lanes: tuple[tuple[Bar, ...], ...] | None
+    smoothed_wrong: tuple[tuple[float, float], ...]
     wrong: tuple[tuple[float, float], ...]
     featureless: tuple[tuple[float, float], ...]
     hidden: int
@@ -87,15 +89,16 @@ def choose(items: Sequence[Judged], num: int, seed: int) -> list[Judged]:
     return [judged[i] for i in chosen]
 
 
-def timeline(item: Judged, run: ReportedRun, media: Media) -> Timeline:
-    """The timeline of `item` with what was read of its medium."""
+def timeline(item: Judged, run: ReportedRun, media: Media, smoothed: Judged | None = None) -> Timeline:
+    """The timeline of `item` with what was read of its medium; `smoothed` is the item after the run filter."""
     edges_s = segment_edges_s(item.num_segments, run)
     duration_s = axis_s(item, run)
     truth = spans(item.true_TK, run)
     predicted = spans(item.predicted_TK, run, item.score_TK)
     surest = sorted(predicted, key=lambda span: -(span.score or 0))[:MOST_SPANS]
     kept = sorted(surest, key=lambda span: (span.start_s, span.end_s))
-    colours = _colours([*truth, *kept], run.labels)
+    filtered = [] if smoothed is None else spans(smoothed.predicted_TK, run, smoothed.score_TK)
+    colours = _colours([*truth, *kept, *filtered], run.labels)
     return Timeline(
         item_id=item.item_id,
         video_id=item.video_id,
@@ -106,6 +109,8 @@ def timeline(item: Judged, run: ReportedRun, media: Media) -> Timeline:
         picture_times_s=picture_times_s(duration_s),
         true_lanes=_lanes(truth, colours, duration_s),
         predicted_lanes=_lanes(kept, colours, duration_s),
+        smoothed_lanes=None if smoothed is None else _lanes(filtered, colours, duration_s),
+        smoothed_wrong=() if smoothed is None else _cells(smoothed.wrong_T, edges_s, duration_s),
         wrong=_cells(item.wrong_T, edges_s, duration_s),
         featureless=_cells(~item.features_T, edges_s, duration_s),
         hidden=len(predicted) - len(kept),

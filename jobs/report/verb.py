@@ -14,6 +14,7 @@ examples:
   avel report runs/ave
   avel report runs/ave --compare runs/ave_audio runs/ave_visual --out ave.html
   avel report runs/ave --videos 24 --json
+  avel report runs/ave --smooth 3                     metrics and timelines after the run filter, too
 """
 
 NUM_VIDEOS = 12
@@ -30,23 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar="RUN", type=Path, nargs="+", default=[], help="other runs, for the table of metrics"
     )
     parser.add_argument("--split", choices=("test", "val"), help="whose predictions (default: test, else val)")
+    parser.add_argument(
+        "--smooth",
+        metavar="W",
+        type=int,
+        help="also show the run filter's: fewer than W equal neighbours are taken for mistakes",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object about the page")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page; the exit status is 0 also where media or the store can no longer be read (the page says so)."""
     from jobs.console import BadArguments, Progress, note, print_json, say, visible
+    from jobs.report.commands import commands
     from jobs.report.evidence import read_extraction, read_predictions, read_run
     from jobs.report.media import read_media
-    from jobs.report.page import build, commands, render
+    from jobs.report.page import build, render
+    from jobs.report.scores import smoothed
     from jobs.report.timeline import choose, timeline
 
+    if args.smooth is not None and args.smooth < 1:
+        raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
     if args.videos < 0:
         raise BadArguments(f"--videos must be 0 or more, got {args.videos}")
     out: Path = args.out if args.out is not None else args.run / "report.html"
     if out.is_dir():
         raise BadArguments(f"--out {out} is a folder; give a file, such as {out / 'report.html'}")
     reported = read_run(args.run)
+    if args.smooth is not None and reported.record.background is None:
+        raise BadArguments("--smooth is for data sets with one class a segment")
     compared = [read_run(folder) for folder in args.compare]
     split = args.split or (
         "val" if "test" not in reported.record.metrics and "val" in reported.record.metrics else "test"
@@ -55,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
     extraction = read_extraction(reported)
     chosen = choose(items or (), args.videos, reported.record.seed)
     with Progress("report", len(chosen), "videos", quiet=args.json) as progress:
+        after = {} if args.smooth is None else {item.item_id: item for item in smoothed(chosen, args.smooth)}
         timelines = [
-            timeline(item, reported, media)
+            timeline(item, reported, media, after.get(item.item_id))
             for item, media in read_media(chosen, reported, extraction, on_video=progress.advance)
         ]
     text = render(
@@ -67,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
             extraction=extraction,
             timelines=timelines,
             compared=compared,
-            commands=commands(reported, out=out, num_videos=args.videos, compared=compared),
+            commands=commands(reported, out=out, num_videos=args.videos, compared=compared, smooth=args.smooth),
+            smooth=args.smooth,
         )
     )
     _write(out, text)

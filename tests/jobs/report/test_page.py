@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs.report.commands import commands
 from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read_run
-from jobs.report.page import build, commands, render
+from jobs.report.page import build, render
 from jobs.report.timeline import Media, choose, picture_strip, timeline
 from pipeline.encode import find_recipe
 

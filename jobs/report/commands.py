@@ -1,0 +1,57 @@
+"""The command lines that make a run and its report again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.console import visible
+from jobs.report.evidence import ReportedRun
+
+if TYPE_CHECKING:
+    from catalog.recipe import Recipe
+
+
+def commands(
+    run: ReportedRun, *, out: Path, num_videos: int, compared: Sequence[ReportedRun], smooth: int | None = None
+) -> str:
+    """The command lines that make this run and this report again, one a line."""
+    record = run.record
+    told = record.training
+    media = ["--media", record.dataset["media"]] if record.dataset["media"] else []
+    annotations = ["--dataset", record.dataset["name"], "--root", record.dataset["root"], *media]
+    chosen: dict[str, object] = {"--head": record.head, "--vocabulary": (record.texts or {}).get("vocabulary")}
+    chosen |= {"--modality": told.get("modality"), "--epochs": told.get("epochs") or None}
+    chosen |= {"--lr": told.get("learning_rate"), "--weight-decay": told.get("weight_decay")}
+    chosen |= {"--batch": told.get("batch_size"), "--patience": told.get("patience"), "--seed": record.seed}
+    settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]
+    share = record.dataset_options.get("train_list", "")
+    settings += ["--train-share", f"{100 * float(share):g}"] if share in ("0.25", "0.5", "0.75") else []
+    others = ["--smooth", smooth] if smooth is not None else []
+    others += ["--compare", *(other.folder for other in compared)] if compared else []
+    store, recipe = ["--store", record.store["uri"]], ["--recipe", record.recipe.name]
+    lines: list[list[object]] = [
+        ["avel", "extract", *annotations, *store, *_recipe_words(record.recipe)],
+        ["avel", "train", *store, *annotations, *recipe, *settings, "--out", run.folder],
+        ["avel", "report", run.folder, "--out", out, "--videos", num_videos, *others],
+    ]
+    return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
+
+
+def _recipe_words(recipe: Recipe) -> list[object]:
+    """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
+    from pipeline.encode import presets
+
+    near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
+    if not near:
+        return ["--recipe", recipe.name]
+    base = min(near, key=lambda preset: (len(preset.differences(recipe)), preset.name != recipe.name))
+    words: list[object] = ["--recipe", base.name]
+    for path, _, wanted in base.differences(recipe):
+        # The encoder's author and the checkpoint file decide these; they are no settings.
+        if path not in ("revision", "weights_sha256"):
+            words += ["--set", f"{path}={wanted if isinstance(wanted, str) else json.dumps(wanted)}"]
+    return words if base.name == recipe.name else [*words, "--as", recipe.name]
