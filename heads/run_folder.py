@@ -3,6 +3,7 @@
     RUN/run.json                   the record (below), JSON, format 1
     RUN/model.safetensors          the head's parameters and buffers
     RUN/predictions_{split}.json   one object an item of the split, in the data set's order
+    RUN/tensorboard/               the history as scalars, where they were asked for
 
 `metrics` is `{split: {metric: number}}`; `baselines` is `{baseline: number}`, on the test split (validation where there
 is none) by the metric that counts: accuracy, or segment_map with several labels.
@@ -36,7 +37,7 @@ _DATASET_KEYS = ("name", "root", "media")
 # Fields of `run.json` that may be missing, and what that means.
 _LATER: dict[str, Any] = {"unseen": [], "texts": None}
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
-_OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
+_OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|tensorboard|.*\.(html|png|svg)")
 
 Numbers = dict[str, float]
 
@@ -184,11 +185,13 @@ def write_run(
     predictions: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     overwrite: bool = False,
+    scalars: Path | None = None,
 ) -> None:
     """Write a whole run folder: made beside its place and moved there in one step.
 
     Args:
         predictions: split to its rows, as `heads.predict.prediction_rows` makes them.
+        scalars: a folder of TensorBoard's, copied to `tensorboard`.
 
     Raises:
         ValueError: the place is taken (see `check_free`), or a number is not finite.
@@ -202,6 +205,8 @@ def write_run(
         safetensors.torch.save_file(tensors, making / "model.safetensors")
         for split, rows in predictions.items():
             (making / f"predictions_{split}.json").write_text(_rows_json(rows), encoding="utf-8")
+        if scalars is not None:
+            shutil.copytree(scalars, making / "tensorboard")
         (making / "run.json").write_text(record.to_json(), encoding="utf-8")
         if folder.is_dir() and any(folder.iterdir()):
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))

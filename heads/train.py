@@ -21,6 +21,7 @@ from catalog.dataset import Dataset
 from catalog.store import FeatureStore
 from heads.evaluate import Evaluation, baselines, evaluate, judge
 from heads.fit import Fitted, Settings, fit
+from heads.fit_checkpoint import Checkpoint
 from heads.model import Modality, build, plugin, read_config
 from heads.protocol import headline, seen_classes, tells_seen, without_unseen_training
 from heads.read import Split, read_split
@@ -57,6 +58,8 @@ def train_run(
     texts: Vocabulary | None = None,
     changes: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainedRun:
     """Read the splits, train, choose on validation, then evaluate on validation and test.
 
@@ -67,11 +70,13 @@ def train_run(
         places: for the record: {"store": {"uri"}, "dataset": {"root", "media"} and the data set's own options}.
         texts: of the data set's classes and background, for a head that needs them (`heads.vocabulary.of_data_set`).
         changes: fields of the head's config in place of those that `configure` chose: an ablation.
-        on_epoch: called with each row of the history.
+        on_epoch, checkpoint, stop: as `heads.fit.fit` takes them.
 
     Raises:
-        ValueError: no such head or recipe, a change that the head does not know, or a split without items (test may lack them) or without any feature.
+        ValueError: no such head or recipe, a change that the head does not know, a split without items (test may lack
+            them) or without any feature, or a checkpoint that is damaged or of other settings.
         AvelError: the loss became NaN or infinite.
+        TrainingStopped: `stop` said so.
     """
     head_plugin = plugin(head_name)
     if getattr(head_plugin, "NEEDS_TEXTS", False) and texts is None:
@@ -98,7 +103,7 @@ def train_run(
     if texts is not None:
         _set_texts(head, texts, dataset, seen_C)
     if trains:
-        fitted = _fitted(head, read, dataset, settings, on_epoch)
+        fitted = _fitted(head, read, dataset, settings, on_epoch, checkpoint, stop)
         head.load_state_dict(fitted.state)
     else:
         state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
@@ -176,6 +181,8 @@ def _fitted(
     dataset: Dataset,
     settings: Settings,
     on_epoch: Callable[[Numbers], None],
+    checkpoint: Checkpoint | None,
+    stop: Callable[[], bool],
 ) -> Fitted:
     true = {
         name: truth(dataset, read[name].items, read[name].recipe.grid, read[name].num_segments)
@@ -195,6 +202,8 @@ def _fitted(
         background=len(dataset.classes) if has_one_label(dataset) else None,
         judge=judged if tells_seen(dataset) else None,
         on_epoch=on_epoch,
+        checkpoint=checkpoint,
+        stop=stop,
     )
 
 
