@@ -33,8 +33,12 @@ class VideoSampling:
     Attributes:
         frames_per_segment: P; frame j of a segment is the one shown at `start + (j + phase) * window / P`.
         phase: 1/2 takes the middle of each of the P slots, 0 its beginning.
+        clip_s: where given, frames come in pairs instead: the first and the last to begin within each of P / 2 clips of
+            this many seconds, spread evenly over the segment (up to the picture's end).
         height_px, width_px: the encoder's input size.
-        fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre.
+        fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre;
+            "three_crops" resizes the short side to `width_px` and cuts three squares at the beginning, the middle and
+            the end of the long side, one below the other: `height_px` is 3 * `width_px`.
         short_side_px: with "crop" only; None means the larger of height_px and width_px.
         interpolation: a Pillow filter ("area" is its box filter), to uint8; or, with "_tensor", as torch's
             `interpolate` without antialiasing, to float32 in units of 1/255 that are neither rounded nor clipped.
@@ -44,7 +48,8 @@ class VideoSampling:
     height_px: int
     width_px: int
     phase: Fraction = Fraction(1, 2)
-    fit: Literal["stretch", "crop"] = "crop"
+    clip_s: Fraction | None = field(default=None, metadata={LATER: True})
+    fit: Literal["stretch", "crop", "three_crops"] = "crop"
     short_side_px: int | None = None
     interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos", "bilinear_tensor", "bicubic_tensor"] = (
         "bicubic"
@@ -56,6 +61,14 @@ class VideoSampling:
         need_exact(self, "phase")
         if not 0 <= self.phase <= 1:
             raise ValueError(f"video.phase must lie in [0, 1], got {self.phase}")
+        if self.clip_s is not None:
+            need_exact(self, "clip_s")
+            if self.clip_s <= 0 or self.frames_per_segment % 2 or self.frames_per_segment < 4:
+                raise ValueError(f"video.clip_s must be above 0 and go with 4, 6, 8 ... frames_per_segment, got {self}")
+            if self.phase != Fraction(1, 2):
+                raise ValueError(f"video.phase has no meaning beside video.clip_s, got {self.phase}")
+        if self.fit == "three_crops" and self.height_px != 3 * self.width_px:
+            raise ValueError(f"video.fit='three_crops' needs height_px of 3 * width_px, got {self}")
         if self.short_side_px is not None and (
             self.fit != "crop" or self.short_side_px < max(self.height_px, self.width_px)
         ):

@@ -29,6 +29,8 @@ FILTERS = {
 # Resized: uint8, or float32 by a tensor interpolation.
 Frame = NDArray[np.uint8 | np.float32]
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTable:
@@ -44,15 +46,31 @@ class FrameTable:
     time_base: Fraction
     t0_s: Fraction
 
+    @property
+    def end_s(self) -> Fraction:
+        """When the picture ends on the clock: the last frame is shown as long as the mean of those before it."""
+        first, last = int(self.pts_F[0]), int(self.pts_F[-1])
+        shown = Fraction(last - first, max(len(self.pts_F) - 1, 1))
+        return (last + shown) * self.time_base - self.t0_s
+
     def shown_at(self, time_s: Fraction) -> int:
         """The frame on screen at `time_s`: the last with start <= time_s (held to the end), -1 before the first."""
         ticks = math.floor((time_s + self.t0_s) / self.time_base)
         return int(np.searchsorted(self.pts_F, ticks, side="right")) - 1
 
     def of_segment(self, grid: SegmentGrid, segment: int, sampling: VideoSampling) -> list[int]:
-        """P frame numbers of `segment`, ascending."""
+        """P frame numbers of `segment`, the smallest first; ascending but where clips overlap."""
+        if sampling.clip_s is not None:
+            spans_s = grid.clip_spans_s(segment, sampling.frames_per_segment // 2, sampling.clip_s, self.end_s)
+            return [number for span_s in spans_s for number in self._ends_of(*span_s)]
         times_s = grid.clip_times_s(segment, sampling.frames_per_segment, sampling.phase)
         return [self.shown_at(time_s) for time_s in times_s]
+
+    def _ends_of(self, start_s: Fraction, end_s: Fraction) -> tuple[int, int]:
+        """The first and the last frame to begin in `[start_s, end_s)`; where none does, the one on screen, twice."""
+        ticks = [math.ceil((time_s + self.t0_s) / self.time_base) for time_s in (start_s, end_s)]
+        first, behind = (int(place) for place in np.searchsorted(self.pts_F, ticks, side="left"))
+        return min(first, behind - 1), behind - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +90,21 @@ class Geometry:
 
     @classmethod
     def of(cls, sampling: VideoSampling) -> Geometry:
+        longest = sampling.width_px if sampling.fit == "three_crops" else max(sampling.height_px, sampling.width_px)
         return cls(
             height_px=sampling.height_px,
             width_px=sampling.width_px,
             fit=sampling.fit,
-            short_side_px=sampling.short_side_px or max(sampling.height_px, sampling.width_px),
+            short_side_px=sampling.short_side_px or longest,
             interpolation=sampling.interpolation,
         )
 
-    def box(self, height_px: int, width_px: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of the source that becomes the output, in source pixels."""
+    def boxes(self, height_px: int, width_px: int) -> list[Box]:
+        """The parts of the source that become the output, one below the other, in source pixels."""
         if self.fit == "stretch":
-            return 0.0, 0.0, float(width_px), float(height_px)
+            return [(0.0, 0.0, float(width_px), float(height_px))]
+        if self.fit == "three_crops":
+            return self._three_boxes(height_px, width_px)
         # As torchvision: Resize makes the long side int(size * long / short), CenterCrop begins at int(round(d / 2)).
         short = min(height_px, width_px)
         resized_h = self.short_side_px if height_px == short else int(self.short_side_px * height_px / width_px)
@@ -91,15 +112,30 @@ class Geometry:
         left = round((resized_w - self.width_px) / 2.0)
         top = round((resized_h - self.height_px) / 2.0)
         scale_w, scale_h = width_px / resized_w, height_px / resized_h
-        return left * scale_w, top * scale_h, (left + self.width_px) * scale_w, (top + self.height_px) * scale_h
+        return [(left * scale_w, top * scale_h, (left + self.width_px) * scale_w, (top + self.height_px) * scale_h)]
+
+    def _three_boxes(self, height_px: int, width_px: int) -> list[Box]:
+        # As pytorchvideo: short_side_scale makes the long side floor(long / short * size), in this order of rounding;
+        # uniform_crop begins at 0, ceil(d / 2) and d.
+        side = self.short_side_px
+        if height_px > width_px:
+            long_side = math.floor(height_px / width_px * side)
+            scale = height_px / long_side
+        else:
+            long_side = math.floor(width_px / height_px * side)
+            scale = width_px / long_side
+        spans = [(at * scale, (at + side) * scale) for at in (0, math.ceil((long_side - side) / 2), long_side - side)]
+        if height_px > width_px:
+            return [(0.0, low, float(width_px), high) for low, high in spans]
+        return [(low, 0.0, high, float(height_px)) for low, high in spans]
 
 
 def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> Frame:
     """One frame at the encoder's input size.
 
-    Only the wanted box is computed. Pillow's filters reach beyond the box into the rest of the picture, so this equals
-    resizing the whole and cutting the centre (to 1 of 255; more only where a filter's overshoot is clipped between
-    Pillow's two passes), without the intermediate: a 512x8 picture would become 16384x256.
+    Only what is wanted is computed. Pillow's filters reach beyond a box into the rest of the picture, so this equals
+    resizing the whole and cutting (to 1 of 255; more only where a filter's overshoot is clipped between Pillow's two
+    passes), without the intermediate: a 512x8 picture would become 16384x256.
 
     Args:
         frame_HWC: uint8 RGB of any size.
@@ -107,15 +143,20 @@ def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> Frame:
     Returns:
         (height_px, width_px, 3) RGB of the geometry's dtype, in units of 1/255.
     """
+    boxes = geometry.boxes(*frame_HWC.shape[:2])
+    size = (geometry.width_px, geometry.height_px // len(boxes))
+    parts = [_resize_box(frame_HWC, box, size, geometry.interpolation) for box in boxes]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _resize_box(frame_HWC: NDArray[np.uint8], box: Box, size: tuple[int, int], interpolation: str) -> Frame:
     height_px, width_px = frame_HWC.shape[:2]
-    box = geometry.box(height_px, width_px)
-    if geometry.interpolation not in FILTERS:
-        kind = geometry.interpolation.removesuffix("_tensor")
-        return tensor_resize(frame_HWC, box, height_px=geometry.height_px, width_px=geometry.width_px, kind=kind)
-    size = (geometry.width_px, geometry.height_px)
+    if interpolation not in FILTERS:
+        kind = interpolation.removesuffix("_tensor")
+        return tensor_resize(frame_HWC, box, height_px=size[1], width_px=size[0], kind=kind)
     if box == (0.0, 0.0, float(width_px), float(height_px)) and (width_px, height_px) == size:
         return frame_HWC
     # The box's far edge may pass the picture's by a rounding error; Pillow refuses that.
     box = (box[0], box[1], min(box[2], float(width_px)), min(box[3], float(height_px)))
-    image = Image.fromarray(frame_HWC).resize(size, FILTERS[geometry.interpolation], box=box)
+    image = Image.fromarray(frame_HWC).resize(size, FILTERS[interpolation], box=box)
     return np.asarray(image)

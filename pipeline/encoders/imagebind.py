@@ -7,6 +7,12 @@ the mean over clips. Features keep the published scales: pictures have norm 1, s
 
 Which frame of a second OV-AVEL takes is not told; here it is the one in the middle (P = 1), and P may be raised.
 
+`imagebind-10s` is ImageBind's own sampling, as its code does it with a whole file: a segment gets what a file of its
+length would get, whatever the window. Pictures: 5 clips of 2 s, each of its first and last frame (`video.clip_s`),
+three crops of each resized without antialiasing (`video.fit=three_crops`), so 15 clips of two frames. Sound: 3 clips of
+2 s (`audio_clip=three`). A feature is the mean over its clips. Frames are found by their own times; the published code
+counts them at the mean rate, which is the same where the rate is constant.
+
 Settings:
     audio_clip: "repeat" (default) as above; "context" hears 2 s around the second instead (with audio.context_s=1/2);
         "three" hears three clips of 2 s, spread over the segment's sound, and takes the mean of their features, as
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 BATCH_FRAMES, BATCH_SOUNDS = 16, 16
+BATCH_CLIPS = 5  # of two frames, three views each
 
 _CITATION = "Girdhar et al., ImageBind: One Embedding Space To Bind Them All, CVPR 2023"
 
@@ -84,6 +91,21 @@ PRESETS = (
         video=VideoSampling(frames_per_segment=1, height_px=224, width_px=224),
         audio=AudioSampling(rate_hz=16000, resampler="sinc_hann", channels="first"),
         settings={"audio_clip": "repeat", "size": "published"},
+    ),
+    Recipe(
+        name="imagebind-10s",
+        encoder="imagebind",
+        grid=GridRule(window_s=Fraction(10), hop_s=Fraction(10)),
+        video=VideoSampling(
+            frames_per_segment=10,
+            clip_s=Fraction(2),
+            height_px=672,
+            width_px=224,
+            fit="three_crops",
+            interpolation="bilinear_tensor",
+        ),
+        audio=AudioSampling(rate_hz=16000, resampler="sinc_hann", channels="first"),
+        settings={"audio_clip": "three", "size": "published"},
     ),
 )
 
@@ -132,7 +154,9 @@ def encode(net: ImageBind, clips: Sequence[Clips]) -> list[Features]:
     """Features of each of `clips`: pictures together, sounds together."""
     seen: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]
     seen = [(None, np.zeros(item.count, np.bool_)) for item in clips]
-    if net.vision is not None:
+    if net.vision is not None and net.recipe.video is not None and net.recipe.video.clip_s is not None:
+        seen = [_watch(net, item) for item in clips]
+    elif net.vision is not None:
         from pipeline.inference import encode_frames
 
         width = net.vision.config.embedding
@@ -186,6 +210,21 @@ def normalised(frames_BHWC: Tensor) -> Tensor:
     return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
+def views(frames_FHWC: NDArray[np.uint8 | np.float32], pairs_C2: NDArray[np.int32], device: str = "cpu") -> Tensor:
+    """The three views of clips of two frames, float32 (C, 3, 3, 2, 224, 224): clip, crop, colour, frame.
+
+    Args:
+        frames_FHWC: (F, 672, 224, 3) RGB in units of 1/255, three crops one below the other.
+        pairs_C2: which frames a clip has.
+    """
+    import torch
+
+    frames = torch.from_numpy(frames_FHWC[pairs_C2.reshape(-1)]).to(device)
+    side = frames.shape[2]
+    pictures = normalised(frames.reshape(-1, side, side, 3)).reshape(len(pairs_C2), 2, 3, 3, side, side)
+    return pictures.permute(0, 2, 3, 1, 4, 5)
+
+
 def mel_pictures(clips: Clips, recipe: Recipe, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The mel pictures of the segments in `heard_S`, (n, K, 1, 128, 204) float32: K = 3 by "three", else 1."""
     from pipeline.kaldi_mel import clip_pictures, mel_picture
@@ -219,6 +258,31 @@ def _hear(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32] | None, NDA
         pictures = torch.from_numpy(mel_pictures(clips, net.recipe, heard_S))
         rows[heard_S] = _mean_of_clips(net, net.audio, pictures, BATCH_SOUNDS)
     return rows, heard_S
+
+
+def _watch(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The mean over each segment's clips and their three views."""
+    pairs_SK2 = clips.frame_index_SP.reshape(clips.count, -1, 2)
+    # A clip that begins before the first picture begins with the last it has; one that ends before it is not seen.
+    pairs_SK2 = np.where(pairs_SK2 < 0, pairs_SK2[:, :, 1:], pairs_SK2)
+    seen_SK = pairs_SK2[:, :, 1] >= 0
+    rows = np.full((clips.count, net.vision.config.embedding), np.nan, np.float32)
+    if seen_SK.any():
+        # The clips of a segment that is no longer than one are the same: encoded once.
+        distinct_C2, place = np.unique(pairs_SK2[seen_SK], axis=0, return_inverse=True)
+        batches = [distinct_C2[low : low + BATCH_CLIPS] for low in range(0, len(distinct_C2), BATCH_CLIPS)]
+        made_CD = np.concatenate([_mean_of_views(net, clips.frames_FHWC, batch_C2) for batch_C2 in batches])
+        place_SK = np.zeros(seen_SK.shape, np.intp)
+        place_SK[seen_SK] = place.reshape(-1)
+        for row in np.flatnonzero(seen_SK.any(axis=1)):
+            rows[row] = made_CD[place_SK[row, seen_SK[row]]].mean(axis=0, dtype=np.float32)
+    return rows, np.asarray(seen_SK.any(axis=1))
+
+
+def _mean_of_views(
+    net: ImageBind, frames_FHWC: NDArray[np.uint8 | np.float32], pairs_C2: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    return _mean_of_clips(net, net.vision, views(frames_FHWC, pairs_C2, net.device), BATCH_FRAMES)
 
 
 def _mean_of_clips(net: ImageBind, tower: Any, x: Tensor, batch: int) -> NDArray[np.float32]:
@@ -275,5 +339,12 @@ def _check(recipe: Recipe) -> None:
             )
     if recipe.audio is not None and recipe.audio.rate_hz != 16000:
         raise ValueError(f"recipe {recipe.name}: ImageBind hears 16000 Hz, got {recipe.audio.rate_hz}")
-    if recipe.video is not None and (recipe.video.height_px, recipe.video.width_px) != (224, 224):
+    if recipe.video is None:
+        return
+    crops = 3 if recipe.video.fit == "three_crops" else 1
+    if (recipe.video.height_px, recipe.video.width_px) != (224 * crops, 224):
         raise ValueError(f"recipe {recipe.name}: ImageBind sees 224 x 224 pictures; leave video.height_px and width_px")
+    if (crops == 3) != (recipe.video.clip_s is not None):
+        raise ValueError(
+            f"recipe {recipe.name}: video.fit=three_crops and video.clip_s go together, as in imagebind-10s"
+        )

@@ -202,7 +202,7 @@ def test_changed_sets_one_field_and_leaves_the_rest(path: str, text: str, value:
         ("grid.hop_s", "1e999999999", "seconds must be"),
         ("video.frames_per_segment", "1.5", r"recipe\.video\.frames_per_segment: needs a whole number, got '1\.5'"),
         ("video.frames_per_segment", "true", "whole number"),
-        ("video.fit", "squash", "must be one of stretch, crop, got 'squash'"),
+        ("video.fit", "squash", "must be one of stretch, crop, three_crops, got 'squash'"),
         ("video.phase", "2", r"video\.phase must lie in \[0, 1\]"),
         ("video", "64", "needs an object"),
         ("name", "../x", "name needs letters"),
@@ -258,6 +258,29 @@ def test_recipe_that_cannot_be_is_refused(change: dict[str, Any], match: str) ->
             {"frames_per_segment": 1, "height_px": 8, "width_px": 8, "fit": "stretch", "short_side_px": 8},
             "short_side_px",
         ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 10, "height_px": 8, "width_px": 8, "fit": "three_crops"},
+            r"height_px of 3 \* width_px",
+        ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 10, "height_px": 8, "width_px": 8, "clip_s": 0.5},
+            "clip_s must be exact",
+        ),
+        *(
+            (
+                VideoSampling,
+                {"frames_per_segment": num, "height_px": 8, "width_px": 8, "clip_s": Fraction(at)},
+                "clip_s",
+            )
+            for num, at in ((10, 0), (10, -1), (5, 2), (2, 2))
+        ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 4, "height_px": 8, "width_px": 8, "clip_s": Fraction(2), "phase": Fraction(0)},
+            "phase has no meaning beside",
+        ),
         (AudioSampling, {"rate_hz": 999}, "at least 1000"),
         (AudioSampling, {"rate_hz": 8000, "context_s": Fraction(-1)}, "context_s"),
         (AudioSampling, {"rate_hz": 8000, "min_coverage": Fraction(0)}, "min_coverage"),
@@ -301,6 +324,16 @@ def test_from_json_without_optional_fields_takes_the_defaults() -> None:
     for name in ("revision", "precision", "storage", "weights_sha256", "settings"):
         del value[name]
     assert Recipe.from_json(json.dumps(value)) == recipe(settings={})
+
+
+def test_fingerprint_of_a_recipe_from_before_clips_is_kept() -> None:
+    old = recipe(video=VideoSampling(frames_per_segment=4, height_px=8, width_px=8))
+    assert "clip_s" not in old.to_json()
+    clips = old.changed({"video.clip_s": "2"})
+    assert clips.fingerprint() != old.fingerprint()
+    assert Recipe.from_json(clips.to_json()) == clips
+    assert old.differences(clips) == [("video.clip_s", None, "2")]
+    assert clips.changed({"video.clip_s": "none"}) == old
 
 
 def test_fingerprint_of_a_recipe_from_before_channels_is_kept() -> None:

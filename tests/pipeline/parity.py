@@ -55,6 +55,13 @@ def seeded_state(
     return state
 
 
+def seeded_input(shared: Path, meta: dict[str, Any]) -> NDArray[np.float32]:
+    """The drawn input of a golden of preprocessing, as its meta describes it."""
+    drawn = {key: meta["input"][key] for key in ("name", "shape", "scale", "shift")}
+    tensor: Tensor = _module(shared, "seeded_weights").seeded_input(**drawn, seed=meta["seed"])
+    return np.asarray(tensor.numpy(), np.float32)
+
+
 def check(shared: Path, case: Case, got: Tensor | NDArray[Any], key: str = "out") -> None:
     """Fails where `got` is further from the golden than allowed; large activations are stored sub-sampled."""
     cases = _module(shared, "parity_cases")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -92,6 +93,63 @@ def test_frames_crop_equals_resizing_the_whole_and_cutting(
         assert np.mean(np.abs(got.astype(int) - want).max(axis=2) > 0) < 0.2
     else:
         assert np.abs(got.astype(int) - want).max() <= 1  # one rounding of the weights
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (97, 31), (24, 24), (60, 61)])
+def test_frames_three_crops_equal_resizing_the_whole_and_cutting(interpolation: str, height: int, width: int) -> None:
+    frame = np.random.default_rng(width).integers(64, 192, (height, width, 3), dtype=np.uint8)
+    got = resize(frame, Geometry.of(_sampling("three_crops", interpolation, 72, 24)))
+    size = (int(width / height * 24), 24) if height < width else (24, int(height / width * 24))
+    whole = np.asarray(Image.fromarray(frame).resize(size, FILTERS[interpolation]))
+    starts = (0, -((24 - max(size)) // 2), max(size) - 24)
+    crops = [whole[:, at : at + 24] if height < width else whole[at : at + 24] for at in starts]
+    assert got.shape == (72, 24, 3)
+    assert np.abs(got.astype(int) - np.concatenate(crops)).max() <= 1  # one rounding of the weights
+
+
+def _clip_sampling(clips: int, clip_s: Fraction = Fraction(2)) -> VideoSampling:
+    return VideoSampling(frames_per_segment=2 * clips, height_px=8, width_px=8, clip_s=clip_s)
+
+
+@given(
+    num_frames=st.integers(1, 400),
+    fps=st.fractions(Fraction(1, 2), 60, max_denominator=1001),
+    window_s=st.fractions(Fraction(1, 10), 20, max_denominator=100),
+    clips=st.integers(2, 6),
+)
+def test_frames_of_clips_are_the_published_ones_of_a_constant_rate(
+    num_frames: int, fps: Fraction, window_s: Fraction, clips: int
+) -> None:
+    table = _table(list(range(num_frames)), 1 / fps, Fraction(0))
+    grid = SegmentGrid(window_s=window_s, hop_s=window_s, count=1)
+    made = table.of_segment(grid, 0, _clip_sampling(clips))
+    # pytorchvideo's ConstantClipsPerVideoSampler and EncodedVideo, of a file as long as the window or the frames
+    duration_s = min(window_s, num_frames / fps)
+    starts = [k * max(duration_s - 2, Fraction(0)) / (clips - 1) for k in range(clips)]
+    want = []
+    for start_s in starts:
+        shown = [i for i in range(num_frames) if math.ceil(fps * start_s) <= i <= math.ceil(fps * (start_s + 2)) - 1]
+        # Frames two seconds apart may leave a clip without one.
+        want += [shown[0], shown[-1]] if shown else [math.floor(fps * start_s)] * 2
+    assert made == want
+
+
+def test_frames_of_clips_follow_the_frames_own_times() -> None:
+    # Shown from 1, 1.1, 4, 4.1, 9 and 9.5 s; at an end of 9.5 + 8.5 / 5 s.
+    table = _table([10, 11, 40, 41, 90, 95], Fraction(1, 10))
+    grid = SegmentGrid(window_s=Fraction(10), hop_s=Fraction(10), count=2)
+    assert table.of_segment(grid, 0, _clip_sampling(5)) == [0, 1, 1, 1, 2, 3, 3, 3, 4, 5]
+    # The second segment has 1.2 s of picture: five times the same clip, in which none begins.
+    assert table.of_segment(grid, 1, _clip_sampling(5)) == [5] * 10
+
+
+def test_frames_of_clips_before_the_first_picture_there_are_none() -> None:
+    table = _table([30, 31, 32], Fraction(1, 10))
+    grid = SegmentGrid(window_s=Fraction(4), hop_s=Fraction(4), count=1)
+    # Until the picture ends, at 3.3 s: [0, 2) and [1.3, 3.3); then [0, 3.1) and [0.2, 3.3).
+    assert table.of_segment(grid, 0, _clip_sampling(2)) == [-1, -1, 0, 2]
+    assert table.of_segment(grid, 0, _clip_sampling(2, Fraction(31, 10))) == [0, 0, 0, 2]
 
 
 def test_frames_stretch_equals_pillow() -> None:
