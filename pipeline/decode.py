@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from catalog.errors import MediaError
 from catalog.grid import SegmentGrid, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.decode_audio import Resampler, SampleBuffer, SoundReader
+from pipeline.decode_audio import Mono, Resampler, SampleBuffer, SoundReader
 from pipeline.decode_video import FrameReader, refuse_clock_jumps
 from pipeline.frames import Frame, FrameTable, Geometry, resize
 from pipeline.packet_source import PacketSource
@@ -285,12 +285,16 @@ class _Pictures:
         wanted.update(n for n in lane.plan(self.table) if n >= 0 and n not in held)
 
 
-def _sound_key(audio: AudioSampling) -> tuple[int, str]:
-    return audio.rate_hz, audio.resampler
+# Recipes with an equal key share their samples: rate, resampler, kind of mono.
+_SoundKey = tuple[int, str, Mono]
+
+
+def _sound_key(audio: AudioSampling) -> _SoundKey:
+    return audio.rate_hz, audio.resampler, audio.channels
 
 
 class _Sounds:
-    """Resampled sound that is still needed, by rate and resampler."""
+    """Resampled sound that is still needed, by rate, resampler and kind of mono."""
 
     def __init__(
         self,
@@ -300,19 +304,17 @@ class _Sounds:
         source: PacketSource | None,
         recipes: Sequence[Recipe],
     ) -> None:
-        # One pass gives one kind of mono; `extract` refuses recipes that want two.
-        wanted = {recipe.audio.channels for recipe in recipes if recipe.audio is not None}
-        assert len(wanted) == 1
-        (channels,) = wanted
-        self.reader = SoundReader(path, info, heartbeat, source, channels=channels)
-        self.buffers: dict[tuple[int, str], SampleBuffer] = {}
-        self._resamplers: dict[tuple[int, str], Resampler] = {}
+        wanted = dict.fromkeys(recipe.audio.channels for recipe in recipes if recipe.audio is not None)
+        self._monos: tuple[Mono, ...] = tuple(wanted)
+        self.reader = SoundReader(path, info, heartbeat, source, monos=self._monos)
+        self.buffers: dict[_SoundKey, SampleBuffer] = {}
+        self._resamplers: dict[_SoundKey, Resampler] = {}
         self._chunks = self.reader.chunks()
         self._ended = False
 
     def advance(self, due: list[tuple[_Lane, int]]) -> None:
         """Reads on until the due segments have their samples, or the sound ends."""
-        needed: dict[tuple[int, str], int] = {}
+        needed: dict[_SoundKey, int] = {}
         for lane, stop in due:
             if lane.audio is not None:
                 key = _sound_key(lane.audio)
@@ -321,7 +323,12 @@ class _Sounds:
             chunk = next(self._chunks, None)
             for key, resampler in self._resamplers.items():
                 self._ended = chunk is None
-                for samples, valid in resampler.finish() if chunk is None else resampler.push(*chunk):
+                made = (
+                    resampler.finish()
+                    if chunk is None
+                    else resampler.push(chunk[0][self._monos.index(key[2])], chunk[1])
+                )
+                for samples, valid in made:
                     self.buffers[key].put(samples, valid)
 
     def prepare(self, lanes: list[_Lane]) -> None:

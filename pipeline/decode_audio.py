@@ -1,10 +1,10 @@
 """Sound as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
 
-PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them; each frame
-lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of the clock, so
+PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them, or both in one
+pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of the clock, so
 that a sample's value depends neither on what else is read nor on where reading stops.
 
-Shape suffixes: N samples, K channels.
+Shape suffixes: N samples, M kinds of mono.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pipeline.resample import resample
 
 Samples = NDArray[np.float32]
 Valid = NDArray[np.bool_]
+# What becomes the one channel: the mean of all, or the first.
+Mono = Literal["mean", "first"]
 
 # Shares of packets that may fail, as for pictures.
 MAX_DAMAGED_SHARE = Fraction(1, 20)
@@ -56,7 +58,7 @@ class SoundReader:
         heartbeat: Callable[[], None],
         source: PacketSource | None = None,
         *,
-        channels: Literal["mean", "first"] = "mean",
+        monos: tuple[Mono, ...] = ("mean",),
     ) -> None:
         """Decodes up to the first sound.
 
@@ -64,7 +66,7 @@ class SoundReader:
             path: as given to `probe`.
             heartbeat: called at least once a packet.
             source: packets to share with the picture.
-            channels: what becomes the one channel.
+            monos: the kinds wanted.
 
         Raises:
             MediaError: audio_undecodable.
@@ -72,7 +74,7 @@ class SoundReader:
         assert info.audio is not None
         self._track, self._t0_s = info.audio, info.t0_s
         self._is_own = source is None
-        self._channels = channels
+        self._monos = monos
         self._source = source or PacketSource(path, [info.audio.index], heartbeat)
         self.packet_errors = 0
         self.num_packets = 0
@@ -84,7 +86,7 @@ class SoundReader:
         self.rate_hz = self._first[0].sample_rate
 
     def chunks(self) -> Iterator[tuple[Samples, Valid]]:
-        """Yields (samples (N,) float32, real (N,) bool), each beginning where the one before ended, from t = 0.
+        """Yields (samples (M, N) float32, real (N,) bool), each beginning where the one before ended, from t = 0.
 
         Raises:
             MediaError: audio_not_finite, corrupt_payload (a hole of years).
@@ -99,21 +101,21 @@ class SoundReader:
             # A hole of years is damage, not silence.
             if start - end > 24 * 3600 * self.rate_hz:
                 raise MediaError("corrupt_payload", f"the sound has a hole of {(start - end) / self.rate_hz:.0f} s")
-            samples_N = _mono(frame, self._channels)
-            if not np.isfinite(samples_N).all():
-                bad = int(np.count_nonzero(~np.isfinite(samples_N)))
+            samples_MN = _mono(frame, self._monos)
+            if not np.isfinite(samples_MN).all():
+                bad = int(np.count_nonzero(~np.isfinite(samples_MN).all(axis=0)))
                 raise MediaError(
                     "audio_not_finite", f"{bad} samples near {start / self.rate_hz:.2f} s are NaN or infinite"
                 )
             if abs(start - end) > tolerance or end == 0:
                 while start > end:
                     size = min(start - end, self.rate_hz)
-                    yield np.zeros(size, np.float32), np.zeros(size, bool)
+                    yield np.zeros((len(self._monos), size), np.float32), np.zeros(size, bool)
                     end += size
-                samples_N = samples_N[end - start :]  # what overlaps has been heard already
-            if len(samples_N):
-                yield samples_N, np.ones(len(samples_N), bool)
-                end += len(samples_N)
+                samples_MN = samples_MN[:, end - start :]  # what overlaps has been heard already
+            if size := samples_MN.shape[1]:
+                yield samples_MN, np.ones(size, bool)
+                end += size
             pending = next(self._frames, None)
 
     def finish(self) -> None:
@@ -263,8 +265,8 @@ class SampleBuffer:
 _SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
-def _mono(frame: Any, mode: str) -> Samples:
-    """(N,) float32: the mean of the channels or the first of them, integers scaled to [-1, 1)."""
+def _mono(frame: Any, monos: tuple[Mono, ...]) -> Samples:
+    """(M, N) float32: the mean of the channels or the first of them, integers scaled to [-1, 1)."""
     values = frame.to_ndarray()
     channels = frame.layout.nb_channels
     if not frame.format.is_planar:
@@ -273,5 +275,5 @@ def _mono(frame: Any, mode: str) -> Samples:
     if name in _SCALES:
         values = values.astype(np.float64)
         values = (values - 128.0 if name == "u8" else values) / _SCALES[name]
-    mono: Samples = (values[0] if channels == 1 or mode == "first" else values.mean(axis=0)).astype(np.float32)
-    return mono
+    kinds = [values[0] if channels == 1 or mono == "first" else values.mean(axis=0) for mono in monos]
+    return np.stack(kinds).astype(np.float32)

@@ -196,7 +196,7 @@ def _loudness(request: wire.Message, send: Send, heartbeat: Callable[[], None]) 
             reader = SoundReader(path, info, heartbeat)
             per_sample = float(num_bins / (info.duration_s * reader.rate_hz))
             position = 0
-            for samples_N, _ in reader.chunks():
+            for (samples_N,), _ in reader.chunks():
                 bins = ((position + np.arange(len(samples_N))) * per_sample).astype(np.int64)
                 inside = bins < num_bins
                 energy += np.bincount(bins[inside], samples_N[inside].astype(np.float64) ** 2, num_bins)

@@ -110,11 +110,6 @@ def extract(
     check_reasons(retry_reasons)
     for recipe in recipes:
         check_settings(recipe)
-    if len({recipe.audio.channels for recipe in recipes if recipe.audio is not None}) > 1:
-        raise ValueError(
-            "recipes of one run take one kind of mono, these take audio.channels=mean and first; "
-            "extract them one after the other into the same store"
-        )
     job = Job(recipes=tuple(recipes), weights=dict(weights or {}), device=device, limits=limits or Limits())
 
     plan, found = _look(videos, by_name, store_uri, retry_reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from catalog.errors import MediaError
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe
 from pipeline.decode import Outcome, decode
-from pipeline.decode_audio import Resampler, SampleBuffer, SoundReader
+from pipeline.decode_audio import Mono, Resampler, SampleBuffer, SoundReader
 from pipeline.probe import probe
 
 av.logging.set_level(av.logging.PANIC)
@@ -38,7 +39,7 @@ def _sound(path: str) -> tuple[NDArray[np.float32], NDArray[np.bool_], SoundRead
         reader.finish()
     finally:
         reader.close()
-    return np.concatenate([c[0] for c in chunks]), np.concatenate([c[1] for c in chunks]), reader
+    return np.concatenate([c[0][0] for c in chunks]), np.concatenate([c[1] for c in chunks]), reader
 
 
 def _resample(samples: NDArray[np.float32], sizes: list[int], **rates: int) -> NDArray[np.float32]:
@@ -336,3 +337,26 @@ def test_sound_shorter_than_the_picture_is_not_real_after_its_end(shared: Path) 
     assert start / 16000 == pytest.approx(3.36)
     assert not valid.any()
     assert not samples.any()
+
+
+def test_sound_of_both_kinds_of_mono_comes_from_one_pass(tmp_path: Path) -> None:
+    left, right = np.random.default_rng(0).integers(-20000, 20000, (2, 16000 * 3), dtype=np.int16)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 16000)
+    path = str(tmp_path / "stereo.wav")
+    recipes = [
+        Recipe(
+            name=channels,
+            encoder="none",
+            grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1)),
+            video=None,
+            audio=AudioSampling(rate_hz=16000, channels=channels),
+        )
+        for channels in typing.get_args(Mono)
+    ]
+    heard: dict[str, list[NDArray[np.float32]]] = {"mean": [], "first": []}
+    for item in decode(path, probe(path), recipes, video_id="v", window_bytes=1 << 16):
+        if isinstance(item, tuple):
+            heard[item[0]].append(item[1].samples_N)
+    np.testing.assert_array_equal(np.concatenate(heard["first"]), (left / 2**15).astype(np.float32))
+    mean = (left.astype(np.float64) + right) / 2**16
+    np.testing.assert_array_equal(np.concatenate(heard["mean"]), mean.astype(np.float32))
