@@ -1,0 +1,126 @@
+"""Tables of ablations by file name: `heads/tables/NAME.py` holds those of one paper.
+
+Each file has `SUMMARY` (one line), `SOURCE` (the paper) and `TABLES` (number or name -> `Table`). A row says which head
+it trains, what of the head's published config and training it changes, and what the paper printed, which was measured on
+other features. What differs only in the run filter is trained once; so is what several tables share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from catalog.fingerprint import fingerprint
+from heads.model import MODALITIES, Modality
+from heads.model import names as head_names
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What is trained for a row.
+
+    Attributes:
+        head: file name in `heads/models`.
+        changes: fields of its config that are not the published ones.
+        modality: which features it sees.
+        role: of the features, where a table compares several recipes ("" the table's one recipe).
+        train_share: per cent of the training items, by the data set's own reduced lists.
+    """
+
+    head: str
+    changes: Mapping[str, Scalar] = field(default_factory=dict)
+    modality: Modality = "both"
+    role: str = ""
+    train_share: int = 100
+
+    def __post_init__(self) -> None:
+        if self.head not in head_names() or self.modality not in MODALITIES:
+            raise ValueError(f"a variant needs a head and a modality that there are, got {self}")
+        object.__setattr__(self, "changes", types.MappingProxyType(dict(self.changes)))
+
+    def key(self) -> str:
+        """A folder's name: the head, and a hash of all that tells this variant from the head's others."""
+        told = {
+            "changes": dict(self.changes),
+            "modality": self.modality,
+            "role": self.role,
+            "train_share": self.train_share,
+        }
+        return f"{self.head}-{fingerprint(told)[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        labels: one for each of the table's columns.
+        variant: what is trained; None for a method that is not built here.
+        paper: metric -> the printed number, in per cent; without those the paper does not print.
+        smooth: least run of the run filter, in segments; 1 leaves it out.
+    """
+
+    labels: tuple[str, ...]
+    variant: Variant | None
+    paper: Mapping[str, float] = field(default_factory=dict)
+    smooth: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of a paper.
+
+    Attributes:
+        title: what it shows.
+        columns: names of the rows' labels.
+        metrics: of a run's test split, as its record names them; the first one is drawn.
+        rows: in the paper's order.
+        reading: how the table is read where the paper leaves it open; "" where it does not.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    reading: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.labels) != len(self.columns) or not set(row.paper) <= set(self.metrics):
+                raise ValueError(f"table {self.title!r}: row {row.labels} does not fit {self.columns}, {self.metrics}")
+
+    def roles(self) -> tuple[str, ...]:
+        """The roles of features that its rows ask for, in order; ("",) where one recipe does."""
+        return tuple(dict.fromkeys(row.variant.role for row in self.rows if row.variant is not None))
+
+
+class Tables(Protocol):
+    """What a file of `heads/tables` offers."""
+
+    SUMMARY: str
+    SOURCE: str
+    TABLES: Mapping[str, Table]
+
+
+def names() -> tuple[str, ...]:
+    """The papers there are, by file name."""
+    return tuple(sorted(path.stem for path in (Path(__file__).parent / "tables").glob("[a-z]*.py")))
+
+
+def plugin(name: str) -> Tables:
+    """The tables of a paper; `ave-clip` and `ave_clip` are one.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    found = name.replace("-", "_")
+    if found not in names():
+        raise ValueError(f"there are no tables of {name!r}; there are those of {', '.join(names())}")
+    module: Tables = importlib.import_module(f"heads.tables.{found}")
+    return module
