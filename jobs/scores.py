@@ -25,7 +25,7 @@ _EXPLAINED = {
 def print_scores(
     title: str,
     head: str,
-    metrics: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, Mapping[str, float | str]],
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> None:
     """One row for the head and one a baseline; one column a split and metric, in %.
@@ -33,7 +33,7 @@ def print_scores(
     Where there are seen and unseen classes, one table a split, and a row for each of seen, unseen and all.
 
     Args:
-        metrics: split to metric to number.
+        metrics: split to metric to number, or to a text that is shown as it is.
         baselines: split to baseline to metric to number.
     """
     if any(key.endswith(("_seen", "_unseen")) for numbers in metrics.values() for key in numbers):
@@ -44,15 +44,15 @@ def print_scores(
         return
     columns = [(split, key) for split in metrics for key in _METRICS if key in metrics[split]]
     names = list(next(iter(baselines.values()), {}))
-    rows = [[head, *(f"{100 * metrics[split][key]:.2f}" for split, key in columns)]]
+    rows = [[head, *(_cell(metrics[split][key]) for split, key in columns)]]
     for name in names:
         numbers = [baselines[split][name].get(key) for split, key in columns]
-        rows.append([_EXPLAINED.get(name, name), *("-" if n is None else f"{100 * n:.2f}" for n in numbers)])
+        rows.append([_EXPLAINED.get(name, name), *map(_cell, numbers)])
     table(title, ["", *(f"{split} {_METRICS[key]} %" for split, key in columns)], rows)
 
 
 def _print_groups(
-    title: str, head: str, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]
+    title: str, head: str, metrics: Mapping[str, float | str], baselines: Mapping[str, Mapping[str, float]]
 ) -> None:
     keys = [key for key in _METRICS if key in metrics]
     rows: list[list[object]] = []
@@ -61,7 +61,12 @@ def _print_groups(
         for group, suffix in (("seen", "_seen"), ("unseen", "_unseen"), ("total", "")):
             shown = [numbers.get(key + suffix) for key in keys]
             if any(number is not None for number in shown):
-                cells = ["-" if number is None else f"{100 * number:.2f}" for number in shown]
-                rows.append([_EXPLAINED.get(name, name) if not group_rows else "", group, *cells])
+                rows.append([_EXPLAINED.get(name, name) if not group_rows else "", group, *map(_cell, shown)])
                 group_rows += 1
     table(title, ["", "classes", *(f"{_METRICS[key]} %" for key in keys)], rows)
+
+
+def _cell(number: float | str | None) -> str:
+    if number is None:
+        return "-"
+    return number if isinstance(number, str) else f"{100 * number:.2f}"
