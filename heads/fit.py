@@ -102,6 +102,10 @@ class TrainingStopped(AvelError):
     """Asked to stop before its last epoch; the same call with its checkpoint goes on."""
 
 
+class TrainingDiverged(AvelError):
+    """A loss is NaN or infinite; the message names the items."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     """What `fit` comes to.
@@ -146,7 +150,7 @@ def fit(
 
     Raises:
         ValueError: no training or no validation item has features; the checkpoint is damaged or of other settings.
-        AvelError: a loss is NaN or infinite; names the items.
+        TrainingDiverged: a loss is NaN or infinite; names the items.
         TrainingStopped: `stop` said so.
     """
     for split in (train, val):
@@ -333,10 +337,10 @@ def _validate(
     return row
 
 
-def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> AvelError:
+def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> TrainingDiverged:
     bad = [train.items[int(i)].id for i, s in zip(items, sums_B.tolist(), strict=True) if not math.isfinite(s)]
     told = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-    return AvelError(
+    return TrainingDiverged(
         f"epoch {epoch}: the loss is NaN or infinite for {len(bad)} of {len(items)} items of the batch ({told}); "
         "nothing was written. Lower --lr, or look at these items' features with `avel store verify`"
     )

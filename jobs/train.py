@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from catalog.dataset import Dataset
     from catalog.store import FeatureStore
-    from heads.vocabulary import Vocabulary
+    from heads.fit import Settings
+    from heads.train import TrainedRun
+    from jobs.train_order import Materials, Order
 
 HELP = "train a head on a store's features"
 EXAMPLES = """\
@@ -21,7 +22,11 @@ examples:
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --vocabulary ovavebench --out runs/ov
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --train-share 25 --out runs/ov-25
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel_free --out runs/ov-free   nothing to train
+  avel train --store STORE --dataset ave --root AVE --head psp --seeds 5 --out runs/psp    mean and sd of five runs
 The checkpoint is chosen on the validation split; the test split is looked at once, afterwards.
+The same command again goes on after a kill and ends as the undisturbed run would, bit for bit; what it goes on from is
+in RUN.partial until the run is written. TensorBoard: tensorboard --logdir runs.
+Exit status: 0 trained; 1 failed; 2 bad arguments; 130/143 stopped by SIGINT/SIGTERM after the epoch in hand.
 """
 
 
@@ -54,8 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--weight-decay", type=float, help="(1e-2)")
     how.add_argument("--batch", type=int, help="items a step (16)")
     how.add_argument("--optimiser", choices=("adam", "adamw"), help="(adamw)")
-    how.add_argument("--schedule", choices=("constant", "cosine", "one-cycle", "psp"), help="of the rate (constant)")
+    how.add_argument(
+        "--schedule", choices=("constant", "cosine", "one-cycle", "psp", "cmbs"), help="of the rate (constant)"
+    )
     how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
+    how.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the head while it is trained; validation is float32 (float32)",
+    )
+    how.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="keep the parameters' moving average, such as 0.99 a step (the parameters themselves)",
+    )
     parser.add_argument(
         "--patience",
         type=int,
@@ -63,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after so many epochs without a better validation; 0: never (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="train this many, from --seed on, to RUN/seed-*; tells mean and sd"
+    )
+    parser.add_argument("--jobs", type=int, help="seeds trained at a time (as many as the cores have threads for)")
+    parser.add_argument("--restart", action="store_true", help="begin anew where an interrupted training could go on")
     parser.add_argument(
         "--threads",
         type=int,
@@ -74,21 +97,127 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import BadArguments, Progress, note, print_json, say
-    from jobs.scores import print_scores
+    from jobs.console import BadArguments
 
     _check_names(args)
-    import torch
-
-    from catalog.dataset import load
     from catalog.store import open_store
-    from heads.fit import published_settings
     from heads.model import plugin
-    from heads.run_folder import Numbers, check_free, write_run
-    from heads.train import train_run
+    from heads.run_folder import check_free
+    from jobs.train_order import Order, gather
+
+    settings = _settings(args)
+    for option, number in (("--threads", args.threads), ("--seeds", args.seeds), ("--jobs", args.jobs)):
+        if number is not None and number < 1:
+            raise BadArguments(f"{option} must be at least 1, got {number}")
+    if args.jobs is not None and args.seeds is None:
+        raise BadArguments("--jobs is for --seeds: one training is one process")
+    if args.seeds is not None and not getattr(plugin(args.head), "NEEDS_TRAINING", True):
+        raise BadArguments(f"--seeds: head {args.head} has nothing to train, all seeds would be the same")
+    if args.vocabulary is not None and not getattr(plugin(args.head), "NEEDS_TEXTS", False):
+        raise BadArguments(f"--vocabulary: head {args.head} does not choose among class texts")
+    if args.seeds is None:
+        try:
+            check_free(args.out, overwrite=args.overwrite)  # before an hour of training, not after it
+        except ValueError as error:
+            raise BadArguments(str(error)) from error
+    store = open_store(args.store)
+    order = Order(
+        store=anchored(args.store),
+        snapshot=store.snapshot_id,
+        dataset=args.dataset,
+        root=anchored(args.root),
+        media=args.media and anchored(args.media),
+        options=_dataset_options(args),
+        recipe=_recipe_name(store, args.recipe),
+        head=args.head,
+        modality=args.modality,
+        vocabulary=args.vocabulary,
+        settings=settings,
+        threads=args.threads,
+        out=args.out,
+        overwrite=args.overwrite,
+        restart=args.restart,
+    )
+    materials = gather(order)
+    if args.seeds is not None:
+        from jobs.train_seeds import train_seeds
+
+        return train_seeds(order, materials, num_seeds=args.seeds, jobs=args.jobs, as_json=args.json)
+    return _train_one(order, materials, as_json=args.json)
+
+
+def _train_one(order: Order, materials: Materials, *, as_json: bool) -> int:
+    from heads.fit import TrainingStopped
+    from heads.model import plugin
+    from heads.run_folder import Numbers
+    from jobs.console import Progress, note, print_json
+    from jobs.stopping import stoppable
+    from jobs.train_order import carry_out
+
+    trains = getattr(plugin(order.head), "NEEDS_TRAINING", True)
+    with (
+        stoppable("avel train", "after the epoch in hand") as (stop, received),
+        Progress("train", order.settings.epochs, "epochs", quiet=as_json or not trains) as progress,
+    ):
+
+        def on_epoch(row: Numbers) -> None:
+            metric = next((name for name in row if name.startswith("val_") and name != "val_loss"), None)
+            told = f"val loss {row['val_loss']:.3f}"
+            if metric is not None:
+                told = f"{metric.replace('_', ' ')} {100 * row[metric]:.2f} %"
+            progress.advance(1, f"train loss {row['train_loss']:.3f}, {told}")
+
+        try:
+            trained = carry_out(order, materials, on_epoch=on_epoch, stop=stop.is_set)
+        except TrainingStopped as stopped:
+            note(f"avel train: {stopped}; the same command goes on")
+            if as_json:
+                print_json({"run": str(order.out), "stopped": True})
+            return 128 + received[0]
+    _tell(order, trained, trains=trains, as_json=as_json)
+    return 0
+
+
+def _tell(order: Order, trained: TrainedRun, *, trains: bool, as_json: bool) -> None:
+    from jobs.console import note, print_json, say
+    from jobs.scores import print_scores
+
+    record = trained.record
+    for warning in trained.warnings:
+        note(f"avel train: warning: {warning}")
+    if as_json:
+        print_json(
+            {
+                "run": str(order.out),
+                "head": record.head,
+                "modality": order.modality,
+                "recipe": record.recipe.name,
+                "metrics": record.metrics,
+                "baselines": trained.baselines,
+                "best_epoch": record.training["best_epoch"],
+                "epochs_run": record.training["epochs_run"],
+                "unseen": list(record.unseen),
+                "texts": record.texts,
+                "warnings": list(trained.warnings),
+            }
+        )
+        return
+    print_scores(
+        f"{record.head} ({order.modality}) on {record.dataset['name']}, recipe {record.recipe.name}, "
+        + (f"epoch {record.training['best_epoch']} of {record.training['epochs_run']}" if trains else "not trained"),
+        f"{record.head} ({order.modality})",
+        record.metrics,
+        trained.baselines,
+    )
+    say(f"run: {order.out}")
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from heads.fit import published_settings
+    from jobs.console import BadArguments
 
     try:
-        settings = published_settings(
+        return published_settings(
             args.head,
             epochs=args.epochs,
             learning_rate=args.lr,
@@ -100,75 +229,11 @@ def run(args: argparse.Namespace) -> int:
             optimiser=args.optimiser,
             schedule=args.schedule,
             clip_norm=args.clip_norm,
+            precision=args.precision,
+            ema=args.ema,
         )
-        check_free(args.out, overwrite=args.overwrite)  # before an hour of training, not after it
     except ValueError as error:
         raise BadArguments(str(error)) from error
-    if args.threads < 1:
-        raise BadArguments(f"--threads must be at least 1, got {args.threads}")
-    torch.set_num_threads(args.threads)
-    store = open_store(args.store)
-    recipe_name = _recipe_name(store, args.recipe)
-    options = _dataset_options(args)
-    dataset = load(args.dataset, args.root, args.media, options)
-    texts = _texts(args, store, recipe_name, dataset)
-    trains = getattr(plugin(args.head), "NEEDS_TRAINING", True)
-
-    with Progress("train", settings.epochs, "epochs", quiet=args.json or not trains) as progress:
-
-        def on_epoch(row: Numbers) -> None:
-            metric = next((name for name in row if name.startswith("val_") and name != "val_loss"), None)
-            told = f"val loss {row['val_loss']:.3f}"
-            if metric is not None:
-                told = f"{metric.replace('_', ' ')} {100 * row[metric]:.2f} %"
-            progress.advance(1, f"train loss {row['train_loss']:.3f}, {told}")
-
-        trained = train_run(
-            store,
-            dataset,
-            recipe_name,
-            head_name=args.head,
-            modality=args.modality,
-            settings=settings,
-            places={
-                "store": {"uri": anchored(args.store)},
-                "dataset": {"root": anchored(args.root), "media": args.media and anchored(args.media)} | options,
-            },
-            texts=texts,
-            on_epoch=on_epoch,
-        )
-    record = trained.record
-    predictions = {split: evaluation.rows for split, evaluation in trained.evaluations.items()}
-    write_run(args.out, record, trained.state, predictions, overwrite=args.overwrite)
-
-    for warning in trained.warnings:
-        note(f"avel train: warning: {warning}")
-    if args.json:
-        print_json(
-            {
-                "run": str(args.out),
-                "head": record.head,
-                "modality": args.modality,
-                "recipe": record.recipe.name,
-                "metrics": record.metrics,
-                "baselines": trained.baselines,
-                "best_epoch": record.training["best_epoch"],
-                "epochs_run": record.training["epochs_run"],
-                "unseen": list(record.unseen),
-                "texts": record.texts,
-                "warnings": list(trained.warnings),
-            }
-        )
-        return 0
-    print_scores(
-        f"{record.head} ({args.modality}) on {dataset.name}, recipe {record.recipe.name}, "
-        + (f"epoch {record.training['best_epoch']} of {record.training['epochs_run']}" if trains else "not trained"),
-        f"{record.head} ({args.modality})",
-        record.metrics,
-        trained.baselines,
-    )
-    say(f"run: {args.out}")
-    return 0
 
 
 def anchored(place: str) -> str:
@@ -200,21 +265,6 @@ def _dataset_options(args: argparse.Namespace) -> dict[str, str]:
     if "train_list" not in options_of(args.dataset):
         raise BadArguments(f"--train-share: {args.dataset} has no reduced training lists")
     return {"train_list": f"{args.train_share / 100:g}"}
-
-
-def _texts(args: argparse.Namespace, store: FeatureStore, recipe_name: str, dataset: Dataset) -> Vocabulary | None:
-    from heads.model import plugin
-    from heads.vocabulary import of_data_set
-    from jobs.console import BadArguments
-
-    if not getattr(plugin(args.head), "NEEDS_TEXTS", False):
-        if args.vocabulary is not None:
-            raise BadArguments(f"--vocabulary: head {args.head} does not choose among class texts")
-        return None
-    try:
-        return of_data_set(store, recipe_name, dataset, args.vocabulary)
-    except ValueError as error:
-        raise BadArguments(f"--vocabulary: {error}") from error
 
 
 def _recipe_name(store: FeatureStore, given: str | None) -> str:

@@ -46,7 +46,8 @@ def test_train_prints_head_and_baselines_and_writes_the_run(
     assert run.record.dataset == {"name": "ave", "root": str(folder / "ave"), "media": None}
     assert f"{100 * run.record.metrics['test']['accuracy']:.2f}" in out
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert names == ["model.safetensors", "predictions_test.json", "predictions_val.json", "run.json"]
+    assert names == ["model.safetensors", "predictions_test.json", "predictions_val.json", "run.json", "tensorboard"]
+    assert not (tmp_path / "run.partial").exists()
 
 
 def test_train_json_is_one_object_on_standard_output(

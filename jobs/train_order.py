@@ -1,0 +1,244 @@
+"""One training run that was asked for, carried out: read, train or go on, evaluate, write.
+
+While it trains, `OUT.partial` beside the run's folder holds what it can go on from (`heads.fit_checkpoint`), the
+history as TensorBoard's scalars and a lock; it is removed when the run is written. The run itself appears whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from catalog.dataset import Dataset, load
+from catalog.fingerprint import fingerprint
+from catalog.store import FeatureStore, open_store
+from heads.fit import Settings, TrainingDiverged
+from heads.fit_checkpoint import FILE, Checkpoint, differences
+from heads.model import Modality, plugin
+from heads.run_folder import Numbers, RunRecord, check_free, write_run
+from heads.train import TrainedRun, train_run
+from heads.vocabulary import Vocabulary, of_data_set
+from jobs.console import BadArguments
+
+Identity = dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to train, on what, and where to: plain values, so that it can be handed to another process.
+
+    Attributes:
+        store, root, media: places; paths absolute.
+        snapshot: of the store; None takes the newest.
+        options: the data set's own.
+        vocabulary: class texts, for a head that needs them; None takes the only one that fits.
+        threads: torch's.
+        out: the run's folder.
+        overwrite: replace a run that lies there.
+        restart: throw away what an interrupted run left.
+    """
+
+    store: str
+    snapshot: str | None
+    dataset: str
+    root: str
+    media: str | None
+    options: dict[str, str]
+    recipe: str
+    head: str
+    modality: Modality
+    vocabulary: str | None
+    settings: Settings
+    threads: int
+    out: Path
+    overwrite: bool
+    restart: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What an order names, opened."""
+
+    store: FeatureStore
+    dataset: Dataset
+    texts: Vocabulary | None
+
+
+def gather(order: Order) -> Materials:
+    """Opens what the order names.
+
+    Raises:
+        StoreError, AnnotationError, ValueError: it is not there, or damaged.
+        BadArguments: no vocabulary fits.
+    """
+    store = open_store(order.store, at=order.snapshot)
+    dataset = load(order.dataset, order.root, order.media, order.options)
+    texts = None
+    if getattr(plugin(order.head), "NEEDS_TEXTS", False):
+        try:
+            texts = of_data_set(store, order.recipe, dataset, order.vocabulary)
+        except ValueError as error:
+            raise BadArguments(f"--vocabulary: {error}") from error
+    return Materials(store=store, dataset=dataset, texts=texts)
+
+
+def carry_out(
+    order: Order,
+    materials: Materials,
+    *,
+    on_epoch: Callable[[Numbers], None] = lambda row: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainedRun:
+    """Trains, or goes on where an interrupted call of the same order stands, and writes the run.
+
+    Args:
+        on_epoch, stop: as `heads.fit.fit` takes them.
+
+    Raises:
+        BadArguments: another process is at it, or the interrupted one was of another order.
+        TrainingStopped: `stop` said so; the same order goes on.
+        AvelError, ValueError: as `heads.train.train_run`.
+    """
+    check_free(order.out, overwrite=order.overwrite)
+    torch.set_num_threads(order.threads)
+    asked = identity(order, materials)
+    with _partial(order) as folder:
+        with _scalars(folder / "tensorboard") as tell:
+
+            def both(row: Numbers) -> None:
+                tell(row)
+                on_epoch(row)
+
+            trained = train_run(
+                materials.store,
+                materials.dataset,
+                order.recipe,
+                head_name=order.head,
+                modality=order.modality,
+                settings=order.settings,
+                places={
+                    "store": {"uri": order.store},
+                    "dataset": {"root": order.root, "media": order.media} | order.options,
+                },
+                texts=materials.texts,
+                on_epoch=both,
+                checkpoint=Checkpoint(folder, asked),
+                stop=stop,
+            )
+        told = {name: asked[name] for name in ("annotations", "threads")}
+        record = dataclasses.replace(trained.record, training=trained.record.training | told)
+        write_run(
+            order.out,
+            record,
+            trained.state,
+            {split: evaluation.rows for split, evaluation in trained.evaluations.items()},
+            overwrite=order.overwrite,
+            scalars=folder / "tensorboard" if record.history else None,
+        )
+    return dataclasses.replace(trained, record=record)
+
+
+def identity(order: Order, materials: Materials) -> Identity:
+    """Whatever decides the numbers of the order's run, under names that a person knows."""
+    recipe = materials.store.recipes()[order.recipe].recipe
+    return {
+        "head": order.head,
+        "modality": order.modality,
+        "recipe": recipe.name,
+        "recipe's fingerprint": recipe.fingerprint(),
+        "store's snapshot": materials.store.snapshot_id,
+        "vocabulary": None if materials.texts is None else materials.texts.name,
+        "dataset": materials.dataset.name,
+        "annotations": fingerprint([materials.dataset.classes, materials.dataset.items])[:16],
+        **dataclasses.asdict(order.settings),
+        "threads": order.threads,
+        "torch": torch.__version__,
+    }
+
+
+def differences_from(record: RunRecord, asked: Identity) -> list[str]:
+    """Where a run that was written is not the one asked for: "name: there, now asked"."""
+    told: dict[str, Any] = {
+        "head": record.head,
+        "recipe": record.recipe.name,
+        "recipe's fingerprint": record.recipe.fingerprint(),
+        "store's snapshot": record.store["snapshot"],
+        "vocabulary": None if record.texts is None else record.texts["vocabulary"],
+        "dataset": record.dataset["name"],
+        "torch": record.versions.get("torch"),
+    }
+    return differences({name: told.get(name, record.training.get(name)) for name in asked}, asked)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, busy: str) -> Iterator[None]:
+    """Hold `folder` (made if absent) against other processes; its lock file is gone afterwards.
+
+    Raises:
+        BadArguments: `busy`, where another process holds it.
+    """
+    path = folder / ".lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except FileNotFoundError:  # the holder has just removed the folder
+            continue
+        except Timeout as error:
+            raise BadArguments(busy) from error
+        if path.exists():
+            break
+        lock.release()  # the holder removed the file between our opening and locking it
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def _partial(order: Order) -> Iterator[Path]:
+    """The folder of an unfinished run, held; removed at the end, unless there is something to go on from."""
+    out = order.out.absolute()
+    folder = out.with_name(f"{out.name}.partial")
+    with alone(folder, f"--out {order.out}: another `avel train` is at work there; choose another folder"):
+        if order.restart:
+            (folder / FILE).unlink(missing_ok=True)
+        try:
+            yield folder
+        except TrainingDiverged:  # the same order would diverge again
+            shutil.rmtree(folder)
+            raise
+        except BaseException:
+            if not (folder / FILE).exists():
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _scalars(folder: Path) -> Iterator[Callable[[Numbers], None]]:
+    """Takes rows of the history as TensorBoard's scalars. Begins anew: `fit` tells an earlier call's rows again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        writers: list[Any] = []
+
+        def tell(row: Numbers) -> None:
+            if not writers:  # here: its import takes a while, and a head without parameters has no history
+                from torch.utils.tensorboard import SummaryWriter
+
+                writers.append(stack.enter_context(contextlib.closing(SummaryWriter(str(folder), flush_secs=10))))
+            for name, value in row.items():
+                if name != "epoch":
+                    writers[0].add_scalar(name, value, int(row["epoch"]))
+
+        yield tell
