@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BENCH = Path(__file__).parent
-_NOT_BENCHES = {"__init__", "measurement", "media"}
+_NOT_BENCHES = {"__init__", "measurement", "media", "random_weights"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ bands as three colours of a picture, a ResNeXt-50 (32 x 4d), and after each stag
 input. Keys are those of the published state dict without the prefix `audio.`.
 
 The transform's filters depend on parameters alone: in evaluation they are made once. Power spans 18 decades, so the
-transform and the decibels are float32 whatever the autocast.
+transform, the decibels and the first convolution with its norm are float32 whatever the autocast.
 
 Shape suffixes: B sounds, N samples, T frames, L samples a frame, Q filters, F frequencies of a band, C channels.
 """
@@ -123,8 +123,11 @@ class EsResNeXt(nn.Module):
         Args:
             sound_BN: float32 mono at 44.1 kHz in the int16 range, +-32768, at least one sample.
         """
-        x = self.spectrogram(sound_BN)
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        # Decibels reach 100 with steps of tenths that matter, and the first convolution's output has a mean far above
+        # its spread: bfloat16, with 8 bits, keeps neither.
+        with torch.autocast(sound_BN.device.type, enabled=False):
+            x = self.bn1(self.conv1(self.spectrogram(sound_BN)))
+        x = F.max_pool2d(F.relu(x), 3, stride=2, padding=1)
         for stage in (1, 2, 3, 4):
             made = self.get_submodule(f"layer{stage}")(x)
             x = made * self.get_submodule(f"att{stage}")(x, made.shape[-2:])

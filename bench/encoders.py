@@ -1,0 +1,437 @@
+"""Encoders of published size: speed, share of the machine's matrix-product rate, and what reduced precision costs.
+
+Each tower (pictures, sound) is loaded by itself with seeded random weights (`bench.random_weights`) and encodes
+segments of made-up videos by its preset, as extraction does: preparing frames and mel spectrograms is in the time. FLOP
+are counted on the real call, 2 for a multiplication and an addition, and only those of products, convolutions and
+attention within torch. Precisions take turns; the best time of each counts, and so it does for the matrix product.
+
+Rounding hangs on weights: the published ones may round better or worse than random ones. Random networks give segments
+features that lie close together, so beside the cosine stands the error against the spread: the root mean square of
+the error over that of the features' distances from their mean over the segments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import random_weights
+from bench.measurement import Measurement
+from catalog.recipe import Recipe
+from catalog.video import Video
+from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
+from pipeline.segment import Clips, Features
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ABOUT = "towers of published size with random weights: segments/s, share of the matrix-product rate, rounding"
+
+MIN_COSINE = 0.999
+SEGMENTS_A_VIDEO = 4
+_MATRIX = {"cpu": 4096, "cuda": 8192}
+_ROUNDS = 5
+# Segments that the norms' statistics come from.
+_CALIBRATION = 16
+# Of a tower's time, at least, though making weights, counting and warming up have taken more than the rest.
+_TIMED_SHARE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to run.
+
+    Attributes:
+        encoders: names; empty means all with weights.
+        device: "cpu" or "cuda".
+        precisions: float32 is run in any case, as what the others are compared with; empty means all that suit.
+        segments: the most to encode at a time.
+        seconds: what the whole may take, about; slow towers encode fewer segments, at least one.
+        compile: let torch compile the networks first.
+        small: networks of a few layers, where they have sizes.
+    """
+
+    encoders: tuple[str, ...] = ()
+    device: str = "cpu"
+    precisions: tuple[str, ...] = ()
+    segments: int = 32
+    seconds: float = 480.0
+    compile: bool = False
+    small: bool = False
+
+    def __post_init__(self) -> None:
+        if self.segments < 1 or self.seconds <= 0:
+            raise ValueError(f"the bench needs at least 1 segment and more than 0 seconds, got {self}")
+        for name in self.encoders:
+            if name not in encoder_names() or not encoder_module(name).SPEC.needs_weights:
+                raise ValueError(f"no encoder with weights is called {name!r}; there are {', '.join(_with_weights())}")
+
+    @property
+    def all_precisions(self) -> tuple[str, ...]:
+        """float32, then those it is compared with."""
+        wanted = self.precisions or (("bfloat16",) if self.device == "cpu" else ("bfloat16", "float16"))
+        return ("float32", *(name for name in dict.fromkeys(wanted) if name != "float32"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A tower in a precision.
+
+    Attributes:
+        encoder, tower, precision: what ran.
+        skipped: why it did not run; then the figures are 0 or None.
+        segments: how many were encoded at a time.
+        segments_per_s: of the best round.
+        gflop_per_segment: counted.
+        gflop_per_s: of the best round.
+        matmul_share: `gflop_per_s` over the rate of a large square matrix product of that precision.
+        min_cosine, mean_cosine: between a segment's feature and its float32 one.
+        max_abs_error: of a number of a feature.
+        error_to_spread: as the module says; None of one segment.
+    """
+
+    encoder: str
+    tower: str
+    precision: str
+    skipped: str = ""
+    segments: int = 0
+    segments_per_s: float = 0.0
+    gflop_per_segment: float = 0.0
+    gflop_per_s: float = 0.0
+    matmul_share: float = 0.0
+    min_cosine: float | None = None
+    mean_cosine: float | None = None
+    max_abs_error: float | None = None
+    error_to_spread: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was measured where."""
+
+    machine: str
+    compiled: bool
+    seconds: float
+    matmul_gflop_per_s: dict[str, float]
+    rows: tuple[Row, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def measure(folder: Path, options: Options | None = None) -> list[Measurement]:
+    """The report's figures, rounding held to its limit."""
+    return measurements(report(folder, options or Options()))
+
+
+def report(folder: Path, options: Options) -> Report:
+    """Runs every tower of `options`."""
+    import torch
+
+    began_s = time.perf_counter()
+    names = options.encoders or _with_weights()
+    towers = [(name, tower, recipe) for name in names for tower, recipe in _towers(name)]
+    rates = {precision: matmul_rate(options.device, precision) for precision in options.all_precisions}
+    videos = _videos(max(options.segments, _CALIBRATION), folder)
+    rows: list[Row] = []
+    for i, (name, tower, recipe) in enumerate(towers):
+        if name not in random_weights.encoders():
+            why = "no weights of published size can be made for it"
+            rows += [Row(encoder=name, tower=tower, precision=p, skipped=why) for p in options.all_precisions]
+            continue
+        spent_s = time.perf_counter() - began_s
+        allowed_s = max(options.seconds - spent_s, 0) / (len(towers) - i)
+        place = folder / f"{name}-{tower}"
+        place.mkdir()
+        rows += _measure_tower(recipe, tower, videos, place, options, allowed_s, rates)
+    threads = f"{torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if options.device == "cuda" else threads
+    return Report(
+        machine=f"{where}, torch {torch.__version__}",
+        compiled=options.compile,
+        seconds=time.perf_counter() - began_s,
+        matmul_gflop_per_s=rates,
+        rows=tuple(rows),
+    )
+
+
+def matmul_rate(device: str, precision: str) -> float:
+    """GFLOP/s of a large square matrix product, the best of several."""
+    import torch
+
+    from pipeline.inference import arithmetic
+
+    size = _MATRIX[torch.device(device).type]
+    dtype = getattr(torch, precision)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best_s = float("inf")
+    with arithmetic(device, "float32"):
+        for _ in range(_ROUNDS):
+            began_s = time.perf_counter()
+            # One number of it comes back, so a GPU has finished.
+            (a @ b)[0, 0].item()
+            best_s = min(best_s, time.perf_counter() - began_s)
+    return 2 * size**3 / best_s / 1e9
+
+
+def measurements(report: Report) -> list[Measurement]:
+    """A report as every bench gives its figures."""
+    made = []
+    for row in report.rows:
+        what = f"{row.encoder} {row.tower}, {row.precision}"
+        if row.skipped:
+            continue
+        made.append(
+            Measurement(
+                what=what,
+                value=row.segments_per_s,
+                unit="segments/s",
+                detail=f"{row.gflop_per_segment:.1f} GFLOP a segment, {row.gflop_per_s:.0f} GFLOP/s, "
+                f"{row.matmul_share:.0%} of the matrix product's; {row.segments} segments",
+            )
+        )
+        if row.min_cosine is not None:
+            made.append(
+                Measurement(
+                    what=f"{what}: 1 - least cosine with float32",
+                    value=1 - row.min_cosine,
+                    unit="",
+                    at_most=1 - MIN_COSINE,
+                    detail=f"mean cosine {row.mean_cosine:.6f}, largest error {row.max_abs_error:.2g}",
+                )
+            )
+    return made
+
+
+def markdown(report: Report) -> str:
+    """The report as a page: one table, a row a tower and precision."""
+    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in report.matmul_gflop_per_s.items())
+    lines = [
+        "# Encoders of published size",
+        "",
+        f"{report.machine}{', compiled' if report.compiled else ''}; random weights, made-up videos; "
+        f"measured in {report.seconds:.0f} s. Large square matrix product: {rates}.",
+        "",
+        "| encoder | tower | precision | segments run | segments/s | GFLOP a segment | GFLOP/s | of matmul "
+        "| least cosine | mean cosine | largest error | error / spread |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [f"| {' | '.join(_cells(row))} |" for row in report.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    names = [row.encoder, row.tower, row.precision]
+    if row.skipped:
+        return [*names, f"skipped: {row.skipped}", *[""] * 8]
+    figures = [
+        str(row.segments),
+        f"{row.segments_per_s:.3g}",
+        f"{row.gflop_per_segment:.4g}",
+        f"{row.gflop_per_s:.0f}",
+        f"{row.matmul_share:.0%}",
+    ]
+    for value, form in (
+        (row.min_cosine, ".6f"),
+        (row.mean_cosine, ".6f"),
+        (row.max_abs_error, ".2g"),
+        (row.error_to_spread, ".2g"),
+    ):
+        figures.append("" if value is None else format(value, form))
+    return names + figures
+
+
+def _with_weights() -> tuple[str, ...]:
+    return tuple(name for name in encoder_names() if encoder_module(name).SPEC.needs_weights)
+
+
+def _towers(name: str) -> Iterator[tuple[str, Recipe]]:
+    """Each tower of the encoder's first preset, alone."""
+    preset = encoder_module(name).PRESETS[0]
+    if preset.video is not None:
+        yield "visual", replace(preset, name=f"{preset.name}-visual", audio=None)
+    if preset.audio is not None:
+        yield "audio", replace(preset, name=f"{preset.name}-audio", video=None)
+
+
+def _measure_tower(
+    recipe: Recipe,
+    tower: str,
+    videos: Sequence[Video],
+    folder: Path,
+    options: Options,
+    allowed_s: float,
+    rates: dict[str, float],
+) -> list[Row]:
+    until_s = time.perf_counter() + allowed_s
+    if options.small and "size" in recipe.settings:
+        recipe = recipe.changed({"settings.size": "from-weights"})
+    clips = _clips(recipe, videos)
+    weights = random_weights.write(recipe.encoder, tower, folder, small=options.small)
+    whole = load_encoder(recipe, weights, options.device)
+    random_weights.calibrate(_networks(whole), lambda: whole.encode(_one_frame_each(_first(clips, _CALIBRATION))))
+    one = _first(clips, 1)
+    flop, float32_s = _flop(whole, one)
+    gflop = flop / 1e9
+    encoders = {precision: _in_precision(whole, precision) for precision in options.all_precisions}
+    if options.compile:
+        for network in _networks(whole):
+            network.compile()
+    # What runs first pays for kernels that are made then: the count of segments errs on the short side.
+    round_s = sum(
+        float32_s if name == "float32" and not options.compile else _spent_s(encoder, one)
+        for name, encoder in encoders.items()
+    )
+    left_s = max(until_s - time.perf_counter(), allowed_s * _TIMED_SHARE)
+    count = min(max(int(left_s / round_s / 2), 1), options.segments)
+    given = _first(clips, count)
+    best_s, made = _best_of_rounds(encoders, given, left_s)
+    return [
+        Row(
+            encoder=recipe.encoder,
+            tower=tower,
+            precision=precision,
+            segments=count,
+            segments_per_s=count / best_s[precision],
+            gflop_per_segment=gflop,
+            gflop_per_s=gflop * count / best_s[precision],
+            matmul_share=gflop * count / best_s[precision] / rates[precision],
+            **({} if precision == "float32" else _errors(made[precision], made["float32"])),
+        )
+        for precision in encoders
+    ]
+
+
+def _best_of_rounds(
+    encoders: dict[str, Encoder], clips: Sequence[Clips], allowed_s: float
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Least seconds of each encoder over the rounds that fit, at least one, and its features (S, D)."""
+    began_s = time.perf_counter()
+    best_s = dict.fromkeys(encoders, float("inf"))
+    made = {}
+    for done in range(_ROUNDS):
+        spent_s = time.perf_counter() - began_s
+        if done and spent_s * (done + 1) / done > allowed_s:
+            break
+        for precision, encoder in encoders.items():
+            turn_s = time.perf_counter()
+            features = encoder.encode(clips)
+            best_s[precision] = min(best_s[precision], time.perf_counter() - turn_s)
+            made[precision] = np.concatenate([_rows(item) for item in features])
+    return best_s, made
+
+
+def _rows(features: Features) -> NDArray[np.float64]:
+    """(S, D) of the one tower there is, valid rows alone."""
+    if features.visual is not None:
+        values, valid_S = features.visual, features.visual_valid
+    else:
+        assert features.audio is not None
+        values, valid_S = features.audio, features.audio_valid
+    return values[valid_S].reshape(int(valid_S.sum()), -1).astype(np.float64)
+
+
+def _errors(got_SD: NDArray[np.float64], want_SD: NDArray[np.float64]) -> dict[str, Any]:
+    cosine_S = (got_SD * want_SD).sum(1) / (np.linalg.norm(got_SD, axis=1) * np.linalg.norm(want_SD, axis=1))
+    error_SD = got_SD - want_SD
+    spread = np.sqrt(np.mean((want_SD - want_SD.mean(0)) ** 2))
+    return {
+        "min_cosine": float(cosine_S.min()),
+        "mean_cosine": float(cosine_S.mean()),
+        "max_abs_error": float(np.abs(error_SD).max()),
+        "error_to_spread": float(np.sqrt(np.mean(error_SD**2)) / spread) if len(want_SD) > 1 else None,
+    }
+
+
+def _videos(segments: int, folder: Path) -> list[Video]:
+    """Made-up videos that hold so many segments."""
+    from catalog.datasets import synthetic
+    from pipeline.render import render
+
+    count = -(-segments // SEGMENTS_A_VIDEO)
+    made = []
+    for scene in synthetic.plan(synthetic.Settings(layout="ave", videos=count, seed=0), folder).scenes:
+        path = folder / f"{scene.id}.mp4"
+        render(scene, path)
+        made.append(Video(id=scene.id, uri=str(path)))
+    return made
+
+
+def _clips(recipe: Recipe, videos: Sequence[Video]) -> list[Clips]:
+    """The first segments of each video, decoded as the recipe says."""
+    from pipeline.sandbox import Sandbox
+
+    made: list[Clips] = []
+    with Sandbox() as sandbox:
+        for video in videos:
+            whole = [item[1] for item in sandbox.decode(video, video.uri, [recipe]) if isinstance(item, tuple)]
+            made += _first(whole, SEGMENTS_A_VIDEO)
+    return made
+
+
+def _one_frame_each(clips: Sequence[Clips]) -> list[Clips]:
+    """Clips whose segments show their first frame all the time, which is encoded once."""
+    made = []
+    for item in clips:
+        index_SP = item.frame_index_SP
+        made.append(replace(item, frame_index_SP=np.repeat(index_SP[:, :1], index_SP.shape[1], axis=1)))
+    return made
+
+
+def _first(clips: Sequence[Clips], count: int) -> list[Clips]:
+    """Those of the first `count` segments."""
+    made = []
+    for item in clips:
+        if count > 0:
+            made.append(replace(item, frame_index_SP=item.frame_index_SP[:count]))
+        count -= item.count
+    return made
+
+
+def _flop(encoder: Encoder, clips: Sequence[Clips]) -> tuple[int, float]:
+    """FLOP of a call, and its seconds."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # torch counts its GPU kernels of attention and not the one for CPUs.
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(display=False, custom_mapping={on_cpu: _attention_flop})
+    with counter:
+        spent_s = _spent_s(encoder, clips)
+    return int(counter.get_total_flops()), spent_s
+
+
+def _attention_flop(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object
+) -> int:  # by torch's protocol: shapes, and whatever else the kernel takes
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[2] * (width + value[3])
+
+
+def _networks(encoder: Encoder) -> list[nn.Module]:
+    from torch import nn
+
+    net = encoder.net
+    assert is_dataclass(net)
+    return [value for field in fields(net) if isinstance(value := getattr(net, field.name), nn.Module)]
+
+
+def _in_precision(encoder: Encoder, precision: str) -> Encoder:
+    """The same networks under the recipe with another precision: two copies of the largest would not fit a laptop."""
+    recipe = encoder.recipe.changed({"precision": precision})
+    net = cast(Any, encoder.net)
+    assert net.recipe == encoder.recipe
+    return replace(encoder, recipe=recipe, net=replace(net, recipe=recipe))
+
+
+def _spent_s(encoder: Encoder, clips: Sequence[Clips]) -> float:
+    began_s = time.perf_counter()
+    encoder.encode(clips)
+    return time.perf_counter() - began_s

@@ -1,0 +1,174 @@
+"""Checkpoints with seeded random weights, of published size and layout: speed and rounding can be measured without the
+published ones.
+
+Scales keep activations alive through the depth: weights of convolutions and linear layers are uniform with variance
+2 / fan-in (He et al., ICCV 2015), tables of positions and tokens have variance 1/4, biases 1/2500; norms start at 1 and
+0, and the batch norms' statistics are taken from real inputs (`calibrate`). AudioCLIP's transform keeps its start, the
+Fourier transform.
+
+The norm that ends a residual block of AudioCLIP's two ResNets starts at 1/4, one over the root of their 16 blocks: with
+1 such a network without training is chaotic and would measure itself. Measured: rounding nothing but the pictures to
+bfloat16, all arithmetic float32, turned features to a cosine of 0.989 (sound: 0.974), with 1/4 to 0.99999 (0.9996).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SEED = 0
+_TABLE, _BIAS = 0.5, 0.02
+_LAST_NORM = 0.25
+
+
+def encoders() -> tuple[str, ...]:
+    """The encoders that weights can be made for."""
+    return tuple(_MAKERS)
+
+
+def write(encoder: str, tower: str, folder: Path, *, small: bool = False) -> dict[str, Path]:
+    """Writes a checkpoint of one tower.
+
+    Args:
+        encoder: one of `encoders()`.
+        tower: "visual" or "audio".
+        folder: where to.
+        small: a few layers of small width instead of the published sizes, where the network has sizes.
+
+    Returns:
+        The encoder's assets that hold the tower, and where they are.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return _MAKERS[encoder](tower, folder, small)
+
+
+def calibrate(modules: Iterable[nn.Module], run: Callable[[], object]) -> None:
+    """Sets the running statistics of all batch norms to those of what `run` sends through them."""
+    from torch import nn
+
+    norms = [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if not norms:
+        return
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    run()
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def _draw(module: nn.Module) -> None:
+    import torch
+    from torch import nn
+
+    def fill(tensor: torch.Tensor, deviation: float) -> None:
+        nn.init.uniform_(tensor, -(3**0.5) * deviation, 3**0.5 * deviation)
+
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    with torch.no_grad():
+        for path, part in module.named_modules():
+            if path.startswith("layer") and path.endswith("bn3"):
+                nn.init.constant_(part.get_parameter("weight"), _LAST_NORM)
+            for name, tensor in part.named_parameters(recurse=False):
+                if isinstance(part, norms) or tensor.ndim == 0 or name in ("m", "fb", "fc"):
+                    continue
+                if name == "in_proj_weight" or (name == "weight" and isinstance(part, layers)):
+                    fill(tensor, (2 / tensor[0].numel()) ** 0.5)
+                else:
+                    fill(tensor, _BIAS if "bias" in name and tensor.ndim == 1 else _TABLE)
+
+
+def _save(parts: Mapping[str, nn.Module], path: Path) -> Path:
+    import torch
+
+    state: dict[str, torch.Tensor] = {}
+    for prefix, module in parts.items():
+        _draw(module)
+        state |= {prefix + key: tensor for key, tensor in module.state_dict().items()}
+    torch.save(state, path)
+    return path
+
+
+def _audioclip(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    from pipeline.networks import clip_resnet, esresnext
+
+    one = (1, 1, 1, 1)
+    net: nn.Module
+    if tower == "visual":
+        image = clip_resnet.Config(blocks=one, width=16, embedding=32) if small else clip_resnet.Config.published()
+        net = clip_resnet.ClipResNet(image)
+    else:
+        sound = esresnext.Config(blocks=one, width=16, groups=8, embedding=32)
+        net = esresnext.EsResNeXt(sound if small else esresnext.Config.published())
+    return {"audioclip": _save({f"{tower}.": net}, folder / "audioclip.pt")}
+
+
+def _imagebind(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    from dataclasses import replace
+
+    from pipeline.networks.imagebind import Config, Tower
+
+    config = Config.published("vision" if tower == "visual" else "audio")
+    if small:
+        config = replace(config, width=96, blocks=2, embedding=32)
+    return {"imagebind": _save({"": Tower(config)}, folder / "imagebind.pth")}
+
+
+def _vgg19_vggish(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    from pipeline.networks.vgg19 import Vgg19Maps
+    from pipeline.networks.vggish import Vggish
+
+    if tower == "visual":
+        return {"vgg19": _save({"": Vgg19Maps()}, folder / "vgg19.pth")}
+    return {"vggish": _save({"": Vggish()}, folder / "vggish.pth")}
+
+
+def _clip_clap(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    import transformers
+    from safetensors.torch import save_file
+
+    # The text towers are not measured. The defaults of the rest are clip-vit-base-patch32 and clap-htsat-unfused.
+    words = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words |= {"vocab_size": 99, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    little: dict[str, Any]
+    if tower == "visual":
+        little = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+        look = transformers.CLIPConfig(text_config=words, vision_config=little if small else {})
+        model: Any = transformers.CLIPModel(look)
+        place = folder / "clip"
+        place.mkdir()
+        looks = {"image_mean": [0.481, 0.458, 0.408], "image_std": [0.269, 0.261, 0.276]}
+        (place / "preprocessor_config.json").write_text(json.dumps(looks), encoding="utf-8")
+    else:
+        little = {"patch_embeds_hidden_size": 16, "hidden_size": 32, "depths": [1, 1], "num_attention_heads": [2, 2]}
+        listen = transformers.ClapConfig(text_config=words, audio_config=little if small else {})
+        model = transformers.ClapModel(listen)
+        place = folder / "clap"
+        place.mkdir()
+        extractor: Any = transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
+        extractor.save_pretrained(place)
+    _draw(model)
+    # Not by the model's own `save_pretrained`, which shows a progress bar.
+    model.config.save_pretrained(place)
+    save_file(model.state_dict(), place / "model.safetensors", metadata={"format": "pt"})
+    return {place.name: place}
+
+
+_MAKERS: Mapping[str, Callable[[str, Path, bool], dict[str, Path]]] = {
+    "audioclip": _audioclip,
+    "clip_clap": _clip_clap,
+    "imagebind": _imagebind,
+    "vgg19_vggish": _vgg19_vggish,
+}
