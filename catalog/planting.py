@@ -205,8 +205,12 @@ def duration_s(dataset: Dataset, video_id: str) -> Fraction:
 
 def results(world: World, dataset: Dataset, recipe_name: str) -> Iterator[VideoResult]:
     """Every video of a data set, in its order, as a store takes it."""
+    spans: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # exact arithmetic once a length
     for video in dataset.videos:
         grid = grid_of(world, dataset, video.id)
+        if grid.count not in spans:
+            spans[grid.count] = (grid.starts_s(), grid.ends_s())
+        starts_s, ends_s = spans[grid.count]
         visual, audio = world.features(video.id)
         there = np.ones(grid.count, dtype=bool)
         rows = RecipeRows(
@@ -214,8 +218,8 @@ def results(world: World, dataset: Dataset, recipe_name: str) -> Iterator[VideoR
             audio=audio,
             visual_valid=there,
             audio_valid=there,
-            start_s=grid.starts_s(),
-            end_s=grid.ends_s(),
+            start_s=starts_s,
+            end_s=ends_s,
         )
         yield VideoResult(
             # No medium was looked at, so none is named.

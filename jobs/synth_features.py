@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from catalog import planting
+    from catalog.dataset import plugin
     from jobs.console import BadArguments, Progress, duration, print_json, say
 
     if args.protocol not in planting.names():
@@ -91,11 +92,11 @@ def run(args: argparse.Namespace) -> int:
     told = _told(args, recipe, world, dataset)
     began_s = time.monotonic()
     if not args.dry_run:
-        if args.reduced is not None:
-            _write_reduced(dataset, args.reduced)
         with Progress("synth-features", len(dataset.videos), "videos", quiet=args.json) as progress:
             store = _write(args, recipe, world, dataset, progress)
         told |= {"snapshot": store.snapshot_id}
+        if args.reduced is not None:
+            plugin(dataset.name).write(dataset, args.reduced)
     spent_s = time.monotonic() - began_s
     told |= {"dry_run": args.dry_run, "seconds": round(spent_s, 3)}
     if args.json:
@@ -144,15 +145,13 @@ def _settings(args: argparse.Namespace) -> PlantedSettings:
 def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
     """The data set, reduced if that is asked for."""
     from catalog.dataset import load
+    from catalog.errors import AvelError
     from catalog.planting import plugin
     from jobs.console import BadArguments
 
     benchmark: Any = plugin(args.protocol)
-    if args.reduced is not None:
-        if not hasattr(benchmark, "reduced"):
-            raise BadArguments(f"--reduced: {args.protocol} has no smaller data set; leave it out")
-        if args.reduced.exists() and (not args.reduced.is_dir() or any(args.reduced.iterdir())):
-            raise BadArguments(f"--reduced {args.reduced}: needs an empty or a new folder")
+    if args.reduced is not None and not hasattr(benchmark, "reduced"):
+        raise BadArguments(f"--reduced: {args.protocol} has no smaller data set; leave it out")
     dataset = load(benchmark.DATASET, args.root)
     if args.reduced is None:
         return dataset
@@ -160,13 +159,15 @@ def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
         found: Dataset = benchmark.reduced(dataset, settings)
     except ValueError as error:
         raise BadArguments(f"--reduced: {error}") from error
+    if args.reduced.is_file() or (args.reduced.is_dir() and any(args.reduced.iterdir())):
+        # Such as the real annotations; those of an earlier run are the same again.
+        try:
+            there = load(benchmark.DATASET, args.reduced)
+        except AvelError:
+            there = None
+        if there is None or (there.items, there.classes) != (found.items, found.classes):
+            raise BadArguments(f"--reduced {args.reduced}: holds something else; give an empty or a new folder")
     return found
-
-
-def _write_reduced(dataset: Dataset, folder: Path) -> None:
-    from catalog.dataset import plugin
-
-    plugin(dataset.name).write(dataset, folder)
 
 
 def _told(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Dataset) -> dict[str, Any]:
