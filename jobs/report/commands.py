@@ -13,6 +13,7 @@ from jobs.report.evidence import ReportedRun
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
+    from heads.run_folder import RunRecord
 
 
 def commands(
@@ -35,10 +36,22 @@ def commands(
     store, recipe = ["--store", record.store["uri"]], ["--recipe", record.recipe.name]
     lines: list[list[object]] = [
         ["avel", "extract", *annotations, *store, *_recipe_words(record.recipe)],
+        *_labels_line(record),
         ["avel", "train", *store, *annotations, *recipe, *settings, "--out", run.folder],
         ["avel", "report", run.folder, "--out", out, "--videos", num_videos, *others],
     ]
     return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
+
+
+def _labels_line(record: RunRecord) -> list[list[object]]:
+    """`avel labels`, where the head chooses among class texts."""
+    if record.texts is None:
+        return []
+    data_set = ["--dataset", record.dataset["name"], "--root", record.dataset["root"]]
+    store = ["--store", record.store["uri"], "--recipe", record.recipe.name]
+    return [
+        ["avel", "labels", *store, *data_set, "--name", record.texts["vocabulary"], "--prompt", record.texts["prompt"]]
+    ]
 
 
 def _recipe_words(recipe: Recipe) -> list[object]:
