@@ -20,6 +20,8 @@ examples:
   avel finetune audioclip --dataset ave --root AVE_Dataset --out runs/audioclip-ave
   avel finetune audioclip --dataset ave --root AVE_Dataset --out runs/big --precision bfloat16 --batch 512 --piece 64
                                              a large batch in pieces: its exact gradient in the memory of one piece
+  avel finetune audioclip --dataset ave --root AVE_Dataset --out runs/sound --augment --freeze audio.fbsp. visual.
+                                             few videos: changed a little in every epoch; only the sound's tower learns
   avel finetune audioclip --dataset ave --root AVE_Dataset --out runs/audioclip-ave --dry-run
   avel extract --dataset ave --root AVE_Dataset --recipe audioclip-1s --as audioclip-ave-1s \\
       --weights runs/audioclip-ave/weights.safetensors --store features
@@ -30,6 +32,10 @@ Exit status: 0 trained; 1 failed; 2 bad arguments; 130/143 stopped by SIGINT/SIG
 
 # Frames kept of each second for the pairs; a step takes one of them by chance.
 FRAMES = 2
+# AudioCLIP's learnt time-frequency transform. Its splines' order m divides their argument, so that near the initial
+# m = 0 its gradient is up to 3e10 where all others' together is 1e2 (measured on a fresh small tower): clipped
+# together with it, the rest of the network learns nothing.
+FROZEN = ("audio.fbsp.",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--weight-decay", type=float, default=1e-2, help="default: %(default)s")
     how.add_argument(
         "--batch-norm", choices=("frozen", "train"), default="frozen", help="statistics (default: %(default)s)"
+    )
+    how.add_argument(
+        "--augment", action="store_true", help="change pictures and sounds a little by chance; for small data sets"
+    )
+    how.add_argument(
+        "--freeze",
+        nargs="*",
+        default=list(FROZEN),
+        metavar="START",
+        help="parameters that stay as they are, by the start of their names; bare: none (default: "
+        f"{' '.join(FROZEN)}, the sound's time-frequency transform)",
     )
     how.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     how.add_argument("--frames", type=int, default=FRAMES, help="kept of each second (default: %(default)s)")
@@ -91,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
             learning_rate=args.lr,
             weight_decay=args.weight_decay,
             batch_norm=args.batch_norm,
+            augment=args.augment,
+            frozen=tuple(args.freeze),
             precision=args.precision,
             seed=args.seed,
             device=device,

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catalog.errors import AvelError
+from pipeline import augment
 from pipeline.contrastive import FeatureQueue, backward_in_pieces, info_nce, inverse_temperature
 from pipeline.finetune_folder import Numbers, Progress, resume, save, save_weights, scalars
 from pipeline.pairs import ItemPairs, Pairs
@@ -71,6 +72,8 @@ class Settings:
         clip_norm: the gradient's norm is held below.
         batch_norm: "frozen" keeps the published statistics (right for small data sets), "train" moves them.
         flip: half of the pictures are mirrored.
+        augment: pictures and sounds are changed a little by chance (`pipeline.augment`).
+        frozen: beginnings of the names of parameters that stay as they are.
         precision: of the towers on a GPU: "bfloat16" autocasts; the loss is float32 always.
         seed: of order and choice.
         device: torch's name.
@@ -86,6 +89,8 @@ class Settings:
     clip_norm: float = 1.0
     batch_norm: Literal["frozen", "train"] = "frozen"
     flip: bool = True
+    augment: bool = False
+    frozen: tuple[str, ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     device: str = "cpu"
@@ -158,6 +163,7 @@ def finetune(
             )
     device = settings.device
     towers.module.to(device)
+    _freeze(towers.module, settings.frozen)
     optimiser = torch.optim.AdamW(_groups(towers.module, settings.weight_decay), lr=settings.learning_rate)
     queue = FeatureQueue(settings.queue_size)
     total = num_steps(pairs, settings)
@@ -237,7 +243,7 @@ def _train_epoch(
         rows = [int(rng.choice(train[i].event_rows)) for i in chosen]
         num_background = round(settings.background_share * len(rows)) if background.size else 0
         rows += [int(row) for row in rng.choice(background, num_background)] if num_background else []
-        batch = _Batch.of(pairs, np.array(rows), rng, flip=settings.flip)
+        batch = _Batch.of(pairs, np.array(rows), rng, settings)
         loss, norm = _step(towers, batch, len(chosen), optimiser, queue, settings)
         if not math.isfinite(loss):
             told = ", ".join(train[i].item.id for i in chosen[:10])
@@ -269,7 +275,11 @@ def _step(
     def encode(rows: slice) -> tuple[Tensor, Tensor]:
         with _autocast(settings):
             frames, sound = batch.on(settings.device, rows)
-            return towers.image(frames), towers.audio(sound)
+            image, audio = towers.image(frames), towers.audio(sound)
+        if torch.is_grad_enabled():
+            # A tower that is frozen whole gives features without gradient; the pieces' second pass asks for one.
+            image, audio = image.requires_grad_(), audio.requires_grad_()
+        return image, audio
 
     def loss_of(image_BD: Tensor, audio_BD: Tensor) -> Tensor:
         others = [
@@ -315,14 +325,17 @@ class _Batch:
     sound_BN: NDArray[np.int16]
 
     @classmethod
-    def of(cls, pairs: Pairs, rows: NDArray[np.int64], rng: np.random.Generator, *, flip: bool) -> _Batch:
-        """One frame of each row, by chance, mirrored by chance."""
+    def of(cls, pairs: Pairs, rows: NDArray[np.int64], rng: np.random.Generator, settings: Settings) -> _Batch:
+        """One frame of each row, by chance, mirrored and changed by chance."""
         which = rng.integers(pairs.frames_RPHWC.shape[1], size=len(rows))
         frames = np.stack([pairs.frames_RPHWC[row, frame] for row, frame in zip(rows, which, strict=True)])
-        if flip:
+        if settings.flip:
             mirrored = rng.random(len(rows)) < 0.5
             frames[mirrored] = frames[mirrored, :, ::-1]
-        return cls(frames_BHWC=frames, sound_BN=np.stack([pairs.sound_RN[row] for row in rows]))
+        sound = np.stack([pairs.sound_RN[row] for row in rows])
+        if settings.augment:
+            frames, sound = augment.shift_pictures(frames, rng), augment.noisy_sounds(sound, rng)
+        return cls(frames_BHWC=frames, sound_BN=sound)
 
     def on(self, device: str, rows: slice) -> tuple[Tensor, Tensor]:
         frames = torch.from_numpy(self.frames_BHWC[rows]).to(device)
@@ -356,11 +369,33 @@ def _autocast(settings: Settings) -> Any:
 
 
 def _train_mode(module: nn.Module, batch_norm: str) -> None:
+    """Norms whose parameters are frozen keep their statistics too."""
     module.train()
-    if batch_norm == "frozen":
-        for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and (
+            batch_norm == "frozen" or not all(parameter.requires_grad for parameter in part.parameters())
+        ):
+            part.eval()
+
+
+def _freeze(module: nn.Module, beginnings: tuple[str, ...]) -> None:
+    """Takes parameters out of learning.
+
+    Raises:
+        ValueError: a beginning is no parameter's, or nothing is left to learn.
+    """
+    named = dict(module.named_parameters())
+    for beginning in beginnings:
+        found = [parameter for name, parameter in named.items() if name.startswith(beginning)]
+        if not found:
+            raise ValueError(
+                f"no parameter's name begins with {beginning!r}; there are {', '.join(list(named)[:3])}, ... "
+                f"and {list(named)[-1]}"
+            )
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in named.values()):
+        raise ValueError(f"every parameter is frozen by {', '.join(beginnings)}: nothing is left to learn")
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

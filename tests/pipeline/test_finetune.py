@@ -165,6 +165,37 @@ def test_finetune_frozen_norms_keep_their_statistics(pairs: Pairs, tmp_path: Pat
     assert not torch.equal(held["image.1.weight"], TinyTowers().module.state_dict()["image.1.weight"])
 
 
+@pytest.mark.parametrize("piece_size", [4, 64])
+def test_finetune_frozen_tower_stays_and_the_other_learns(pairs: Pairs, tmp_path: Path, piece_size: int) -> None:
+    settings = replace(SETTINGS, frozen=("image.",), piece_size=piece_size, epochs=2)
+    run(pairs, tmp_path / "run", settings)
+    held = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["module"]
+    for name, tensor in TinyTowers().module.state_dict().items():
+        if name.startswith("image."):  # statistics of its norms included, though batch_norm is "train"
+            torch.testing.assert_close(held[name], tensor, rtol=0, atol=0)
+        elif name.endswith("weight"):
+            assert not torch.equal(held[name], tensor)
+
+
+def test_finetune_frozen_names_that_are_none_are_an_error(pairs: Pairs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no parameter's name begins with 'picture'; there are image\.1\.weight"):
+        run(pairs, tmp_path / "run", replace(SETTINGS, frozen=("picture",)))
+    with pytest.raises(ValueError, match="nothing is left to learn"):
+        run(pairs, tmp_path / "run", replace(SETTINGS, frozen=("image", "audio", "scale")))
+
+
+def test_finetune_augmented_differs_and_resumes(pairs: Pairs, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, augment=True, epochs=2)
+    plain = run(pairs, tmp_path / "plain", replace(settings, augment=False))
+    whole = run(pairs, tmp_path / "whole", settings)
+    assert whole.before == plain.before
+    assert whole.history[0]["train_loss"] != plain.history[0]["train_loss"]
+    seen: list[float] = []
+    run(pairs, tmp_path / "parts", settings, on_epoch=lambda row: seen.append(1), stop=lambda: bool(seen))
+    rest = run(pairs, tmp_path / "parts", settings)
+    assert [row["train_loss"] for row in rest.history] == [row["train_loss"] for row in whole.history]
+
+
 def test_finetune_checkpoint_of_other_settings_or_origin_is_refused(pairs: Pairs, tmp_path: Path) -> None:
     run(pairs, tmp_path / "run", stop=lambda: (tmp_path / "run" / "checkpoint.pt").exists())
     with pytest.raises(ValueError, match=r"other settings \(learning_rate: 0\.003, now 0\.001\)"):
