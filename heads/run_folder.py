@@ -30,7 +30,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from catalog.recipe import Recipe
-from heads.model import names, read_config, restore
+from heads.model import names, plugin, read_config, restore
 
 FORMAT = 1
 _DATASET_KEYS = ("name", "root", "media")
@@ -93,6 +93,8 @@ class RunRecord:
         strange = sorted(set(self.unseen) - set(self.classes))
         if strange:
             raise ValueError(f"unseen classes are among the classes, got {strange[0]!r}")
+        if self.texts is not None and not getattr(plugin(self.head), "NEEDS_TEXTS", False):
+            raise ValueError(f"texts must be null for head {self.head}, which does not choose among class texts")
 
     @property
     def dataset_options(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ LEVELS = 9  # steps of the heat map's scale
 NUM_BINS = 240  # of a sound-energy curve
 
 # Width of an average character as a share of the font size; names are cut to what fits.
-_CHARACTER_WIDTH = 0.56
+_CHARACTER_WIDTH = 0.6
 _LONGEST_NAME = 28
 
 

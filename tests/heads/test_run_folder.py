@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from heads import run_folder
@@ -62,6 +63,44 @@ def test_run_written_and_read_is_equal(run: Path, record: RunRecord) -> None:
     assert json.loads((run / "predictions_test.json").read_text()) == ROWS["test"]
     assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
     assert (run.stat().st_mode | (run / "run.json").stat().st_mode) & 0o444 == 0o444 & ~run_folder._umask()
+
+
+TEXTS = {"vocabulary": "mine", "prompt": "a {}", "background": "other"}
+
+
+@pytest.fixture
+def texts_run(tmp_path: Path, record: RunRecord) -> Path:
+    """A run of a head of class texts: classes a (seen) and "b, c" (unseen), and the background."""
+    config = {"width": 4, "num_classes": 3, "modality": "both"}
+    head = build("ov_avel_free", read_config("ov_avel_free", config))
+    head.set_texts(torch.eye(4)[:3], torch.tensor([True, False, True]))  # type: ignore[operator]  # a head's method
+    dataset = record.dataset | {"train_list": "0.25"}
+    record = replace(record, head="ov_avel_free", config=config, unseen=("b, c",), texts=dict(TEXTS), dataset=dataset)
+    folder = tmp_path / "runs" / "texts"
+    write_run(folder, record, head.state_dict(), {})
+    return folder
+
+
+def test_run_of_class_texts_written_and_read_is_equal(texts_run: Path) -> None:
+    found = read_run(texts_run)
+    assert (found.record.unseen, found.record.texts) == (("b, c",), TEXTS)
+    assert found.record.dataset_options == {"train_list": "0.25"}
+    assert found.head.get_buffer("texts.trained_K").tolist() == [True, False, True]
+    torch.testing.assert_close(found.head.get_buffer("texts.texts_KD"), torch.eye(4)[:3])
+
+
+def test_run_whose_checkpoint_holds_other_texts_than_its_classes_is_refused(texts_run: Path) -> None:
+    head = build("ov_avel_free", read_config("ov_avel_free", {"width": 4, "num_classes": 4, "modality": "both"}))
+    head.set_texts(torch.eye(4))  # type: ignore[operator]  # a head's method
+    safetensors.torch.save_file(head.state_dict(), texts_run / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: holds 4 class texts, run\.json has 3 classes"):
+        read_run(texts_run)
+
+
+def test_run_without_class_texts_says_nothing_of_them(run: Path) -> None:
+    # Records of earlier versions have no such fields, and earlier versions refuse fields that they do not know.
+    assert not {"unseen", "texts"} & set(json.loads((run / "run.json").read_text()))
+    assert (read_record(run).unseen, read_record(run).texts, read_record(run).dataset_options) == ((), None, {})
 
 
 def test_run_json_holds_the_contracts_fields(run: Path) -> None:
@@ -132,7 +171,12 @@ def test_update_run_replaces_record_and_predictions_only(run: Path, record: RunR
         ({"baselines": [1]}, "baselines must be"),
         ({"history": [{"epoch": None}]}, "history must be"),
         ({"dataset": {"name": None, "root": "", "media": ""}}, "dataset must be"),
+        ({"dataset": {"name": "a", "root": "", "media": None, "train_list": 1}}, "dataset must be"),
         ({"store": {"uri": "x"}}, "store must be"),
+        ({"unseen": "a"}, "unseen must be a list of texts"),
+        ({"unseen": ["zebra"]}, "unseen classes are among the classes, got 'zebra'"),
+        ({"texts": {"vocabulary": "mine"}}, "texts must be null or an object of vocabulary, prompt and background"),
+        ({"texts": TEXTS}, "texts must be null for head linear"),
         ({"config": CONFIG | {"visual_width": 1.5}}, "visual_width needs int, got 1.5"),
         ({"recipe": {"name": "x", "json": "{}", "fingerprint": ""}}, "recipe: field 'name' is missing"),
     ],
