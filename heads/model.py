@@ -16,6 +16,7 @@ Where they apply:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import types
@@ -30,6 +31,8 @@ from torch import Tensor, nn
 Modality = Literal["both", "audio", "visual"]
 # Of a head with class texts: the name of their features in its state.
 TEXTS = "texts.texts_KD"
+# What a config's fields hold.
+Scalar = str | int | float | bool | None
 MODALITIES: tuple[Modality, ...] = ("both", "audio", "visual")
 
 
@@ -77,6 +80,26 @@ def read_config(name: str, fields: Mapping[str, object]) -> Any:
         elif not _fits(hints[key], fields[key]):
             raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {fields[key]!r}")
     return kind(**fields)
+
+
+def parse_field(name: str, key: str, text: str) -> Scalar:
+    """A field of the head's config from a text: true, false, none, a number, or the text itself.
+
+    Raises:
+        ValueError: no such field, or a value of another kind than the field's.
+    """
+    hints = typing.get_type_hints(plugin(name).Head.Config)
+    if key not in hints:
+        raise ValueError(f"config of head {name}: unknown field {key!r}; known are {', '.join(hints)}")
+    readings: list[Scalar] = [text]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            readings.append(kind(text))
+    readings += [value for word, value in (("true", True), ("false", False), ("none", None)) if text.lower() == word]
+    for value in reversed(readings):
+        if _fits(hints[key], value):
+            return value
+    raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {text!r}")
 
 
 def build(name: str, config: object, *, seed: int = 0) -> nn.Module:

@@ -1,8 +1,8 @@
 """Tables of ablations by file name: `heads/tables/NAME.py` holds those of one paper.
 
 Each file has `SUMMARY` (one line), `SOURCE` (the paper) and `TABLES` (number or name -> `Table`). A row says which head
-it trains, what of the head's published config and training it changes, and what the paper printed, which was measured on
-other features. What differs only in the run filter is trained once; so is what several tables share.
+it trains, what of the head's published config it changes, and what the paper printed, which was measured on other
+features. What differs only in the run filter is trained once; so is what several tables share.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from catalog.fingerprint import fingerprint
-from heads.model import MODALITIES, Modality
+from heads.model import MODALITIES, Modality, Scalar
 from heads.model import names as head_names
-
-Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +92,8 @@ class Table:
         for row in self.rows:
             if len(row.labels) != len(self.columns) or not set(row.paper) <= set(self.metrics):
                 raise ValueError(f"table {self.title!r}: row {row.labels} does not fit {self.columns}, {self.metrics}")
+            if row.smooth > 1 and self.metrics != ("accuracy",):
+                raise ValueError(f"table {self.title!r}: behind the run filter there is AVE's accuracy alone")
 
     def roles(self) -> tuple[str, ...]:
         """The roles of features that its rows ask for, in order; ("",) where one recipe does."""

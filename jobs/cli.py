@@ -48,7 +48,8 @@ def verbs() -> list[Verb]:
         help_line = _help_of(path)
         if help_line is None:
             continue
-        words = parts[:1] if parts[-1] == "verb" else tuple(part.rstrip("_") for part in parts)
+        spelt = parts[:1] if parts[-1] == "verb" else parts
+        words = tuple(part.rstrip("_").replace("_", "-") for part in spelt)
         found.append(Verb(words=words, module=".".join(("jobs", *parts)), help=help_line))
     return sorted(found, key=lambda verb: (len(verb.words), verb.words))
 

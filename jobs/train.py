@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jobs.head_options import add_how, config_changes, settings_of
 
 if TYPE_CHECKING:
     from catalog.store import FeatureStore
-    from heads.fit import Settings
     from heads.train import TrainedRun
     from jobs.train_order import Materials, Order
 
@@ -22,6 +23,7 @@ examples:
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --vocabulary ovavebench --out runs/ov
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --train-share 25 --out runs/ov-25
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel_free --out runs/ov-free   nothing to train
+  avel train --store STORE --dataset ave --root AVE --head ave_clip --set windows=10,5 --set shared=false --out runs/w
   avel train --store STORE --dataset ave --root AVE --head psp --seeds 5 --out runs/psp    mean and sd of five runs
 The checkpoint is chosen on the validation split; the test split is looked at once, afterwards.
 The same command again goes on after a kill and ends as the undisturbed run would, bit for bit; what it goes on from is
@@ -39,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", default="linear", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--modality", default="both", choices=("both", "audio", "visual"), help="default: %(default)s")
     parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the head's config"
+    )
+    parser.add_argument(
         "--vocabulary",
         metavar="NAME",
         help="class texts that `avel labels` stored, for heads that need them; may be left out if one fits",
@@ -51,48 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
-    how = parser.add_argument_group(
-        "how", "Defaults are those that the head was published with; of linear: in brackets."
-    )
-    how.add_argument("--epochs", type=int, help="at most (100)")
-    how.add_argument("--lr", type=float, help="learning rate (3e-3)")
-    how.add_argument("--weight-decay", type=float, help="(1e-2)")
-    how.add_argument("--batch", type=int, help="items a step (16)")
-    how.add_argument("--optimiser", choices=("adam", "adamw"), help="(adamw)")
-    how.add_argument(
-        "--schedule", choices=("constant", "cosine", "one-cycle", "psp", "cmbs"), help="of the rate (constant)"
-    )
-    how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
-    how.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the head while it is trained; validation is float32 (float32)",
-    )
-    how.add_argument(
-        "--ema",
-        type=float,
-        metavar="DECAY",
-        help="keep the parameters' moving average, such as 0.99 a step (the parameters themselves)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=int,
-        default=15,
-        help="stop after so many epochs without a better validation; 0: never (default: %(default)s)",
-    )
+    add_how(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="train this many, from --seed on, to RUN/seed-*; tells mean and sd"
     )
     parser.add_argument("--jobs", type=int, help="seeds trained at a time (as many as the cores have threads for)")
     parser.add_argument("--restart", action="store_true", help="begin anew where an interrupted training could go on")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        help="torch's CPU threads; heads are small, and more of them wait for one another (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -105,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
     from heads.run_folder import check_free
     from jobs.train_order import Order, gather
 
-    settings = _settings(args)
-    for option, number in (("--threads", args.threads), ("--seeds", args.seeds), ("--jobs", args.jobs)):
+    settings = settings_of(args, args.head, seed=args.seed)
+    changes = config_changes(args.head, args.set)
+    for option, number in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if number is not None and number < 1:
             raise BadArguments(f"{option} must be at least 1, got {number}")
     if args.jobs is not None and args.seeds is None:
@@ -131,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         recipe=_recipe_name(store, args.recipe),
         head=args.head,
         modality=args.modality,
+        changes=changes,
         vocabulary=args.vocabulary,
         settings=settings,
         threads=args.threads,
@@ -212,30 +184,6 @@ def _tell(order: Order, trained: TrainedRun, *, trains: bool, as_json: bool) -> 
     say(f"run: {order.out}")
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    from heads.fit import published_settings
-    from jobs.console import BadArguments
-
-    try:
-        return published_settings(
-            args.head,
-            epochs=args.epochs,
-            learning_rate=args.lr,
-            weight_decay=args.weight_decay,
-            batch_size=args.batch,
-            patience=args.patience,
-            seed=args.seed,
-            device=args.device,
-            optimiser=args.optimiser,
-            schedule=args.schedule,
-            clip_norm=args.clip_norm,
-            precision=args.precision,
-            ema=args.ema,
-        )
-    except ValueError as error:
-        raise BadArguments(str(error)) from error
-
-
 def anchored(place: str) -> str:
     """A path made absolute, so that a run still finds it from another folder; a URL as it is."""
     return place if "://" in place else str(Path(place).expanduser().absolute())
@@ -243,17 +191,21 @@ def anchored(place: str) -> str:
 
 def _check_names(args: argparse.Namespace) -> None:
     """Refuse unknown names as bad arguments, before anything is read."""
-    from catalog.dataset import names as dataset_names
     from heads.model import names as head_names
     from jobs.console import BadArguments
 
-    checks: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("--dataset", args.dataset, dataset_names()),
-        ("--head", args.head, head_names()),
-    ]
-    for option, given, known in checks:
-        if given not in known:
-            raise BadArguments(f"{option}: there is no {given!r}; there are {', '.join(known)}")
+    check_data_set(args.dataset)
+    if args.head not in head_names():
+        raise BadArguments(f"--head: there is no {args.head!r}; there are {', '.join(head_names())}")
+
+
+def check_data_set(name: str) -> None:
+    """Refuse an unknown data set as a bad argument, before anything is read."""
+    from catalog.dataset import names
+    from jobs.console import BadArguments
+
+    if name not in names():
+        raise BadArguments(f"--dataset: there is no {name!r}; there are {', '.join(names())}")
 
 
 def _dataset_options(args: argparse.Namespace) -> dict[str, str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from catalog.dataset import Dataset, load
 from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
 from heads.fit import Settings, TrainingDiverged
-from heads.fit_checkpoint import FILE, Checkpoint, differences
-from heads.model import Modality, plugin
-from heads.run_folder import Numbers, RunRecord, check_free, write_run
+from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
+from heads.model import Modality, Scalar, plugin
+from heads.run_folder import Numbers, RunRecord, check_free, read_record, write_run
 from heads.train import TrainedRun, train_run
 from heads.vocabulary import Vocabulary, of_data_set
 from jobs.console import BadArguments
@@ -39,6 +40,7 @@ class Order:
         store, root, media: places; paths absolute.
         snapshot: of the store; None takes the newest.
         options: the data set's own.
+        changes: fields of the head's config in place of those chosen for it.
         vocabulary: class texts, for a head that needs them; None takes the only one that fits.
         threads: torch's.
         out: the run's folder.
@@ -55,6 +57,7 @@ class Order:
     recipe: str
     head: str
     modality: Modality
+    changes: Mapping[str, Scalar]
     vocabulary: str | None
     settings: Settings
     threads: int
@@ -129,11 +132,12 @@ def carry_out(
                     "dataset": {"root": order.root, "media": order.media} | order.options,
                 },
                 texts=materials.texts,
+                changes=order.changes,
                 on_epoch=both,
                 checkpoint=Checkpoint(folder, asked),
                 stop=stop,
             )
-        told = {name: asked[name] for name in ("annotations", "threads")}
+        told = {name: asked[name] for name in ("annotations", "changes", "threads")}
         record = dataclasses.replace(trained.record, training=trained.record.training | told)
         write_run(
             order.out,
@@ -152,6 +156,7 @@ def identity(order: Order, materials: Materials) -> Identity:
     return {
         "head": order.head,
         "modality": order.modality,
+        "changes": json.dumps(dict(order.changes), sort_keys=True),
         "recipe": recipe.name,
         "recipe's fingerprint": recipe.fingerprint(),
         "store's snapshot": materials.store.snapshot_id,
@@ -176,6 +181,25 @@ def differences_from(record: RunRecord, asked: Identity) -> list[str]:
         "torch": record.versions.get("torch"),
     }
     return differences({name: told.get(name, record.training.get(name)) for name in asked}, asked)
+
+
+def is_there(order: Order, materials: Materials) -> bool:
+    """Has this very order been carried out before?
+
+    Raises:
+        BadArguments: a run of other settings lies there and the order does not overwrite it.
+        ValueError: something else does.
+    """
+    if not (order.out / "run.json").exists():
+        check_free(order.out, overwrite=order.overwrite)
+        return False
+    differing = differences_from(read_record(order.out), identity(order, materials))
+    if differing and not order.overwrite:
+        raise BadArguments(
+            f"{order.out} holds a run of other settings ({'; '.join(differing)}); choose another folder or pass "
+            "--overwrite"
+        )
+    return not differing
 
 
 @contextlib.contextmanager
@@ -218,6 +242,8 @@ def _partial(order: Order) -> Iterator[Path]:
         except TrainingDiverged:  # the same order would diverge again
             shutil.rmtree(folder)
             raise
+        except OtherTraining as error:
+            raise BadArguments(str(error)) from error
         except BaseException:
             if not (folder / FILE).exists():
                 shutil.rmtree(folder)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heads.table import Row, Scalar, Table, Variant
+from heads.model import Scalar
+from heads.table import Row, Table, Variant
 
 SUMMARY = "AVE-CLIP's tables 1 to 7: methods, encoders, blocks, windows, mask and refiner, run filter"
 SOURCE = "Mahmud and Marculescu, AVE-CLIP, WACV 2023"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heads.table import Row, Scalar, Table, Variant
+from heads.model import Scalar
+from heads.table import Row, Table, Variant
 
 SUMMARY = "OV-AVEL on OV-AVEBench: training-free and fine-tuned; the ablations of its layer, fusion and data"
 SOURCE = "Zhou et al., OV-AVEL, CVPR 2025"

@@ -1,0 +1,142 @@
+"""What the runs of a table come to, row by row, and its file forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heads.metrics import ave
+from heads.run_folder import Numbers, read_record
+from heads.seeds import Spread
+from heads.smooth import filter_runs
+from heads.table import Row, Table
+
+# A run's numbers are of this split.
+SPLIT = "test"
+PAPER = "paper, other features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A row with what was measured for it.
+
+    Attributes:
+        found: metric to its spread over the seeds; empty where there is none.
+        why: why there is none; "" where there is.
+    """
+
+    row: Row
+    found: Mapping[str, Spread]
+    why: str = ""
+
+
+def measured(row: Row, table: Table, folders: Sequence[Path]) -> Result:
+    """The row's numbers from its runs, one a seed.
+
+    Raises:
+        ValueError: a folder holds no run, or one without the test split or one of the metrics.
+    """
+    runs = [_numbers(folder, row, table.metrics) for folder in folders]
+    found = {name: Spread(values=tuple(float(run[name]) for run in runs)) for name in table.metrics}
+    return Result(row=row, found=found)
+
+
+def trivial(folder: Path) -> Numbers:
+    """The trivial baselines of a run's test split, by the metric that counts."""
+    return read_record(folder).baselines
+
+
+def spell(spread: Spread | None) -> str:
+    """A spread in per cent; "-" for none."""
+    if spread is None:
+        return "-"
+    return f"{100 * spread.mean:.2f}" + ("" if spread.sd is None else f" ± {100 * spread.sd:.2f}")
+
+
+def as_rows(table: Table, results: Sequence[Result], baselines: Numbers) -> tuple[list[str], list[list[str]]]:
+    """Head and body for a person: labels, a column a metric, the paper's first metric, a remark."""
+    first = table.metrics[0]
+    shown = [*table.columns, *(f"{name} %" for name in table.metrics), f"{first} %, {PAPER}", ""]
+    body = []
+    for result in results:
+        paper = result.row.paper.get(first)
+        numbers = [spell(result.found.get(name)) for name in table.metrics]
+        body.append([*result.row.labels, *numbers, "-" if paper is None else f"{paper:.1f}", result.why])
+    for name, value in baselines.items():
+        blank = [""] * (len(table.columns) - 1)
+        body.append([f"({name})", *blank, f"{100 * value:.2f}", *["-"] * len(table.metrics), "nothing learnt"])
+    return shown, body
+
+
+def as_csv(table: Table, results: Sequence[Result], baselines: Numbers) -> str:
+    """One line a row and metric, in per cent: labels, metric, mean, sd, seeds, paper, remark."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*table.columns, "metric", "mean", "sd", "seeds", "paper_other_features", "remark"])
+    for result in results:
+        for name in table.metrics:
+            spread, paper = result.found.get(name), result.row.paper.get(name)
+            numbers = ["", "", ""]
+            if spread is not None:
+                sd = "" if spread.sd is None else f"{100 * spread.sd:.4f}"
+                numbers = [f"{100 * spread.mean:.4f}", sd, str(len(spread.values))]
+            writer.writerow([*result.row.labels, name, *numbers, "" if paper is None else f"{paper:g}", result.why])
+    blank = [""] * (len(table.columns) - 1)
+    for name, value in baselines.items():
+        writer.writerow([name, *blank, table.metrics[0], f"{100 * value:.4f}", "", "", "", "nothing learnt"])
+    return out.getvalue()
+
+
+def as_json(table: Table, results: Sequence[Result], baselines: Numbers) -> dict[str, Any]:
+    """The same for a program; shares, not per cent, but for the paper's numbers."""
+    return {
+        "title": table.title,
+        "reading": table.reading,
+        "rows": [
+            {
+                "labels": dict(zip(table.columns, result.row.labels, strict=True)),
+                "smooth": result.row.smooth,
+                "metrics": {
+                    name: {"values": list(spread.values), "mean": spread.mean, "sd": spread.sd}
+                    for name, spread in result.found.items()
+                },
+                "paper_percent": dict(result.row.paper),
+                "remark": result.why,
+            }
+            for result in results
+        ],
+        "baselines": {table.metrics[0]: dict(baselines)},
+    }
+
+
+def _numbers(folder: Path, row: Row, metrics: Sequence[str]) -> Numbers:
+    numbers = read_record(folder).metrics.get(SPLIT, {})
+    if row.smooth > 1:
+        numbers = {"accuracy": _filtered_accuracy(folder, row.smooth)}
+    missing = [name for name in metrics if name not in numbers]
+    if missing:
+        raise ValueError(
+            f"{folder}: the table needs {', '.join(metrics)} of the {SPLIT} split, the run has "
+            f"{', '.join(numbers) or 'none'}; is this the data set that the paper used?"
+        )
+    return {name: numbers[name] for name in metrics}
+
+
+def _filtered_accuracy(folder: Path, smooth: int) -> float:
+    """AVE's accuracy of the predictions that the run left, after the run filter."""
+    rows = json.loads((folder / f"predictions_{SPLIT}.json").read_text(encoding="utf-8"))
+    longest = max(len(row["labels_true"]) for row in rows)
+    predicted_NT, true_NT = np.zeros((2, len(rows), longest), np.int64)
+    mask_NT, counted_NT = np.zeros((2, len(rows), longest), bool)
+    for n, row in enumerate(rows):
+        count = len(row["labels_true"])
+        predicted_NT[n, :count], true_NT[n, :count] = row["labels_pred"], row["labels_true"]
+        mask_NT[n, :count], counted_NT[n, :count] = row["mask"], True
+    return ave.accuracy(filter_runs(predicted_NT, minimum=smooth, mask_NT=mask_NT), true_NT, counted_NT)

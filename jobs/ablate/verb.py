@@ -1,0 +1,342 @@
+"""`avel ablate`: the tables of a paper, run on a store's features and printed beside the paper's numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.head_options import add_how, config_changes, settings_of
+
+if TYPE_CHECKING:
+    from catalog.store import FeatureStore
+    from heads.model import Scalar
+    from heads.run_folder import Numbers
+    from heads.table import Table
+    from jobs.ablate.results import Result
+    from jobs.train_order import Materials, Order
+
+HELP = "run the ablation tables of a paper; prints them beside the paper's numbers"
+EXAMPLES = """\
+examples:
+  avel ablate ave-clip --list                                       the tables there are
+  avel ablate ave-clip --table 5 --store STORE --dataset ave --root AVE --out runs/tables
+  avel ablate ave-clip --store STORE --dataset ave --root AVE --seeds 5 --out runs/tables      all of them
+  avel ablate ave-clip --table 2 --recipe frozen=audioclip-1s --recipe finetuned=audioclip-ave-1s \\
+      --recipe vgg=vgg19-vggish-1s --store STORE --dataset ave --root AVE --out runs/tables
+  avel ablate ov-avel --store STORE --dataset ovavebench --root OV --out runs/ov
+  avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
+Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
+that is there is not trained again, also not for another table, so the same command goes on where it was stopped.
+Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2 bad arguments; 130/143 stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paper", help="whose tables: ave-clip, ov-avel")
+    parser.add_argument("--table", action="append", metavar="NAME", help="may be repeated (default: all)")
+    parser.add_argument("--list", action="store_true", help="list the paper's tables and rows; runs nothing")
+    what = parser.add_argument_group("what")
+    what.add_argument("--store", help="path or s3:// URL of the feature store")
+    what.add_argument("--dataset", metavar="NAME", help="ave, ovavebench, ...")
+    what.add_argument("--root", help="folder of the data set's annotation files")
+    what.add_argument("--media", help="folder or URL prefix of the videos, if not under --root")
+    what.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="[ROLE=]NAME",
+        help="features to use; ROLE=NAME for a table that compares several (may be left out if the store has one)",
+    )
+    what.add_argument("--vocabulary", metavar="NAME", help="class texts, for heads that need them")
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="HEAD.FIELD=VALUE",
+        help="change a field of a head's config in every row; what a row is about wins",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs and tables; made if absent")
+    parser.add_argument("--seed", type=int, default=0, help="the first (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs a row (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (as many as the cores have threads for)")
+    parser.add_argument("--overwrite", action="store_true", help="train again where a run of other settings lies")
+    add_how(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from heads import table as tables
+    from jobs.console import BadArguments, print_json, say
+    from jobs.train_order import alone
+
+    try:
+        paper = tables.plugin(args.paper)
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
+    chosen = {name: paper.TABLES[name] for name in _chosen(args.table, paper.TABLES)}
+    if args.list:
+        return _list(args.paper, chosen, as_json=args.json)
+    for option in ("store", "dataset", "root", "out"):
+        if getattr(args, option) is None:
+            raise BadArguments(f"--{option} is needed; `avel ablate {args.paper} --list` needs none")
+    for option, number in (("--seeds", args.seeds), ("--jobs", args.jobs)):
+        if number is not None and number < 1:
+            raise BadArguments(f"{option} must be at least 1, got {number}")
+    orders, why_not = _orders(args, chosen)
+    if args.dry_run:
+        return _tell_plan(args, orders, chosen, why_not)
+    with alone(args.out, f"--out {args.out}: another `avel ablate` is at work there; choose another folder"):
+        status, failed = _train(args, orders)
+        if status is not None:
+            return status
+        told: dict[str, Any] = {}
+        for name, table in chosen.items():
+            results, baselines = _results(table, orders, why_not | failed)
+            told[name] = _write(args, name, table, results, baselines)
+        _keep(args.out / "tables.json", args.paper, paper.SOURCE, told)
+    if args.json:
+        print_json({"paper": args.paper, "source": paper.SOURCE, "out": str(args.out), "tables": told})
+    else:
+        say(f"tables: {args.out}/table-*.csv, table-*.png, tables.json; runs: {args.out}/runs")
+    return 1 if failed else 0
+
+
+def _chosen(names: Sequence[str] | None, tables: Mapping[str, Table]) -> list[str]:
+    from jobs.console import BadArguments
+
+    for name in names or ():
+        if name not in tables:
+            raise BadArguments(f"--table: there is no {name!r}; there are {', '.join(tables)}")
+    return list(dict.fromkeys(names or tables))
+
+
+def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
+    from jobs.ablate.results import PAPER
+    from jobs.console import print_json, say
+    from jobs.console import table as print_table
+
+    if as_json:
+        told = {
+            name: {
+                "title": table.title,
+                "reading": table.reading,
+                "roles": [role for role in table.roles() if role],
+                "rows": [
+                    {"labels": list(row.labels), "paper_percent": dict(row.paper), "built": row.variant is not None}
+                    for row in table.rows
+                ],
+            }
+            for name, table in chosen.items()
+        }
+        print_json({"paper": paper, "tables": told})
+        return 0
+    for name, table in chosen.items():
+        metric = table.metrics[0]
+        rows = [
+            [*row.labels, row.variant.head if row.variant else "not built here", row.paper.get(metric, "-")]
+            for row in table.rows
+        ]
+        print_table(f"{paper}, table {name}: {table.title}", [*table.columns, "head", f"{metric} %, {PAPER}"], rows)
+        if table.reading:
+            say(f"read as: {table.reading}")
+        roles = [role for role in table.roles() if role]
+        if roles:
+            say("features: " + " ".join(f"--recipe {role}=NAME" for role in roles))
+    return 0
+
+
+# (variant's key, seed) -> what to train; variant's key -> why it is not.
+_Orders = dict[tuple[str, int], "Order"]
+_WhyNot = dict[str, str]
+
+
+def _orders(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[_Orders, _WhyNot]:
+    """What to train for the tables; a variant that several rows share once."""
+    from catalog.dataset import options_of
+    from catalog.store import open_store
+    from heads.model import plugin
+    from jobs.train import anchored, check_data_set
+    from jobs.train_order import Order
+
+    check_data_set(args.dataset)
+    store = open_store(args.store)
+    recipes = _recipes(args, store, chosen)
+    base = _base_changes(args.set)
+    orders: _Orders = {}
+    why_not: _WhyNot = {}
+    variants = {v.key(): v for table in chosen.values() for row in table.rows if (v := row.variant) is not None}
+    for key, variant in variants.items():
+        recipe = recipes.get(variant.role)
+        if recipe is None:
+            why_not[key] = f"no features: --recipe {variant.role}=NAME"
+            continue
+        options: dict[str, str] = {}
+        if variant.train_share != 100:
+            if "train_list" not in options_of(args.dataset):
+                why_not[key] = f"{args.dataset} has no reduced training lists"
+                continue
+            options = {"train_list": f"{variant.train_share / 100:g}"}
+        trains = getattr(plugin(variant.head), "NEEDS_TRAINING", True)
+        for seed in range(args.seed, args.seed + (args.seeds if trains else 1)):
+            orders[key, seed] = Order(
+                store=anchored(args.store),
+                snapshot=store.snapshot_id,
+                dataset=args.dataset,
+                root=anchored(args.root),
+                media=args.media and anchored(args.media),
+                options=options,
+                recipe=recipe,
+                head=variant.head,
+                modality=variant.modality,
+                changes=base.get(variant.head, {}) | dict(variant.changes),
+                vocabulary=args.vocabulary if getattr(plugin(variant.head), "NEEDS_TEXTS", False) else None,
+                settings=settings_of(args, variant.head, seed=seed),
+                threads=args.threads,
+                out=args.out / "runs" / key / f"seed-{seed}",
+                overwrite=args.overwrite,
+                restart=False,
+            )
+    return orders, why_not
+
+
+def _recipes(args: argparse.Namespace, store: FeatureStore, chosen: Mapping[str, Table]) -> dict[str, str]:
+    """Role to recipe, by `--recipe`; the role "" is the one recipe of the tables that compare none."""
+    from jobs.console import BadArguments
+
+    roles = {role for table in chosen.values() for role in table.roles()}
+    held = sorted(store.recipes())
+    found: dict[str, str] = {}
+    for text in args.recipe:
+        role, equals, name = text.partition("=")
+        role, name = (role, name) if equals else ("", text)
+        if role not in roles or role in found:
+            wanted = ", ".join(sorted(role or "NAME alone" for role in roles))
+            raise BadArguments(f"--recipe {text}: these tables take {wanted}, each once")
+        if name not in held:
+            raise BadArguments(f"--recipe: the store has no {name!r}; it has {', '.join(held) or 'none yet'}")
+        found[role] = name
+    if "" in roles and "" not in found:
+        if len(held) != 1:
+            raise BadArguments(f"--recipe is needed; the store has {', '.join(held) or 'none yet'}")
+        found[""] = held[0]
+    return found
+
+
+def _base_changes(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+    from heads.model import names
+    from jobs.console import BadArguments
+
+    found: dict[str, dict[str, Scalar]] = {}
+    for text in texts:
+        head, dot, change = text.partition(".")
+        if not dot or head not in names():
+            raise BadArguments(f"--set needs HEAD.FIELD=VALUE with one of {', '.join(names())}, got {text!r}")
+        found.setdefault(head, {}).update(config_changes(head, [change]))
+    return found
+
+
+def _tell_plan(args: argparse.Namespace, orders: _Orders, chosen: Mapping[str, Table], why_not: _WhyNot) -> int:
+    from jobs.console import print_json, say
+
+    there = sum((order.out / "run.json").exists() for order in orders.values())
+    plan = {"tables": list(chosen), "runs": len(orders), "there": there, "left_out": len(why_not)}
+    if args.json:
+        print_json({"dry_run": True} | plan)
+    else:
+        say(
+            f"tables {', '.join(chosen)}: {len(orders)} runs, {there} of them there already; "
+            f"{len(why_not)} variants without features"
+        )
+    return 0
+
+
+def _train(args: argparse.Namespace, orders: _Orders) -> tuple[int | None, _WhyNot]:
+    """Carries out what is not there; gives an exit status where it was stopped, and the variants that failed."""
+    from jobs.console import note, print_json
+    from jobs.side_by_side import carry_out_all
+    from jobs.stopping import stoppable
+    from jobs.train_order import is_there
+
+    gathered: dict[tuple[str, str, str], Materials] = {}
+    wanted = {name: order for name, order in orders.items() if not is_there(order, _materials(order, gathered))}
+    gathered.clear()
+    failed: _WhyNot = {}
+    if wanted:
+        with stoppable("avel ablate", "after the epochs in hand") as (stop, received):
+            outcomes = carry_out_all(wanted, stop, jobs=args.jobs, what="runs", quiet=args.json)
+        if any(outcome.stopped for outcome in outcomes.values()):
+            note("avel ablate: stopped; the same command goes on")
+            if args.json:
+                print_json({"out": str(args.out), "stopped": True})
+            return 128 + received[0], {}
+        for (key, seed), outcome in outcomes.items():
+            if outcome.error is not None:
+                failed[key] = f"seed {seed} failed: {outcome.error}"
+                note(f"avel ablate: error: {orders[key, seed].out}: {outcome.error}")
+    return None, failed
+
+
+def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) -> Materials:
+    """What the order names, opened once for all orders that name the same."""
+    from jobs.train_order import gather
+
+    key = (order.recipe, json.dumps(order.options), order.vocabulary or "")
+    # A head that needs class texts has them checked by its own gathering.
+    key = (*key[:2], f"{key[2]}:{order.head}")
+    if key not in gathered:
+        gathered[key] = gather(order)
+    return gathered[key]
+
+
+def _results(table: Table, orders: _Orders, why_not: _WhyNot) -> tuple[list[Result], Numbers]:
+    from jobs.ablate.results import Result, measured, trivial
+
+    results: list[Result] = []
+    baselines: Numbers = {}
+    for row in table.rows:
+        key = None if row.variant is None else row.variant.key()
+        if key is None or key in why_not:
+            results.append(Result(row=row, found={}, why="not built here" if key is None else why_not[key]))
+            continue
+        folders = [order.out for (owner, _), order in orders.items() if owner == key]
+        results.append(measured(row, table, folders))
+        baselines = baselines or trivial(folders[0])
+    return results, baselines
+
+
+def _write(
+    args: argparse.Namespace, name: str, table: Table, results: Sequence[Result], baselines: Numbers
+) -> dict[str, Any]:
+    from heads.run_folder import write_whole
+    from jobs.ablate.picture import draw
+    from jobs.ablate.results import as_csv, as_json, as_rows
+    from jobs.console import say
+    from jobs.console import table as print_table
+
+    title = f"{args.paper}, table {name}: {table.title}; {args.dataset}, {args.seeds} seeds"
+    write_whole(args.out / f"table-{name}.csv", as_csv(table, results, baselines))
+    draw(table, results, baselines, args.out / f"table-{name}.png", title=title)
+    if not args.json:
+        print_table(title, *as_rows(table, results, baselines))
+        if table.reading:
+            say(f"read as: {table.reading}")
+    return as_json(table, results, baselines)
+
+
+def _keep(path: Path, paper: str, source: str, told: Mapping[str, Any]) -> None:
+    """Writes the tables, keeping those of earlier calls that this one did not run."""
+    from heads.run_folder import write_whole
+
+    held: dict[str, Any] = {}
+    if path.exists():
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error}); remove it, the runs are kept") from error
+    earlier = held.get("tables", {}) if held.get("paper") == paper else {}
+    value = {"paper": paper, "source": source, "tables": earlier | dict(told)}
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,108 @@
+"""The options that say how a head is trained: one spelling for every verb that trains.
+
+`--epochs --lr --weight-decay --batch --optimiser --schedule --clip-norm --precision --ema --patience --threads`,
+`--device`,
+and `--set FIELD=VALUE` for fields of a head's config.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heads.fit import Settings
+    from heads.model import Scalar
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """All but `--set`."""
+    how = parser.add_argument_group(
+        "how", "Defaults are those that the head was published with; of linear: in brackets."
+    )
+    how.add_argument("--epochs", type=int, help="at most (100)")
+    how.add_argument("--lr", type=float, help="learning rate (3e-3)")
+    how.add_argument("--weight-decay", type=float, help="(1e-2)")
+    how.add_argument("--batch", type=int, help="items a step (16)")
+    how.add_argument("--optimiser", choices=("adam", "adamw"), help="(adamw)")
+    how.add_argument(
+        "--schedule", choices=("constant", "cosine", "one-cycle", "psp", "cmbs"), help="of the rate (constant)"
+    )
+    how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
+    how.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the head while it is trained; validation is float32 (float32)",
+    )
+    how.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="keep the parameters' moving average, such as 0.99 a step (the parameters themselves)",
+    )
+    how.add_argument(
+        "--patience",
+        type=int,
+        default=15,
+        help="stop after so many epochs without a better validation; 0: never (default: %(default)s)",
+    )
+    how.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="torch's CPU threads; heads are small, and more of them wait for one another (default: %(default)s)",
+    )
+    how.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
+
+
+def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
+    """How `head` is trained: as published, but for what the options say.
+
+    Raises:
+        BadArguments: a setting that cannot be.
+    """
+    from heads.fit import published_settings
+    from jobs.console import BadArguments
+
+    if args.threads < 1:
+        raise BadArguments(f"--threads must be at least 1, got {args.threads}")
+    try:
+        return published_settings(
+            head,
+            epochs=args.epochs,
+            learning_rate=args.lr,
+            weight_decay=args.weight_decay,
+            batch_size=args.batch,
+            patience=args.patience,
+            seed=seed,
+            device=args.device,
+            optimiser=args.optimiser,
+            schedule=args.schedule,
+            clip_norm=args.clip_norm,
+            precision=args.precision,
+            ema=args.ema,
+        )
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
+
+
+def config_changes(head: str, texts: Sequence[str]) -> dict[str, Scalar]:
+    """The fields of the head's config that `--set` changes.
+
+    Raises:
+        BadArguments: not FIELD=VALUE, no such field, or a value of another kind.
+    """
+    from heads.model import parse_field
+    from jobs.console import BadArguments
+
+    found: dict[str, Scalar] = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise BadArguments(f"--set needs FIELD=VALUE, got {text!r}")
+        try:
+            found[field] = parse_field(head, field, value)
+        except ValueError as error:
+            raise BadArguments(f"--set: {error}") from error
+    return found
