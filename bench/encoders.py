@@ -3,7 +3,7 @@
 Each tower (pictures, sound) is loaded by itself with seeded random weights (`bench.random_weights`) and encodes
 segments of made-up videos by its preset, as extraction does: preparing frames and mel spectrograms is in the time. FLOP
 are counted on the real call, 2 for a multiplication and an addition, and only those of products, convolutions and
-attention within torch. Precisions take turns; the best time of each counts, and so it does for the matrix product.
+attention within torch. Precisions and a large square matrix product of each take turns; the best time of each counts.
 
 Rounding hangs on weights: the published ones may round better or worse than random ones. Random networks give segments
 features that lie close together, so beside the cosine stands the error against the spread: the root mean square of
@@ -12,8 +12,10 @@ the error over that of the features' distances from their mean over the segments
 
 from __future__ import annotations
 
+import platform
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +37,8 @@ ABOUT = "towers of published size with random weights: segments/s, share of the 
 
 MIN_COSINE = 0.999
 SEGMENTS_A_VIDEO = 4
-_MATRIX = {"cpu": 4096, "cuda": 8192}
+_MATRIX = {"cpu": 2048, "cuda": 8192}
+_SMALL_MATRIX, _SMALL_FRAMES = 256, 2
 _ROUNDS = 5
 # Segments that the norms' statistics come from.
 _CALIBRATION = 16
@@ -54,7 +57,7 @@ class Options:
         segments: the most to encode at a time.
         seconds: what the whole may take, about; slow towers encode fewer segments, at least one.
         compile: let torch compile the networks first.
-        small: networks of a few layers, where they have sizes.
+        small: networks of a few layers, where they have sizes, and two frames a segment; for tests.
     """
 
     encoders: tuple[str, ...] = ()
@@ -90,7 +93,7 @@ class Row:
         segments_per_s: of the best round.
         gflop_per_segment: counted.
         gflop_per_s: of the best round.
-        matmul_share: `gflop_per_s` over the rate of a large square matrix product of that precision.
+        matmul_gflop_per_s: of a large square matrix product of that precision.
         min_cosine, mean_cosine: between a segment's feature and its float32 one.
         max_abs_error: of a number of a feature.
         error_to_spread: as the module says; None of one segment.
@@ -104,22 +107,33 @@ class Row:
     segments_per_s: float = 0.0
     gflop_per_segment: float = 0.0
     gflop_per_s: float = 0.0
-    matmul_share: float = 0.0
+    matmul_gflop_per_s: float = 0.0
     min_cosine: float | None = None
     mean_cosine: float | None = None
     max_abs_error: float | None = None
     error_to_spread: float | None = None
+
+    @property
+    def matmul_share(self) -> float:
+        """Of the matrix product's rate, what the tower reaches."""
+        return self.gflop_per_s / self.matmul_gflop_per_s if self.matmul_gflop_per_s else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What was measured where."""
 
-    machine: str
+    device: str
+    threads: int
+    torch: str
     compiled: bool
     seconds: float
-    matmul_gflop_per_s: dict[str, float]
     rows: tuple[Row, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Of its page: "encoders-nvidia-h200.md"."""
+        return f"encoders-{re.sub(r'[^a-z0-9]+', '-', self.device.lower()).strip('-')}.md"
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -132,13 +146,18 @@ def measure(folder: Path, options: Options | None = None) -> list[Measurement]:
 
 
 def report(folder: Path, options: Options) -> Report:
-    """Runs every tower of `options`."""
+    """Runs every tower of `options`.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
     import torch
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device here; leave --device out to measure on the CPU")
     began_s = time.perf_counter()
     names = options.encoders or _with_weights()
     towers = [(name, tower, recipe) for name in names for tower, recipe in _towers(name)]
-    rates = {precision: matmul_rate(options.device, precision) for precision in options.all_precisions}
     videos = _videos(max(options.segments, _CALIBRATION), folder)
     rows: list[Row] = []
     for i, (name, tower, recipe) in enumerate(towers):
@@ -150,35 +169,15 @@ def report(folder: Path, options: Options) -> Report:
         allowed_s = max(options.seconds - spent_s, 0) / (len(towers) - i)
         place = folder / f"{name}-{tower}"
         place.mkdir()
-        rows += _measure_tower(recipe, tower, videos, place, options, allowed_s, rates)
-    threads = f"{torch.get_num_threads()} threads"
-    where = torch.cuda.get_device_name() if options.device == "cuda" else threads
+        rows += _measure_tower(recipe, tower, videos, place, options, allowed_s)
     return Report(
-        machine=f"{where}, torch {torch.__version__}",
+        device=torch.cuda.get_device_name() if options.device == "cuda" else f"cpu {platform.machine()}",
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
         compiled=options.compile,
         seconds=time.perf_counter() - began_s,
-        matmul_gflop_per_s=rates,
         rows=tuple(rows),
     )
-
-
-def matmul_rate(device: str, precision: str) -> float:
-    """GFLOP/s of a large square matrix product, the best of several."""
-    import torch
-
-    from pipeline.inference import arithmetic
-
-    size = _MATRIX[torch.device(device).type]
-    dtype = getattr(torch, precision)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best_s = float("inf")
-    with arithmetic(device, "float32"):
-        for _ in range(_ROUNDS):
-            began_s = time.perf_counter()
-            # One number of it comes back, so a GPU has finished.
-            (a @ b)[0, 0].item()
-            best_s = min(best_s, time.perf_counter() - began_s)
-    return 2 * size**3 / best_s / 1e9
 
 
 def measurements(report: Report) -> list[Measurement]:
@@ -212,12 +211,16 @@ def measurements(report: Report) -> list[Measurement]:
 
 def markdown(report: Report) -> str:
     """The report as a page: one table, a row a tower and precision."""
-    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in report.matmul_gflop_per_s.items())
+    best: dict[str, float] = {}
+    for row in report.rows:
+        best[row.precision] = max(row.matmul_gflop_per_s, best.get(row.precision, 0.0))
+    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in best.items())
     lines = [
         "# Encoders of published size",
         "",
-        f"{report.machine}{', compiled' if report.compiled else ''}; random weights, made-up videos; "
-        f"measured in {report.seconds:.0f} s. Large square matrix product: {rates}.",
+        f"{report.device}, {report.threads} threads, torch {report.torch}{', compiled' if report.compiled else ''}; "
+        f"random weights, made-up videos; measured in {report.seconds:.0f} s. Large square matrix product, at its "
+        f"best: {rates}.",
         "",
         "| encoder | tower | precision | segments run | segments/s | GFLOP a segment | GFLOP/s | of matmul "
         "| least cosine | mean cosine | largest error | error / spread |",
@@ -268,11 +271,10 @@ def _measure_tower(
     folder: Path,
     options: Options,
     allowed_s: float,
-    rates: dict[str, float],
 ) -> list[Row]:
     until_s = time.perf_counter() + allowed_s
-    if options.small and "size" in recipe.settings:
-        recipe = recipe.changed({"settings.size": "from-weights"})
+    if options.small:
+        recipe = _smaller(recipe)
     clips = _clips(recipe, videos)
     weights = random_weights.write(recipe.encoder, tower, folder, small=options.small)
     whole = load_encoder(recipe, weights, options.device)
@@ -292,7 +294,10 @@ def _measure_tower(
     left_s = max(until_s - time.perf_counter(), allowed_s * _TIMED_SHARE)
     count = min(max(int(left_s / round_s / 2), 1), options.segments)
     given = _first(clips, count)
-    best_s, made = _best_of_rounds(encoders, given, left_s)
+    size = _SMALL_MATRIX if options.small else _MATRIX[options.device]
+    best_s, matmul_s, made = _best_of_rounds(
+        encoders, given, lambda name: _matmul_s(name, options.device, size), left_s
+    )
     return [
         Row(
             encoder=recipe.encoder,
@@ -302,30 +307,57 @@ def _measure_tower(
             segments_per_s=count / best_s[precision],
             gflop_per_segment=gflop,
             gflop_per_s=gflop * count / best_s[precision],
-            matmul_share=gflop * count / best_s[precision] / rates[precision],
+            matmul_gflop_per_s=2 * size**3 / matmul_s[precision] / 1e9,
             **({} if precision == "float32" else _errors(made[precision], made["float32"])),
         )
         for precision in encoders
     ]
 
 
+def _smaller(recipe: Recipe) -> Recipe:
+    changes = {"settings.size": "from-weights"} if "size" in recipe.settings else {}
+    if recipe.video is not None:
+        changes["video.frames_per_segment"] = str(min(recipe.video.frames_per_segment, _SMALL_FRAMES))
+    return recipe.changed(changes)
+
+
 def _best_of_rounds(
-    encoders: dict[str, Encoder], clips: Sequence[Clips], allowed_s: float
-) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
-    """Least seconds of each encoder over the rounds that fit, at least one, and its features (S, D)."""
+    encoders: dict[str, Encoder], clips: Sequence[Clips], matmul_s: Callable[[str], float], allowed_s: float
+) -> tuple[dict[str, float], dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Least seconds of each encoder and of its matrix product over the rounds that fit, and its features (S, D)."""
     began_s = time.perf_counter()
-    best_s = dict.fromkeys(encoders, float("inf"))
+    best_s, best_matmul_s = (dict.fromkeys(encoders, float("inf")) for _ in range(2))
     made = {}
     for done in range(_ROUNDS):
         spent_s = time.perf_counter() - began_s
         if done and spent_s * (done + 1) / done > allowed_s:
             break
         for precision, encoder in encoders.items():
+            best_matmul_s[precision] = min(best_matmul_s[precision], matmul_s(precision))
             turn_s = time.perf_counter()
             features = encoder.encode(clips)
             best_s[precision] = min(best_s[precision], time.perf_counter() - turn_s)
             made[precision] = np.concatenate([_rows(item) for item in features])
-    return best_s, made
+            best_matmul_s[precision] = min(best_matmul_s[precision], matmul_s(precision))
+    return best_s, best_matmul_s, made
+
+
+def _matmul_s(precision: str, device: str, size: int) -> float:
+    """Seconds of the product of two square matrices, the best of three."""
+    import torch
+
+    from pipeline.inference import arithmetic
+
+    dtype = getattr(torch, precision)
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    best_s = float("inf")
+    with arithmetic(device, "float32"):
+        for _ in range(3):
+            began_s = time.perf_counter()
+            # One number of it comes back, so a GPU has finished.
+            (a @ b)[0, 0].item()
+            best_s = min(best_s, time.perf_counter() - began_s)
+    return best_s
 
 
 def _rows(features: Features) -> NDArray[np.float64]:

@@ -104,14 +104,18 @@ def _save(parts: Mapping[str, nn.Module], path: Path) -> Path:
 def _audioclip(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     from pipeline.networks import clip_resnet, esresnext
 
-    one = (1, 1, 1, 1)
+    if small:
+        # Both: the width of the space is read from the one for pictures, whatever the recipe takes.
+        one = (1, 1, 1, 1)
+        image = clip_resnet.Config(blocks=one, width=16, embedding=32)
+        sound = esresnext.Config(blocks=one, width=16, groups=8, embedding=32)
+        parts = {"visual.": clip_resnet.ClipResNet(image), "audio.": esresnext.EsResNeXt(sound)}
+        return {"audioclip": _save(parts, folder / "audioclip.pt")}
     net: nn.Module
     if tower == "visual":
-        image = clip_resnet.Config(blocks=one, width=16, embedding=32) if small else clip_resnet.Config.published()
-        net = clip_resnet.ClipResNet(image)
+        net = clip_resnet.ClipResNet(clip_resnet.Config.published())
     else:
-        sound = esresnext.Config(blocks=one, width=16, groups=8, embedding=32)
-        net = esresnext.EsResNeXt(sound if small else esresnext.Config.published())
+        net = esresnext.EsResNeXt(esresnext.Config.published())
     return {"audioclip": _save({f"{tower}.": net}, folder / "audioclip.pt")}
 
 

@@ -6,7 +6,10 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.encoders import Report
 
 HELP = "measure the project's promises about speed and memory"
 EXAMPLES = """\
@@ -15,9 +18,21 @@ examples:
   avel bench store resume        some
   avel bench --list
   avel bench --json --out bench.json
+  avel bench encoders --encoder audioclip --seconds 60 --out audioclip.md
+  avel bench encoders --device cuda --out bench/results/
 """
 
 
+# Of the bench `encoders`: option -> field of its `Options`.
+_OPTIONS = {
+    "encoder": "encoders",
+    "device": "device",
+    "precision": "precisions",
+    "segments": "segments",
+    "seconds": "seconds",
+    "compile": "compile",
+    "small": "small",
+}
 _MET = {True: "yes", False: "NO", None: ""}
 
 
@@ -25,14 +40,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which benches (default: all)")
     parser.add_argument("--list", action="store_true", help="say which there are")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
-    parser.add_argument("--out", type=Path, help="write the figures there as JSON too")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the figures there as JSON too; the table of `encoders` alone, where it ends in .md or is a folder, "
+        "in which the file is named by the machine",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    towers = parser.add_argument_group("the bench `encoders`")
+    towers.add_argument("--encoder", action="append", metavar="NAME", help="which encoders (default: all with weights)")
+    towers.add_argument("--device", choices=("cpu", "cuda"), help="where (default: cpu)")
+    towers.add_argument(
+        "--precision",
+        action="append",
+        choices=("float32", "bfloat16", "float16"),
+        help="beside float32 (default: bfloat16, on a GPU float16 too)",
+    )
+    towers.add_argument("--segments", type=int, metavar="N", help="the most to encode at a time (default: 32)")
+    towers.add_argument("--seconds", type=float, metavar="S", help="what it may take, about (default: 480)")
+    towers.add_argument("--compile", action="store_true", default=None, help="compile the networks first, by torch")
+    towers.add_argument("--small", action="store_true", default=None, help="tiny networks: tries the bench itself")
 
 
 def run(args: argparse.Namespace) -> int:
     from bench.measurement import about, names
     from jobs.cli import FAILED, OK
-    from jobs.console import BadArguments, print_json, table
+    from jobs.console import BadArguments, note, print_json, table
 
     known = names()
     unknown = [name for name in args.names if name not in known]
@@ -44,9 +77,18 @@ def run(args: argparse.Namespace) -> int:
         else:
             table("Benches", ["name", "measures"], [[name, about(name)] for name in known])
         return OK
-    figures = _measure(args.names or known, args.folder)
-    told = {"machine": _machine(), "figures": figures}
-    if args.out is not None:
+    wanted = args.names or known
+    _check_encoders(args, wanted)
+    figures, report = _measure(wanted, args)
+    told = {"machine": _machine(), "figures": figures} | ({} if report is None else {"encoders": report.to_plain()})
+    page = _page(args, report)
+    if page is not None and report is not None:
+        from bench.encoders import markdown
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(markdown(report), encoding="utf-8")
+        note(f"wrote {page}")
+    elif args.out is not None:
         args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print_json(told)
@@ -56,18 +98,63 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if any(f["met"] is False for f in figures) else OK
 
 
-def _measure(names: list[str], folder: Path | None) -> list[dict[str, Any]]:
+def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str, Any]], Report | None]:
+    from bench import encoders
     from bench.measurement import run as run_bench
     from jobs.console import note
 
     figures: list[dict[str, Any]] = []
+    report = None
     for name in names:
         note(f"bench {name} …")
-        with tempfile.TemporaryDirectory(prefix=f"avel-bench-{name}-", dir=folder) as place:
-            for m in run_bench(name, Path(place)):
-                told = {"bench": name, "what": m.what, "value": m.value, "unit": m.unit, "limit": m.limit}
-                figures.append(told | {"met": m.met, "detail": m.detail})
-    return figures
+        with tempfile.TemporaryDirectory(prefix=f"avel-bench-{name}-", dir=args.folder) as place:
+            if name == "encoders":
+                given = {_OPTIONS[option]: value for option, value in _encoders_options(args).items()}
+                report = encoders.report(Path(place), encoders.Options(**given))
+                measured = encoders.measurements(report)
+            else:
+                measured = run_bench(name, Path(place))
+        for m in measured:
+            told = {"bench": name, "what": m.what, "value": m.value, "unit": m.unit, "limit": m.limit}
+            figures.append(told | {"met": m.met, "detail": m.detail})
+    return figures, report
+
+
+def _encoders_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said of the bench `encoders`, by option."""
+    said = {option: getattr(args, option) for option in _OPTIONS}
+    return {
+        option: tuple(value) if isinstance(value, list) else value
+        for option, value in said.items()
+        if value is not None
+    }
+
+
+def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
+    from jobs.console import BadArguments
+
+    if "encoders" in wanted:
+        return
+    said = [f"--{option}" for option in _encoders_options(args)]
+    if args.out is not None and _is_page(args.out):
+        said.append(f"--out {args.out}")
+    if said:
+        raise BadArguments(f"{said[0]} goes with the bench `encoders`; add it to the names")
+
+
+def _is_page(out: Path) -> bool:
+    return out.suffix == ".md" or out.is_dir()
+
+
+def _page(args: argparse.Namespace, report: Report | None) -> Path | None:
+    """Where the table of `encoders` goes; a GPU's is kept with the project's results unless told otherwise."""
+    if report is None:
+        return None
+    if args.out is not None:
+        if not _is_page(args.out):
+            return None
+        return args.out / report.file_name if args.out.is_dir() else Path(args.out)
+    return Path(__file__).parent.parent / "bench/results" / report.file_name if args.device == "cuda" else None
 
 
 def _machine() -> str:
