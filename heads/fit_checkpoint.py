@@ -100,6 +100,10 @@ class Moving:
             torch.cuda.set_rng_state(tensors["generator/cuda"], self.device)
 
 
+class OtherTraining(ValueError):
+    """A checkpoint is of another identity; the message names the fields."""
+
+
 class Checkpoint:
     """The file of one training.
 
@@ -139,7 +143,8 @@ class Checkpoint:
         """Where the file stands, with everything that moves put back; the beginning where there is no file.
 
         Raises:
-            ValueError: the file is damaged, or of another identity (told field by field).
+            OtherTraining: the file is of another identity (told field by field).
+            ValueError: it is damaged.
         """
         if not self._path.exists():
             return Progress()
@@ -157,7 +162,7 @@ class Checkpoint:
                 )
         except (safetensors.SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self._path}: damaged ({error}); begin anew with --restart") from error
-        raise ValueError(
+        raise OtherTraining(
             f"{self._path.parent} holds an interrupted training of other settings ({'; '.join(differing)}); "
             "give the same ones to go on, or begin anew with --restart"
         )
