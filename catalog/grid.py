@@ -79,12 +79,12 @@ class SegmentGrid:
         Args:
             num: at least 2.
             until_s: where the medium ends; a segment that goes on beyond is treated as if it ended there. Where clips
-                are longer than what there is, all begin with the segment.
+                are longer than what there is, all begin with the segment; none passes the segment's end.
         """
         start = self.start_s(segment)
         slack_s = max(min(self.end_s(segment), until_s) - start - clip_s, Fraction(0))
         starts = [start + k * slack_s / (num - 1) for k in range(num)]
-        return [(start_s, start_s + clip_s) for start_s in starts]
+        return [(start_s, min(start_s + clip_s, self.end_s(segment))) for start_s in starts]
 
     def sample_range(self, segment: int, rate_hz: int) -> tuple[int, int]:
         """First (inclusive) and last (exclusive) sample of `segment`: those with start <= n / rate_hz < end."""

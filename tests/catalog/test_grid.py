@@ -195,3 +195,8 @@ def test_grid_clips_stay_within_the_medium(until_s: str, starts: list[str]) -> N
     grid = SegmentGrid(window_s=Fraction(10), hop_s=Fraction(5), count=3)
     spans = grid.clip_spans_s(1, 3, Fraction(2), Fraction(until_s))
     assert spans == [(Fraction(start), Fraction(start) + 2) for start in starts]
+
+
+def test_grid_clips_longer_than_the_segment_end_with_it() -> None:
+    grid = SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=3)
+    assert grid.clip_spans_s(1, 2, Fraction(2), Fraction(9)) == [(Fraction(1), Fraction(2))] * 2

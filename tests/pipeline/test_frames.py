@@ -124,7 +124,8 @@ def test_frames_of_clips_are_the_published_ones_of_a_constant_rate(
     table = _table(list(range(num_frames)), 1 / fps, Fraction(0))
     grid = SegmentGrid(window_s=window_s, hop_s=window_s, count=1)
     made = table.of_segment(grid, 0, _clip_sampling(clips))
-    # pytorchvideo's ConstantClipsPerVideoSampler and EncodedVideo, of a file as long as the window or the frames
+    # pytorchvideo's ConstantClipsPerVideoSampler and EncodedVideo, of a file that ends with the window or the frames
+    num_frames = min(num_frames, math.ceil(fps * window_s))
     duration_s = min(window_s, num_frames / fps)
     starts = [k * max(duration_s - 2, Fraction(0)) / (clips - 1) for k in range(clips)]
     want = []
@@ -133,6 +134,12 @@ def test_frames_of_clips_are_the_published_ones_of_a_constant_rate(
         # Frames two seconds apart may leave a clip without one.
         want += [shown[0], shown[-1]] if shown else [math.floor(fps * start_s)] * 2
     assert made == want
+
+
+def test_frames_end_when_the_last_has_been_shown_as_long_as_the_others_on_average() -> None:
+    assert _table([50, 51, 52], t0_s=Fraction(1)).end_s == Fraction(28, 25)
+    assert _table([0, 10, 11, 15]).end_s == Fraction(20, 25)
+    assert _table([7]).end_s == Fraction(7, 25)
 
 
 def test_frames_of_clips_follow_the_frames_own_times() -> None:
