@@ -1,0 +1,183 @@
+"""`avel ablate` on small planted stores: rows, resume, what several tables share, refusals, a run that fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import statistics
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from catalog.datasets import ave, ovavebench
+from heads import table
+from heads.run_folder import read_record
+from jobs.cli import main
+
+HEADS = Path(__file__).parents[1] / "heads"
+planted = SimpleNamespace(**runpy.run_path(str(HEADS / "planted.py")))
+planted_texts = SimpleNamespace(**runpy.run_path(str(HEADS / "planted_texts.py")))
+QUICK = ["--epochs", "2", "--batch", "8", "--jobs", "1", "--set", "ave_clip.width=16"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AVE's files in `ave`, a store of one recipe in `store`."""
+    folder = tmp_path_factory.mktemp("ablate")
+    data = planted.dataset()
+    ave.write(data, folder / "ave")
+    planted.store(folder / "store", data)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables 6 and 7, two seeds."""
+    out = tmp_path_factory.mktemp("done") / "tables"
+    assert main([*words(place, out), "--table", "6", "--table", "7", "--seeds", "2", "--json"]) == 0
+    return out
+
+
+def words(place: Path, out: Path, paper: str = "ave-clip") -> list[str]:
+    places = ["--store", str(place / "store"), "--dataset", "ave", "--root", str(place / "ave")]
+    return ["ablate", paper, *places, "--out", str(out), *QUICK]
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_ablate_rows_are_means_over_seeds_of_what_the_runs_recorded(done: Path) -> None:
+    tables = json.loads((done / "tables.json").read_text())["tables"]
+    assert list(tables) == ["6", "7"]
+    whole = table.plugin("ave-clip").TABLES["7"].rows[0].variant
+    assert whole is not None
+    values = [read_record(done / "runs" / whole.key() / f"seed-{s}").metrics["test"]["accuracy"] for s in (0, 1)]
+    first = tables["7"]["rows"][0]
+    assert first["labels"] == {"least run": "1 s"}
+    assert first["metrics"]["accuracy"]["values"] == values
+    assert first["metrics"]["accuracy"]["sd"] == pytest.approx(statistics.stdev(values))
+    assert first["paper_percent"] == {"accuracy": 83.2}
+    with (done / "table-7.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["mean"]) == pytest.approx(100 * statistics.fmean(values), abs=1e-4)
+    assert [row["least run"] for row in rows] == [
+        "1 s",
+        "2 s",
+        "3 s",
+        "4 s",
+        "5 s",
+        *tables["7"]["baselines"]["accuracy"],
+    ]
+    assert (done / "table-6.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ablate_run_filter_is_that_of_evaluate(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = json.loads((done / "tables.json").read_text())["tables"]["7"]["rows"][4]
+    variant = table.plugin("ave-clip").TABLES["7"].rows[4].variant
+    assert variant is not None
+    run = done / "runs" / variant.key() / "seed-0"
+    shown = told(capsys, "evaluate", str(run), "--split", "test", "--smooth", "5")
+    assert row["metrics"]["accuracy"]["values"][0] == pytest.approx(shown["smoothed"]["metrics"]["accuracy"], abs=1e-12)
+
+
+def test_ablate_tables_share_their_runs_and_train_none_again(
+    place: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Table 6 has four variants, table 7 one of them.
+    runs = sorted((done / "runs").glob("*/seed-*/run.json"))
+    assert len(runs) == 4 * 2
+    before = {path: path.stat().st_mtime_ns for path in runs}
+    kept = (done / "table-6.csv").read_bytes()
+    assert told(capsys, *words(place, done), "--table", "7", "--seeds", "2", "--dry-run")["there"] == 2
+    shown = told(capsys, *words(place, done), "--table", "7", "--seeds", "2")
+    assert list(shown["tables"]) == ["7"]
+    assert {path: path.stat().st_mtime_ns for path in runs} == before
+    assert (done / "table-6.csv").read_bytes() == kept
+    assert list(json.loads((done / "tables.json").read_text())["tables"]) == ["6", "7"]
+
+
+def test_ablate_changes_reach_the_head_and_what_a_row_is_about_wins(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(
+        capsys, *words(place, tmp_path), "--table", "4", "--set", "ave_clip.windows=7", "--seeds", "1", "--epochs", "1"
+    )
+    configs = [read_record(path.parent).config for path in (tmp_path / "runs").glob("*/*/run.json")]
+    assert sorted((c["attention"], c["windows"]) for c in configs) == sorted(
+        (attention, windows) for attention in ("both", "feature", "temporal") for windows in ("2", "5", "10", "3*")
+    )
+    assert {(c["width"], c["egta"], c["refiner"], c["last"]) for c in configs} == {(16, "off", "", "linear")}
+
+
+def test_ablate_row_without_features_says_so(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, *words(place, tmp_path), "--table", "2", "--recipe", "vgg=descriptors-1s", "--seeds", "1")
+    remarks = [row["remark"] for row in shown["tables"]["2"]["rows"]]
+    assert remarks == ["no features: --recipe frozen=NAME", "no features: --recipe finetuned=NAME", ""]
+
+
+def test_ablate_run_that_fails_is_a_row_and_the_others_are_done(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*words(place, tmp_path), "--table", "3", "--seeds", "1", "--epochs", "1", "--set", "psp.hidden=-4"]
+    shown = told(capsys, *arguments, status=1)
+    rows = shown["tables"]["3"]["rows"]
+    assert "seed 0 failed" in rows[0]["remark"]
+    assert [bool(row["metrics"]) for row in rows] == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--table", "9"], "--table: there is no '9'; there are 1, 2"),
+        (["--recipe", "frozen=descriptors-1s", "--table", "7"], "these tables take NAME alone"),
+        (["--recipe", "nothing"], "the store has no 'nothing'"),
+        (["--set", "width=3"], "--set needs HEAD.FIELD=VALUE"),
+        (["--set", "ave_clip.wide=3"], "unknown field 'wide'"),
+        (["--set", "ave_clip.width=wide"], "width needs int, got 'wide'"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+    ],
+)
+def test_ablate_refuses(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert main([*words(place, tmp_path / "out"), *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_ablate_other_settings_are_refused_unless_overwritten(
+    place: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words(place, done), "--table", "7", "--seeds", "2", "--lr", "0.5"]) == 2
+    assert "holds a run of other settings (learning_rate: 0.001, now 0.5)" in capsys.readouterr().err
+
+
+def test_ablate_ov_avel_tables_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = planted_texts.dataset()
+    ovavebench.write(data, tmp_path / "ov")
+    planted_texts.store(tmp_path / "store", data)
+    places = ["--store", str(tmp_path / "store"), "--dataset", "ovavebench", "--root", str(tmp_path / "ov")]
+    shown = told(
+        capsys,
+        *["ablate", "ov-avel", *places, "--out", str(tmp_path / "out"), "--table", "methods", "--table", "ablations"],
+        *["--epochs", "1", "--seeds", "1", "--jobs", "1"],
+    )
+    methods = shown["tables"]["methods"]["rows"]
+    assert all(set(row["metrics"]) >= {"mean", "mean_seen", "mean_unseen"} for row in methods)
+    assert methods[3]["metrics"] == shown["tables"]["ablations"]["rows"][0]["metrics"]
+    assert methods[0]["paper_percent"]["mean_unseen"] == 47.0
+    assert len(list((tmp_path / "out" / "runs").glob("ov_avel_free-*/seed-*"))) == 3
+
+
+def test_ablate_list_needs_no_store(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = told(capsys, "ablate", "ave_clip", "--list")
+    assert list(shown["tables"]) == ["1", "2", "3", "4", "5", "6", "7"]
+    assert shown["tables"]["2"]["roles"] == ["frozen", "finetuned", "vgg"]
+    built = {row["labels"][0]: row["built"] for row in shown["tables"]["1"]["rows"]}
+    assert [name for name, is_built in built.items() if not is_built] == ["DAM", "AVIN", "RFJC"]
