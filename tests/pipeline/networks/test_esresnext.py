@@ -72,6 +72,22 @@ def test_filters_are_made_once_when_frozen_and_anew_when_learning() -> None:
     assert bool(torch.isfinite(net.fbsp.m.grad).all())
 
 
+def test_decibels_and_the_first_convolution_are_float32_whatever_the_autocast() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = EsResNeXt(Config(blocks=(1, 1, 1, 1), width=16, groups=8, filters=257, embedding=8)).eval()
+        sound = torch.randn(1, 44100) * 8000
+    seen: list[Tensor] = []
+    net.bn1.register_forward_hook(lambda module, inputs, made: seen.append(made))
+    with torch.inference_mode():
+        whole = net(sound)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = net(sound)
+    assert torch.equal(*seen)
+    # The rest did run in bfloat16.
+    assert not torch.equal(whole, rounded.float())
+
+
 def test_config_of_state_reads_the_sizes() -> None:
     small = Config(blocks=(1, 2, 1, 1), width=16, groups=4, filters=99, embedding=24)
     net = EsResNeXt(small)
