@@ -194,6 +194,18 @@ def test_video_of_two_items_holds_both_events_and_is_a_test_video_if_one_is() ->
     assert not world.scene("w").deaf_T.any()
 
 
+def test_background_of_a_video_of_two_items_belongs_to_the_first() -> None:
+    heard, seen = set(), set()
+    for number in range(40):
+        id_ = f"v{number}"
+        scene = World(dataset_of(item(0, id_, "a", 0, 3), item(1, id_, "d", 2, 6)), Settings()).scene(id_)
+        if not (scene.heard_TK & scene.seen_TK)[6:].any():
+            heard |= {int(k) for k in np.flatnonzero(scene.heard_TK[6])}
+            seen |= {int(k) for k in np.flatnonzero(scene.seen_TK[6] & ~scene.heard_TK[6].any())}
+    assert 0 in heard
+    assert seen == {0}  # what is seen and not heard is the item's own class
+
+
 def test_item_without_events_is_one_run_of_background() -> None:
     kinds = set()
     for number in range(60):
