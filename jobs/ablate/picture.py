@@ -11,6 +11,8 @@ from heads.table import Table
 from jobs.ablate.results import PAPER, Result
 from jobs.console import visible
 
+_LONGEST = 80
+
 
 def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path, *, title: str) -> None:
     """Write the picture of the table's first metric; its format by the suffix of `path`."""
@@ -26,7 +28,9 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
     for place, result in enumerate(results):
         spread = result.found.get(metric)
         if spread is None:
-            axes.text(0, place, f" {visible(result.why)}", va="center", color="0.45", fontsize=8, parse_math=False)
+            why = visible(result.why)
+            short = why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…"
+            axes.text(0, place, f" {short}", va="center", color="0.45", fontsize=8, parse_math=False)
         else:
             error = None if spread.sd is None else 100 * spread.sd
             axes.barh(place, 100 * spread.mean, height=0.62, color="#3b6fb6", xerr=error, ecolor="0.2", capsize=3)
