@@ -35,10 +35,15 @@ def tensor_resize(
     left, top, right, bottom = box
     rows_HN, row_weights_HN = _taps(top, bottom, height_px, frame_HWC.shape[0], kind)
     columns_WN, column_weights_WN = _taps(left, right, width_px, frame_HWC.shape[1], kind)
+    # Only the columns that are looked at, or a panorama would grow as tall as the output along its whole length.
+    first = int(columns_WN.min())
+    seen_HWC = frame_HWC[:, first : int(columns_WN.max()) + 1]
     # Rows first: they are whole in memory, and the picture is smaller afterwards.
-    tall = sum(frame_HWC[rows_HN[:, tap]] * row_weights_HN[:, tap, None, None] for tap in range(rows_HN.shape[1]))
+    tall = sum(seen_HWC[rows_HN[:, tap]] * row_weights_HN[:, tap, None, None] for tap in range(rows_HN.shape[1]))
     assert isinstance(tall, np.ndarray)
-    out = sum(tall[:, columns_WN[:, tap]] * column_weights_WN[:, tap, None] for tap in range(columns_WN.shape[1]))
+    out = sum(
+        tall[:, columns_WN[:, tap] - first] * column_weights_WN[:, tap, None] for tap in range(columns_WN.shape[1])
+    )
     return np.asarray(out, np.float32)
 
 
