@@ -112,12 +112,13 @@ def _print(
     there = len(summary["seeds"]) - num_trained
     print_scores(
         f"{order.head} ({order.modality}) on {materials.dataset.name}, recipe {order.recipe}: mean ± sd of "
-        f"{len(summary['seeds'])} seeds" + (f", {there} of them trained before" if there else ""),
+        f"{len(summary['seeds'])} seeds",
         f"{order.head} ({order.modality})",
         {split: {name: _spell(spread) for name, spread in numbers.items()} for split, numbers in found.items()},
         baselines,
     )
-    say(f"runs: {order.out}/seed-*; numbers: {order.out / SEEDS_FILE}")
+    before = f" ({there} of them trained before)" if there else ""
+    say(f"runs: {order.out}/seed-*{before}; numbers: {order.out / SEEDS_FILE}")
 
 
 def _spell(spread: Spread) -> str:
