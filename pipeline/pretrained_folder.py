@@ -68,6 +68,8 @@ def load_part(kind: str, folder: Path) -> Any:
     import transformers
 
     options: dict[str, Any] = {"local_files_only": True}
+    if kind.startswith("Auto"):  # the default asks on the terminal whether code of the folder may run
+        options["trust_remote_code"] = False
     is_model = hasattr(getattr(transformers, kind), "get_parameter")
     if is_model:
         _tensor_files(folder)
