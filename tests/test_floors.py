@@ -20,7 +20,15 @@ NOT_IN_CATALOG = {"torch", "ray", "decord", "av", "librosa", "soundfile", "cv2",
 RAY_LIVES_IN = {"pipeline/workers.py", "jobs/cluster.py"}
 ICECHUNK_LIVES_IN = {"catalog/storage.py", "catalog/store.py", "catalog/store_writer.py"}
 # A plug-in imports its own folder's shared types, never another plug-in.
-PLUGIN_FOLDERS = ("catalog/datasets", "catalog/exchange", "pipeline/networks", "heads/metrics", "heads/models", "heads/tables")
+PLUGIN_FOLDERS = (
+    "catalog/datasets",
+    "catalog/exchange",
+    "catalog/planted",
+    "pipeline/networks",
+    "heads/metrics",
+    "heads/models",
+    "heads/tables",
+)
 
 
 def sources(*folders: str) -> list[Path]:
