@@ -166,7 +166,8 @@ def report(folder: Path, options: Options) -> Report:
             rows += [Row(encoder=name, tower=tower, precision=p, skipped=why) for p in options.all_precisions]
             continue
         spent_s = time.perf_counter() - began_s
-        allowed_s = max(options.seconds - spent_s, 0) / (len(towers) - i)
+        to_do = sum(later in random_weights.encoders() for later, _, _ in towers[i:])
+        allowed_s = max(options.seconds - spent_s, 0) / to_do
         place = folder / f"{name}-{tower}"
         place.mkdir()
         rows += _measure_tower(recipe, tower, videos, place, options, allowed_s)
