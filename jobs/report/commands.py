@@ -28,7 +28,11 @@ def commands(
     chosen |= {"--modality": told.get("modality"), "--epochs": told.get("epochs") or None}
     chosen |= {"--lr": told.get("learning_rate"), "--weight-decay": told.get("weight_decay")}
     chosen |= {"--batch": told.get("batch_size"), "--patience": told.get("patience"), "--seed": record.seed}
+    chosen |= {"--optimiser": told.get("optimiser"), "--schedule": told.get("schedule")}
+    chosen |= {"--clip-norm": told.get("clip_norm"), "--ema": told.get("ema")}
+    chosen |= {"--precision": told.get("precision"), "--threads": told.get("threads")}
     settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]
+    settings += [word for change in _changes(told.get("changes")) for word in ("--set", change)]
     share = record.dataset_options.get("train_list", "")
     settings += ["--train-share", f"{100 * float(share):g}"] if share in ("0.25", "0.5", "0.75") else []
     others = ["--smooth", smooth] if smooth is not None else []
@@ -41,6 +45,18 @@ def commands(
         ["avel", "report", run.folder, "--out", out, "--videos", num_videos, *others],
     ]
     return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
+
+
+def _changes(told: object) -> list[str]:
+    """FIELD=VALUE of each field of the head's config that was changed, as the record tells it; a stranger's may lie."""
+    try:
+        changes = json.loads(told) if isinstance(told, str) else {}
+    except (json.JSONDecodeError, RecursionError):
+        return []
+    if not isinstance(changes, dict):
+        return []
+    words = {None: "none", True: "true", False: "false"}
+    return [f"{key}={words[v] if v is None or isinstance(v, bool) else v}" for key, v in changes.items()]
 
 
 def _labels_line(record: RunRecord) -> list[list[object]]:

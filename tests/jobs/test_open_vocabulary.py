@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html as escapes
 import json
 import re
 import runpy
@@ -164,15 +165,19 @@ def test_report_shows_halves_and_both_sides_of_the_filter(
 
 def test_run_of_the_commands_in_the_report_gives_the_checkpoint_again(place: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    assert main(["report", str(place / "ft"), "--out", str(page), "--videos", "0"]) == 0
-    import html as escapes
-
+    settings = ["--vocabulary", "mine", "--epochs", "3", "--optimiser", "adamw", "--clip-norm", "0.5", "--ema", "0.5"]
+    changes = ["--set", "num_layers=2", "--set", "other=false", "--set", "fusion=arithmetic"]
+    assert main([*words(place, "ov_avel", tmp_path / "run"), *settings, *changes, "--json"]) == 0
+    assert main(["report", str(tmp_path / "run"), "--out", str(page), "--videos", "0"]) == 0
     lines = escapes.unescape(page.read_text(encoding="utf-8")).replace("<pre>", "\n").splitlines()
     (line,) = [line for line in lines if line.startswith("avel train")]
     command = shlex.split(line)[1:]
     command[command.index("--out") + 1] = str(tmp_path / "again")
     assert main([*command, "--json"]) == 0
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (place / "ft" / "model.safetensors").read_bytes()
+    again, first = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("again", "run"))
+    assert again == first
+    assert read_record(tmp_path / "again").config == read_record(tmp_path / "run").config
+    assert read_record(tmp_path / "run").config["fusion"] == "arithmetic"
 
 
 def test_train_share_reads_the_data_sets_own_list_and_evaluate_does_too(
