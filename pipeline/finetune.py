@@ -1,8 +1,8 @@
 """Contrastive fine-tuning of an encoder on the pairs of a data set: AVE-CLIP's first stage (paper section 3.2).
 
 Pictures and sounds of one event's second are positives; those of other items and of background seconds negatives.
-Both towers and the temperature learn. What comes out is a checkpoint in the published layout: another file, another
-hash, so features made with it have another fingerprint.
+Both towers and the temperature learn, but for what is frozen. What comes out is a checkpoint in the published layout:
+another file, another hash, so features made with it have another fingerprint.
 
 A run folder:
     weights.safetensors     the towers of the best epoch, published keys (text and other parts as they came)

@@ -128,6 +128,8 @@ def test_finetune_gives_weights_that_extract_takes(
     assert len(told["history"]) == 2
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["weights_sha256"] == told["weights_sha256"]
     assert not (out / "checkpoint.pt").exists()
+    # Clipped together with the transform's gradient, all others come to nothing.
+    assert told["settings"]["frozen"] == ["audio.fbsp."]
     assert extract(root, tmp_path / "store", out / "weights.safetensors", "--limit", "1") == 0
     recipe = open_store(str(tmp_path / "store")).recipes()["audioclip-1s"].recipe
     assert recipe.weights_sha256 == told["weights_sha256"]
