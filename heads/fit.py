@@ -55,6 +55,7 @@ class Settings:
         clip_norm: the gradient's norm is held below; None leaves it.
         precision: what the head computes in while it is trained (parameters, loss and validation are float32 always);
             float16 scales the loss, and needs a GPU.
+        keep: whose parameters are kept: the "best" epoch's on validation, or the "last" one's (patience stops nothing).
         ema: decay a step of the average of parameters that is validated and kept; None keeps the parameters themselves.
 
     The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
@@ -73,6 +74,7 @@ class Settings:
     clip_norm: float | None = None
     precision: Precision = "float32"
     ema: float | None = None
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
@@ -94,6 +96,8 @@ class Settings:
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.precision == "float16" and torch.device(self.device).type == "cpu":
             raise ValueError("precision float16 needs a GPU (--device cuda); on a CPU take bfloat16 or float32")
+        if self.keep not in ("best", "last"):
+            raise ValueError(f"keep must be 'best' or 'last', got {self.keep!r}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
 
@@ -233,7 +237,7 @@ def _epoch(
     with contextlib.nullcontext() if moving.averaged is None else moving.averaged.swapped():
         row |= validate()
         best = done.history[done.best_epoch - 1] if done.best_epoch else None
-        if best is None or _standing(row) > _standing(best):
+        if best is None or settings.keep == "last" or _standing(row) > _standing(best):
             done.best_epoch = epoch
             done.best_state = {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
     row["seconds"] = round(time.perf_counter() - began_s, 4)

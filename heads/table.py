@@ -1,4 +1,4 @@
-"""Tables of ablations by file name: `heads/tables/NAME.py` holds those of one paper.
+"""Tables of ablations by file name: `heads/tables/NAME.py` holds those of one paper (or of the planted features).
 
 Each file has `SUMMARY` (one line), `SOURCE` (the paper) and `TABLES` (number or name -> `Table`). A row says which head
 it trains, what of the head's published config it changes, and what the paper printed, which was measured on other
@@ -62,12 +62,14 @@ class Row:
         variant: what is trained; None for a method that is not built here.
         paper: metric -> the printed number, in per cent; without those the paper does not print.
         smooth: least run of the run filter, in segments; 1 leaves it out.
+        lead: points of per cent by which the table's reference row should lead this one; None where nothing is claimed.
     """
 
     labels: tuple[str, ...]
     variant: Variant | None
     paper: Mapping[str, float] = field(default_factory=dict)
     smooth: int = 1
+    lead: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Table:
         metrics: of a run's test split, as its record names them; the first one is drawn.
         rows: in the paper's order.
         reading: how the table is read where the paper leaves it open; "" where it does not.
+        reference: number of the row that the others are compared with; None where none is.
     """
 
     title: str
@@ -87,9 +90,12 @@ class Table:
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     reading: str = ""
+    reference: int | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:
+            if row.lead is not None and self.reference is None:
+                raise ValueError(f"table {self.title!r}: {row.labels} is led by no row")
             if len(row.labels) != len(self.columns) or not set(row.paper) <= set(self.metrics):
                 raise ValueError(f"table {self.title!r}: row {row.labels} does not fit {self.columns}, {self.metrics}")
             if row.smooth > 1 and self.metrics != ("accuracy",):

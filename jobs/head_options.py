@@ -1,8 +1,7 @@
 """The options that say how a head is trained: one spelling for every verb that trains.
 
-`--epochs --lr --weight-decay --batch --optimiser --schedule --clip-norm --precision --ema --patience --threads`,
-`--device`,
-and `--set FIELD=VALUE` for fields of a head's config.
+`--epochs --lr --weight-decay --batch --optimiser --schedule --clip-norm --precision --ema --keep --patience --threads`
+`--device`, and `--set FIELD=VALUE` for fields of a head's config.
 """
 
 from __future__ import annotations
@@ -40,6 +39,11 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="DECAY",
         help="keep the parameters' moving average, such as 0.99 a step (the parameters themselves)",
+    )
+    how.add_argument(
+        "--keep",
+        choices=("best", "last"),
+        help="the epoch to keep: the best on validation, or the last of a fixed number (best)",
     )
     how.add_argument(
         "--patience",
@@ -82,6 +86,7 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
             clip_norm=args.clip_norm,
             precision=args.precision,
             ema=args.ema,
+            keep=args.keep,
         )
     except ValueError as error:
         raise BadArguments(str(error)) from error

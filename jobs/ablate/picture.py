@@ -39,7 +39,9 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
             axes.plot([paper], [place], marker="D", linestyle="", color="#c2571a", markersize=5)
     for place, value in enumerate(baselines.values(), start=len(results)):
         axes.barh(place, 100 * value, height=0.62, color="0.75")
-    axes.plot([], [], marker="D", linestyle="", color="#c2571a", markersize=5, label=PAPER)
+    if any(result.row.paper.get(metric) is not None for result in results):
+        axes.plot([], [], marker="D", linestyle="", color="#c2571a", markersize=5, label=PAPER)
+        figure.legend(loc="outside lower left", fontsize=8, frameon=False)
     axes.set_yticks(range(len(names) + len(baselines)), [visible(n) for n in names] + [f"({n})" for n in baselines])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -48,7 +50,6 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(visible(title), parse_math=False, loc="left", fontsize=10)
-    figure.legend(loc="outside lower left", fontsize=8, frameon=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn, which will do
         figure.savefig(path, dpi=120)

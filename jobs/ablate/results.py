@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,20 @@ class Result:
     Attributes:
         found: metric to its spread over the seeds; empty where there is none.
         why: why there is none; "" where there is.
+        lead: of the reference row over this one in the first metric, seed by seed; None where there is none.
     """
 
     row: Row
     found: Mapping[str, Spread]
     why: str = ""
+    lead: Spread | None = None
+
+    @property
+    def is_led(self) -> bool | None:
+        """Is the lead what the row asks for, and above 2 standard deviations? None where nothing is asked for."""
+        if self.lead is None or self.row.lead is None:
+            return None
+        return 100 * self.lead.mean >= self.row.lead and self.lead.mean > 2 * (self.lead.sd or 0.0)
 
 
 def measured(row: Row, table: Table, folders: Sequence[Path]) -> Result:
@@ -46,6 +55,23 @@ def measured(row: Row, table: Table, folders: Sequence[Path]) -> Result:
     runs = [_numbers(folder, row, table.metrics) for folder in folders]
     found = {name: Spread(values=tuple(float(run[name]) for run in runs)) for name in table.metrics}
     return Result(row=row, found=found)
+
+
+def compared(table: Table, results: Sequence[Result]) -> list[Result]:
+    """The results with the lead of the table's reference row over each other row."""
+    if table.reference is None or (first := results[table.reference].found.get(table.metrics[0])) is None:
+        return list(results)
+    found = []
+    for place, result in enumerate(results):
+        own = result.found.get(table.metrics[0])
+        if place == table.reference or own is None:
+            found.append(result)
+            continue
+        # A head without parameters has one run: it stands for all seeds.
+        values = own.values * len(first.values) if len(own.values) == 1 else own.values
+        ahead = tuple(a - b for a, b in zip(first.values, values, strict=True))
+        found.append(replace(result, lead=Spread(values=ahead)))
+    return found
 
 
 def trivial(folder: Path) -> Numbers:
@@ -61,17 +87,24 @@ def spell(spread: Spread | None) -> str:
 
 
 def as_rows(table: Table, results: Sequence[Result], baselines: Numbers) -> tuple[list[str], list[list[str]]]:
-    """Head and body for a person: labels, a column a metric, the paper's first metric, a remark."""
+    """Head and body for a person: labels, a column a metric, the paper's first metric, the lead, a remark."""
     first = table.metrics[0]
-    shown = [*table.columns, *(f"{name} %" for name in table.metrics), f"{first} %, {PAPER}", ""]
+    has_paper = any(row.paper for row in table.rows)
+    extra = ([f"{first} %, {PAPER}"] if has_paper else []) + ([] if table.reference is None else ["led by", "needed"])
+    shown = [*table.columns, *(f"{name} %" for name in table.metrics), *extra, ""]
     body = []
     for result in results:
-        paper = result.row.paper.get(first)
-        numbers = [spell(result.found.get(name)) for name in table.metrics]
-        body.append([*result.row.labels, *numbers, "-" if paper is None else f"{paper:.1f}", result.why])
+        cells = [*result.row.labels, *(spell(result.found.get(name)) for name in table.metrics)]
+        if has_paper:
+            paper = result.row.paper.get(first)
+            cells.append("-" if paper is None else f"{paper:.1f}")
+        if table.reference is not None:
+            cells += [spell(result.lead), "-" if result.row.lead is None else f"{result.row.lead:g}"]
+        body.append([*cells, result.why or {None: "", True: "met", False: "NOT met"}[result.is_led]])
     for name, value in baselines.items():
         blank = [""] * (len(table.columns) - 1)
-        body.append([f"({name})", *blank, f"{100 * value:.2f}", *["-"] * len(table.metrics), "nothing learnt"])
+        rest = ["-"] * (len(shown) - len(table.columns) - 2)
+        body.append([f"({name})", *blank, f"{100 * value:.2f}", *rest, "nothing learnt"])
     return shown, body
 
 
@@ -108,6 +141,15 @@ def as_json(table: Table, results: Sequence[Result], baselines: Numbers) -> dict
                     for name, spread in result.found.items()
                 },
                 "paper_percent": dict(result.row.paper),
+                "lead": None
+                if result.lead is None
+                else {
+                    "values": list(result.lead.values),
+                    "mean": result.lead.mean,
+                    "sd": result.lead.sd,
+                    "needed_percent": result.row.lead,
+                    "met": result.is_led,
+                },
                 "remark": result.why,
             }
             for result in results

@@ -27,6 +27,8 @@ examples:
   avel ablate ave-clip --table 2 --recipe frozen=audioclip-1s --recipe finetuned=audioclip-ave-1s \\
       --recipe vgg=vgg19-vggish-1s --store STORE --dataset ave --root AVE --out runs/tables
   avel ablate ov-avel --store STORE --dataset ovavebench --root OV --out runs/ov
+  avel ablate planted --table ave --store PLANTED --dataset ave --root AVE --seeds 5 --out runs/planted \
+      --epochs 16 --patience 0 --batch 64 --lr 4e-3 --schedule one-cycle --set ave_clip.width=48
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
 Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
 that is there is not trained again, also not for another table, so the same command goes on where it was stopped.
@@ -35,7 +37,7 @@ Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paper", help="whose tables: ave-clip, ov-avel")
+    parser.add_argument("paper", help="whose tables: ave-clip, ov-avel; planted: what heads gain on planted features")
     parser.add_argument("--table", action="append", metavar="NAME", help="may be repeated (default: all)")
     parser.add_argument("--list", action="store_true", help="list the paper's tables and rows; runs nothing")
     what = parser.add_argument_group("what")
@@ -136,11 +138,13 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
         return 0
     for name, table in chosen.items():
         metric = table.metrics[0]
+        printed = [[row.paper.get(metric, "-")] if any(r.paper for r in table.rows) else [] for row in table.rows]
         rows = [
-            [*row.labels, row.variant.head if row.variant else "not built here", row.paper.get(metric, "-")]
-            for row in table.rows
+            [*row.labels, row.variant.head if row.variant else "not built here", *cell]
+            for row, cell in zip(table.rows, printed, strict=True)
         ]
-        print_table(f"{paper}, table {name}: {table.title}", [*table.columns, "head", f"{metric} %, {PAPER}"], rows)
+        columns = [*table.columns, "head", *([f"{metric} %, {PAPER}"] if printed[0] else [])]
+        print_table(f"{paper}, table {name}: {table.title}", columns, rows)
         if table.reading:
             say(f"read as: {table.reading}")
         roles = [role for role in table.roles() if role]
@@ -293,7 +297,7 @@ def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) ->
 
 
 def _results(table: Table, orders: _Orders, why_not: _WhyNot) -> tuple[list[Result], Numbers]:
-    from jobs.ablate.results import Result, measured, trivial
+    from jobs.ablate.results import Result, compared, measured, trivial
 
     results: list[Result] = []
     baselines: Numbers = {}
@@ -305,7 +309,7 @@ def _results(table: Table, orders: _Orders, why_not: _WhyNot) -> tuple[list[Resu
         folders = [order.out for (owner, _), order in orders.items() if owner == key]
         results.append(measured(row, table, folders))
         baselines = baselines or trivial(folders[0])
-    return results, baselines
+    return compared(table, results), baselines
 
 
 def _write(

@@ -88,6 +88,10 @@ def test_train_best_epoch_on_validation_is_what_is_kept(tmp_path: Path, planted:
     stopped = trained_on(held, data, epochs=30, patience=5, learning_rate=0.3).record
     assert len(stopped.history) == stopped.training["best_epoch"] + 5
 
+    last = trained_on(held, data, epochs=30, patience=5, learning_rate=0.3, keep="last").record
+    assert last.training["best_epoch"] == len(last.history) == 30
+    assert last.metrics["val"]["accuracy"] == record.history[-1]["val_accuracy"] == last.history[-1]["val_accuracy"]
+
 
 class Forgetful(nn.Module):
     """A head whose forward pass draws from the global generator."""

@@ -175,6 +175,21 @@ def test_ablate_ov_avel_tables_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(list((tmp_path / "out" / "runs").glob("ov_avel_free-*/seed-*"))) == 3
 
 
+def test_ablate_lead_of_the_reference_row_is_seed_by_seed(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = told(capsys, *words(place, tmp_path, "planted"), "--table", "ave", "--seeds", "2", "--epochs", "1")
+    whole, *others = shown["tables"]["ave"]["rows"]
+    assert whole["lead"] is None
+    for row in others:
+        pairs = zip(whole["metrics"]["accuracy"]["values"], row["metrics"]["accuracy"]["values"], strict=True)
+        gaps = [a - b for a, b in pairs]
+        assert row["lead"]["values"] == pytest.approx(gaps)
+        needed = row["lead"]["needed_percent"]
+        met = 100 * statistics.fmean(gaps) >= (needed or 0) and statistics.fmean(gaps) > 2 * statistics.stdev(gaps)
+        assert row["lead"]["met"] == (None if needed is None else met)
+
+
 def test_ablate_list_needs_no_store(capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, "ablate", "ave_clip", "--list")
     assert list(shown["tables"]) == ["1", "2", "3", "4", "5", "6", "7"]
