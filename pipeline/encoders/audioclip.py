@@ -13,6 +13,9 @@ Settings:
 Pictures are CLIP's transform: bicubic (Pillow) to a short side of 224, centre crop, CLIP's mean and deviation. With
 `video.interpolation=bicubic_tensor` it is the demo notebook's: bicubic on the tensor, without antialiasing.
 
+bfloat16 against float32 (`avel bench encoders`, random weights of the published size): least cosine of a segment 0.9999
+for pictures (one segment of 16 frames) and 0.9995 for sound (6 segments).
+
 Source: Guzhov et al., ICASSP 2022, and github.com/AndreyGuzhov/AudioCLIP.
 """
 
