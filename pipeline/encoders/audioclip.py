@@ -14,7 +14,8 @@ Pictures are CLIP's transform: bicubic (Pillow) to a short side of 224, centre c
 `video.interpolation=bicubic_tensor` it is the demo notebook's: bicubic on the tensor, without antialiasing.
 
 bfloat16 against float32 (`avel bench encoders`, random weights of the published size): least cosine of a segment 0.9999
-for pictures (one segment of 16 frames) and 0.9995 for sound (6 segments).
+for pictures (one segment of 16 frames) and 0.9995 for sound (6 segments). It hangs on the weights, more than in the
+other encoders: see bench/random_weights.py.
 
 Source: Guzhov et al., ICASSP 2022, and github.com/AndreyGuzhov/AudioCLIP.
 """

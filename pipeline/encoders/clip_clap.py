@@ -7,7 +7,7 @@ own are unit vectors). A segment's picture feature is the mean over its frames. 
 are [CLIP's | CLAP's], one after the other: the first part goes with pictures, the second with sound.
 
 bfloat16 against float32 (`avel bench encoders`, random weights of the published size): cosine 0.99998 for pictures (one
-segment of 8 frames), least cosine 0.99996 for sound (32 segments).
+segment of 8 frames), least cosine 0.99995 for sound (32 segments).
 
 Source: Radford et al., ICML 2021; Wu et al., ICASSP 2023.
 """

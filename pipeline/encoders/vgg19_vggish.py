@@ -10,8 +10,8 @@ Settings:
 Pictures are torchvision's transform for its weights: Pillow's bilinear filter to a short side of 256, the centre 224,
 ImageNet's mean and deviation. (AVE's authors ran another framework's VGG-19; which resizing they used is not told.)
 
-bfloat16 against float32 (`avel bench encoders`, random weights): cosine 0.99999 for pictures (one segment of 16 frames),
-least cosine 0.99998 for sound (27 segments).
+bfloat16 against float32 (`avel bench encoders`, random weights): cosine 0.99999 for pictures (one segment of 16
+frames), least cosine 0.99997 for sound (27 segments).
 
 Source: Simonyan and Zisserman, ICLR 2015 (torchvision's keys); Hershey et al., ICASSP 2017 (torchvggish's keys).
 """
