@@ -112,6 +112,10 @@ def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str,
                 given = {_OPTIONS[option]: value for option, value in _encoders_options(args).items()}
                 report = encoders.report(Path(place), encoders.Options(**given))
                 measured = encoders.measurements(report)
+                for told_of, why in dict.fromkeys(
+                    (f"{r.encoder} {r.tower}", r.skipped) for r in report.rows if r.skipped
+                ):
+                    note(f"skipped {told_of}: {why}")
             else:
                 measured = run_bench(name, Path(place))
         for m in measured:
