@@ -1,8 +1,8 @@
 """Sound as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
 
 PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them, or both in one
-pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of the clock, so
-that a sample's value depends neither on what else is read nor on where reading stops.
+pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of
+the clock, so that a sample's value depends neither on what else is read nor on where reading stops.
 
 Shape suffixes: N samples, M kinds of mono.
 """

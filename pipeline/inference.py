@@ -1,4 +1,4 @@
-"""Frozen networks at work: precision, and each distinct frame encoded once.
+"""Frozen networks at work: precision, each distinct frame encoded once, batches across videos.
 
 Shape suffixes: S segments, P frames a segment, F distinct frames, B batch, H W pixels.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline import spectrogram
 from pipeline.segment import Clips
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -98,20 +100,65 @@ def encode_frames(
     return results
 
 
+def encode_sounds(
+    clips: Sequence[Clips],
+    prepare: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]],
+    forward: Callable[[Tensor], Tensor],
+    *,
+    width: int,
+    min_coverage: Fraction,
+    device: str,
+    batch_sounds: int,
+    context_s: Fraction = Fraction(0),
+) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Sound features of each segment, batched across the clips given.
+
+    Args:
+        clips: of one call of `encode`.
+        prepare: windows with context, float32 (n, N), and which samples are real, bool (n, N), to what the network
+            takes, (n, ...): each by itself, so that no value hangs on its neighbours.
+        forward: that on `device`, at most `batch_sounds` of them, to features (n, width).
+        min_coverage: see `spectrogram.coverage`.
+
+    Returns:
+        For each of `clips` float32 (S, width), NaN where a segment holds too little sound; and bool (S,): it holds
+        enough.
+    """
+    valid, inputs = [], []
+    for item in clips:
+        heard_S = np.zeros(item.count, np.bool_)
+        if item.samples_N.size:
+            heard_S = spectrogram.coverage(item, min_coverage)
+        if heard_S.any():
+            samples_SN, real_SN = spectrogram.windows(item, context_s=context_s)
+            inputs.append(prepare(samples_SN[heard_S], real_SN[heard_S]))
+        valid.append(heard_S)
+    made = _encode_all(inputs, forward, (width,), device, batch_sounds)
+    results: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+    at = 0
+    for heard_S in valid:
+        rows = np.full((heard_S.size, width), np.nan, np.float32)
+        count = int(heard_S.sum())
+        rows[heard_S] = made[at : at + count]
+        at += count
+        results.append((rows, heard_S))
+    return results
+
+
 def _encode_all(
-    frames: Sequence[NDArray[np.uint8 | np.float32]],
+    inputs: Sequence[NDArray[np.uint8 | np.float32]],
     forward: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],
     device: str,
-    batch_frames: int,
+    batch_size: int,
 ) -> NDArray[np.float32]:
-    """(F, *shape) of all frames in order."""
-    total = sum(len(part) for part in frames)
+    """(n, *shape) of all inputs in order, `batch_size` at a time."""
+    total = sum(len(part) for part in inputs)
     made = np.empty((total, *shape), np.float32)
-    flat = np.concatenate(frames) if len(frames) > 1 else frames[0] if frames else np.empty(0, np.uint8)
-    for low in range(0, total, batch_frames):
-        batch = torch.from_numpy(np.ascontiguousarray(flat[low : low + batch_frames]))
+    flat = np.concatenate(inputs) if len(inputs) > 1 else inputs[0] if inputs else np.empty(0, np.uint8)
+    for low in range(0, total, batch_size):
+        batch = torch.from_numpy(np.ascontiguousarray(flat[low : low + batch_size]))
         if device != "cpu":
             batch = batch.pin_memory().to(device, non_blocking=True)
-        made[low : low + batch_frames] = forward(batch).float().cpu().numpy()
+        made[low : low + batch_size] = forward(batch).float().cpu().numpy()
     return made

@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline import spectrogram
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
 from pipeline.weights import Asset
@@ -303,35 +302,28 @@ def _encode_images(net: AudioClip, frames_BHWC: Tensor) -> Tensor:
 def _hear(net: AudioClip, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.audio_net is None:
         return [(None, np.zeros(item.count, np.bool_)) for item in clips]
-    import torch
-
-    from pipeline.inference import arithmetic
+    from pipeline.inference import arithmetic, encode_sounds
 
     assert net.recipe.audio is not None
-    none = np.zeros(0, np.float32)
-    valid, sounds = [], []
-    for item in clips:
-        heard_S = np.zeros(item.count, np.bool_)
-        if item.samples_N.size:
-            heard_S = spectrogram.coverage(item, net.recipe.audio.min_coverage)
-            sounds.append(spectrogram.windows(item)[0][heard_S])
-        valid.append(heard_S)
-    together = np.concatenate(sounds) if sounds else none.reshape(0, 1)
-    made = np.empty((len(together), net.audio_width), np.float32)
     scale = _sound_scale(net.recipe)
-    for low in range(0, len(together), BATCH_SOUNDS):
-        batch = torch.from_numpy(together[low : low + BATCH_SOUNDS]).to(net.device)
+
+    def forward(sounds: Tensor) -> Tensor:
+        assert net.audio_net is not None
         with arithmetic(net.device, net.recipe.precision):
-            made[low : low + BATCH_SOUNDS] = net.audio_net(batch * scale).float().cpu().numpy()
-    results: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]] = []
-    at = 0
-    for heard_S in valid:
-        rows = np.full((heard_S.size, net.audio_width), np.nan, np.float32)
-        count = int(heard_S.sum())
-        rows[heard_S] = made[at : at + count]
-        at += count
-        results.append((rows, heard_S))
-    return results
+            made: Tensor = net.audio_net(sounds * scale)
+        return made
+
+    return list(
+        encode_sounds(
+            clips,
+            lambda samples_SN, _: samples_SN,
+            forward,
+            width=net.audio_width,
+            min_coverage=net.recipe.audio.min_coverage,
+            device=net.device,
+            batch_sounds=BATCH_SOUNDS,
+        )
+    )
 
 
 def _state(weights: Mapping[str, Path]) -> dict[str, Tensor]:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline import spectrogram
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
 from pipeline.weights import Asset
@@ -172,7 +171,7 @@ def encode(net: ClipClap, clips: Sequence[Clips]) -> list[Features]:
         )
     return [
         Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
-        for (visual, visual_S), (heard, heard_S) in zip(seen, (_hear(net, item) for item in clips), strict=True)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
 
 
@@ -218,26 +217,38 @@ def _see(net: ClipClap, frames_BHWC: Tensor) -> Tensor:
         return _tensor(net.clip.get_image_features(pixel_values=images))
 
 
-def _hear(net: ClipClap, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
-    heard_S = np.zeros(clips.count, np.bool_)
+def _hear(net: ClipClap, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.clap is None:
-        return None, heard_S
-    from pipeline.inference import arithmetic
+        return [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    from pipeline.inference import arithmetic, encode_sounds
 
     assert net.recipe.audio is not None
-    if clips.samples_N.size:
-        heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
-    rows = np.full((clips.count, net.audio_width), np.nan, np.float32)
-    wanted = np.flatnonzero(heard_S)
-    windows_SN = spectrogram.windows(clips)[0] if wanted.size else None
-    for low in range(0, wanted.size, BATCH_SOUNDS):
-        here = wanted[low : low + BATCH_SOUNDS]
-        assert windows_SN is not None
-        given = net.listen(list(windows_SN[here]), sampling_rate=net.recipe.audio.rate_hz, return_tensors="pt")
+    rate_hz = net.recipe.audio.rate_hz
+
+    def prepare(samples_SN: NDArray[np.float32], _: NDArray[np.bool_]) -> NDArray[np.float32]:
+        given = net.listen(list(samples_SN), sampling_rate=rate_hz, return_tensors="np")
+        return np.asarray(given["input_features"], np.float32)
+
+    def forward(pictures: Tensor) -> Tensor:
+        import torch
+
+        # No window is longer than the model's clip (`load` refuses that). The library, asked about fused models, draws
+        # one of the batch by chance and calls it longer.
+        is_longer = torch.zeros(len(pictures), 1, dtype=torch.bool, device=pictures.device)
         with arithmetic(net.device, net.recipe.precision):
-            made = _tensor(net.clap.get_audio_features(**given.to(net.device)))
-        rows[here] = made.float().cpu().numpy()
-    return rows, heard_S
+            return _tensor(net.clap.get_audio_features(input_features=pictures, is_longer=is_longer))
+
+    return list(
+        encode_sounds(
+            clips,
+            prepare,
+            forward,
+            width=net.audio_width,
+            min_coverage=net.recipe.audio.min_coverage,
+            device=net.device,
+            batch_sounds=BATCH_SOUNDS,
+        )
+    )
 
 
 def _tensor(made: Any) -> Tensor:

@@ -40,7 +40,6 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline import spectrogram
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
 from pipeline.weights import Asset
@@ -174,7 +173,7 @@ def encode(net: ImageBind, clips: Sequence[Clips]) -> list[Features]:
         )
     return [
         Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
-        for (visual, visual_S), (heard, heard_S) in zip(seen, (_hear(net, item) for item in clips), strict=True)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
 
 
@@ -228,16 +227,17 @@ def views(frames_FHWC: NDArray[np.uint8 | np.float32], pairs_C2: NDArray[np.int3
     return pictures.permute(0, 2, 3, 1, 4, 5)
 
 
-def mel_pictures(clips: Clips, recipe: Recipe, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The mel pictures of the segments in `heard_S`, (n, K, 1, 128, 204) float32: K = 3 by "three", else 1."""
+def mel_pictures(samples_SN: NDArray[np.float32], real_SN: NDArray[np.bool_], kind: str) -> NDArray[np.float32]:
+    """The mel pictures of each window of sound, (n, K, 1, 128, 204) float32: K = 3 by "three", else 1.
+
+    Args:
+        samples_SN, real_SN: as `spectrogram.windows` gives them.
+        kind: the setting `audio_clip`.
+    """
     from pipeline.kaldi_mel import clip_pictures, mel_picture
 
-    assert recipe.audio is not None
-    kind = recipe.settings["audio_clip"]
-    context_s = recipe.audio.context_s if kind == "context" else Fraction(0)
-    samples_SN, real_SN = spectrogram.windows(clips, context_s=context_s)
     pictures = []
-    for samples_N, real_N in zip(samples_SN[heard_S], real_SN[heard_S], strict=True):
+    for samples_N, real_N in zip(samples_SN, real_SN, strict=True):
         if kind == "three":
             # To where the sound ends: a file shorter than the window is heard as a file of its length.
             made = clip_pictures(samples_N[: np.flatnonzero(real_N)[-1] + 1])
@@ -247,20 +247,25 @@ def mel_pictures(clips: Clips, recipe: Recipe, heard_S: NDArray[np.bool_]) -> ND
     return np.stack(pictures)[:, :, None]
 
 
-def _hear(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
-    heard_S = np.zeros(clips.count, np.bool_)
+def _hear(net: ImageBind, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.audio is None:
-        return None, heard_S
-    import torch
+        return [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    from pipeline.inference import encode_sounds
 
     assert net.recipe.audio is not None
-    if clips.samples_N.size:
-        heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
-    rows = np.full((clips.count, net.audio.config.embedding), np.nan, np.float32)
-    if heard_S.any():
-        pictures = torch.from_numpy(mel_pictures(clips, net.recipe, heard_S))
-        rows[heard_S] = _mean_of_clips(net, net.audio, pictures, BATCH_SOUNDS)
-    return rows, heard_S
+    kind = str(net.recipe.settings["audio_clip"])
+    return list(
+        encode_sounds(
+            clips,
+            lambda samples_SN, real_SN: mel_pictures(samples_SN, real_SN, kind),
+            lambda pictures: _mean_of_clips(net, net.audio, pictures, BATCH_SOUNDS),
+            width=net.audio.config.embedding,
+            min_coverage=net.recipe.audio.min_coverage,
+            device=net.device,
+            batch_sounds=BATCH_SOUNDS,
+            context_s=net.recipe.audio.context_s if kind == "context" else Fraction(0),
+        )
+    )
 
 
 def _watch(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -285,17 +290,17 @@ def _watch(net: ImageBind, clips: Clips) -> tuple[NDArray[np.float32], NDArray[n
 def _mean_of_views(
     net: ImageBind, frames_FHWC: NDArray[np.uint8 | np.float32], pairs_C2: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    return _mean_of_clips(net, net.vision, views(frames_FHWC, pairs_C2, net.device), BATCH_FRAMES)
+    made = _mean_of_clips(net, net.vision, views(frames_FHWC, pairs_C2, net.device), BATCH_FRAMES)
+    return np.asarray(made.cpu().numpy(), np.float32)
 
 
-def _mean_of_clips(net: ImageBind, tower: Any, x: Tensor, batch: int) -> NDArray[np.float32]:
+def _mean_of_clips(net: ImageBind, tower: Any, x: Tensor, batch: int) -> Tensor:
     """(n, D): the mean over each row's K clips (n, K, ...) of their scaled unit vectors, not renormalised."""
     import torch
 
     flat = x.flatten(0, 1)
-    parts = [_forward(net, tower, flat[low : low + batch].to(net.device)).float() for low in range(0, len(flat), batch)]
-    features = torch.cat(parts).reshape(*x.shape[:2], -1).mean(dim=1)
-    return np.asarray(features.cpu().numpy(), np.float32)
+    parts = [_forward(net, tower, flat[low : low + batch]).float() for low in range(0, len(flat), batch)]
+    return torch.cat(parts).reshape(*x.shape[:2], -1).mean(dim=1)
 
 
 def _forward(net: ImageBind, tower: Any, x: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline import spectrogram
 from pipeline.encode import EncoderSpec
 from pipeline.segment import Clips, Features
 from pipeline.weights import Asset
@@ -154,7 +153,7 @@ def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
         )
     return [
         Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
-        for (visual, visual_S), (heard, heard_S) in zip(seen, (_hear(net, item) for item in clips), strict=True)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
 
 
@@ -167,32 +166,30 @@ def normalised(frames_BHWC: Tensor) -> Tensor:
     return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
-def _hear(net: VggPair, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
-    heard_S = np.zeros(clips.count, np.bool_)
+def _hear(net: VggPair, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.vggish is None:
-        return None, heard_S
-    import torch
-
+        return [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    from pipeline.inference import encode_sounds
+    from pipeline.networks.vggish import postprocess
     from pipeline.vggish_mel import examples
 
     assert net.recipe.audio is not None
-    if clips.samples_N.size:
-        heard_S = spectrogram.coverage(clips, net.recipe.audio.min_coverage)
-    rows = np.full((clips.count, 128), np.nan, np.float32)
-    if heard_S.any():
-        windows_SN = spectrogram.windows(clips)[0][heard_S]
-        logmel = torch.from_numpy(np.stack([examples(samples_N)[0] for samples_N in windows_SN]))
-        parts = [
-            _forward(net, net.vggish, logmel[low : low + BATCH_SOUNDS].to(net.device))
-            for low in range(0, len(logmel), BATCH_SOUNDS)
-        ]
-        made = torch.cat(parts).float().cpu()
-        if net.pca is not None:
-            from pipeline.networks.vggish import postprocess
 
-            made = postprocess(made, *net.pca)
-        rows[heard_S] = made.numpy()
-    return rows, heard_S
+    def forward(logmel: Tensor) -> Tensor:
+        made = _forward(net, net.vggish, logmel).float().cpu()
+        return made if net.pca is None else postprocess(made, *net.pca)
+
+    return list(
+        encode_sounds(
+            clips,
+            lambda samples_SN, _: np.stack([examples(samples_N)[0] for samples_N in samples_SN]),
+            forward,
+            width=128,
+            min_coverage=net.recipe.audio.min_coverage,
+            device=net.device,
+            batch_sounds=BATCH_SOUNDS,
+        )
+    )
 
 
 def _forward(net: VggPair, network: Any, x: Tensor) -> Tensor:

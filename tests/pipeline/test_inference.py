@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from catalog.grid import SegmentGrid
-from pipeline.inference import arithmetic, encode_frames, frozen
+from pipeline.inference import arithmetic, encode_frames, encode_sounds, frozen
 from pipeline.segment import Clips
 
 
@@ -88,3 +88,46 @@ def test_arithmetic_takes_no_gradient_and_the_precision_asked_for() -> None:
         made = net(image)
     assert made.dtype == torch.bfloat16
     assert not made.requires_grad
+
+
+def test_sounds_are_batched_across_clips_and_each_is_heard_alone() -> None:
+    rng = np.random.default_rng(3)
+    clips = []
+    for count, first in ((3, 0), (2, 4)):
+        samples = rng.standard_normal(1000 * count).astype(np.float32)
+        valid = np.ones(samples.size, np.bool_)
+        valid[1000:2000] = False  # the second segment holds no sound
+        clips.append(
+            Clips(
+                video_id="v",
+                grid=SegmentGrid(window_s=Fraction(1), hop_s=Fraction(1), count=10),
+                first=first,
+                frames_FHWC=np.zeros((0, 1, 1, 3), np.uint8),
+                frame_index_SP=np.zeros((count, 0), np.int32),
+                samples_N=samples,
+                sample_valid_N=valid,
+                samples_start=1000 * first,
+                rate_hz=1000,
+            )
+        )
+    sizes = []
+
+    def forward(sounds: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(sounds))
+        return torch.stack([sounds.sum(dim=1), sounds[:, 0]], dim=1)
+
+    made = encode_sounds(
+        clips,
+        lambda samples_SN, _: 2 * samples_SN,
+        forward,
+        width=2,
+        min_coverage=Fraction(1, 2),
+        device="cpu",
+        batch_sounds=2,
+    )
+    assert sizes == [2, 1]
+    for item, (rows, heard_S) in zip(clips, made, strict=True):
+        want = [[2 * part.sum(), 2 * part[0]] for part in item.samples_N.reshape(-1, 1000)]
+        assert heard_S.tolist() == [True, False, True][: item.count]
+        np.testing.assert_allclose(rows[heard_S], np.array(want, np.float32)[heard_S], rtol=1e-4)
+        assert np.isnan(rows[~heard_S]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ import transformers
 
 from catalog.grid import SegmentGrid
 from pipeline.checkpoint import BadCheckpoint
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import _piece, find_recipe, load_encoder
 from pipeline.encoders import clip_clap
 from pipeline.pretrained_folder import load_part, read_config
 from pipeline.segment import Clips
@@ -149,3 +150,26 @@ def test_weights_of_another_configuration_are_refused(weights: dict[str, Path], 
     (tmp_path / "model.safetensors").write_bytes((weights["clip"] / "model.safetensors").read_bytes())
     with pytest.raises(BadCheckpoint, match="missing vision_model"):
         load_part("CLIPModel", tmp_path)
+
+
+def test_fused_clap_hears_each_sound_alike_whatever_stands_beside_it(weights: dict[str, Path], tmp_path: Path) -> None:
+    config = transformers.ClapConfig.from_pretrained(weights["clap"])
+    config.audio_config.enable_fusion = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        transformers.ClapModel(config).save_pretrained(tmp_path / "clap")
+    transformers.ClapFeatureExtractor(truncation="fusion", padding="repeatpad").save_pretrained(tmp_path / "clap")
+    recipe = type(RECIPE)(
+        name="fused", encoder=RECIPE.encoder, grid=RECIPE.grid, video=None, audio=RECIPE.audio, settings=RECIPE.settings
+    )
+    encoder = load_encoder(recipe, {"clap": tmp_path / "clap"})
+    samples = np.random.default_rng(0).standard_normal(96000) * 0.1
+    clips = dataclasses.replace(
+        clips_of(np.zeros((1, 32, 32, 3), np.uint8), samples), frame_index_SP=np.zeros((2, 0), np.int32)
+    )
+    (whole,) = encoder.encode([clips])
+    assert whole.audio is not None
+    for row in (0, 1):  # the library itself draws one of a batch by chance
+        (alone,) = encoder.encode([_piece(clips, row, 1, Fraction(0))])
+        assert alone.audio is not None
+        np.testing.assert_allclose(whole.audio[row], alone.audio[0], rtol=1e-4, atol=1e-5)
