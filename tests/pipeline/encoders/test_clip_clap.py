@@ -154,7 +154,8 @@ def test_weights_of_another_configuration_are_refused(weights: dict[str, Path], 
 
 def test_fused_clap_hears_each_sound_alike_whatever_stands_beside_it(weights: dict[str, Path], tmp_path: Path) -> None:
     config = transformers.ClapConfig.from_pretrained(weights["clap"])
-    config.audio_config.enable_fusion = True
+    audio: Any = config.audio_config
+    audio.enable_fusion = True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         transformers.ClapModel(config).save_pretrained(tmp_path / "clap")
