@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from catalog.store import open_store
+from catalog import dataset
+from catalog.store import create_store, open_store
+from catalog.video import Video
 from jobs import cli
 from pipeline.encode import find_recipe
 from pipeline.extract import extract
+from pipeline.run_summary import RunSummary
 from pipeline.workers import RaySettings
 
 small = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "small_videos.py")))
@@ -108,6 +112,29 @@ def test_a_failure_is_a_row_and_retry_tries_it_again(
     for modality in ("visual", "audio"):
         retried = store.read(RECIPE, modality, ["v004.mp4"])
         np.testing.assert_array_equal(retried.values, open_store(whole).read(RECIPE, modality, ["v004.mp4"]).values)
+
+
+class OvertakenVideos(tuple[Video, ...]):
+    """The wanted videos; once they have been looked through for the first time, somebody else extracts them all."""
+
+    overtake: Callable[[tuple[Video, ...]], None] | None
+
+    def __iter__(self) -> Iterator[Video]:
+        yield from super().__iter__()
+        if (overtake := self.__dict__.pop("overtake", None)) is not None:
+            overtake(tuple(self))
+
+
+def test_what_another_writer_did_since_the_plan_was_made_is_not_done_again(media: Path, tmp_path: Path) -> None:
+    store, recipes = tmp_path / "s", [find_recipe(RECIPE)]
+    create_store(store)
+    videos = OvertakenVideos(dataset.load("folder", str(media)).videos)
+    others: list[RunSummary] = []
+    videos.overtake = lambda rest: others.append(extract(rest, recipes, store))
+    summary = extract(videos, recipes, store)
+    assert [(other.commits, other.skipped) for other in others] == [(1, 0)]
+    assert (summary.commits, summary.skipped, dict(summary.statuses)) == (0, 10, {})
+    assert summary.store_statuses["extracted"] == 10
 
 
 @pytest.mark.parametrize(

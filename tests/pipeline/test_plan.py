@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,3 +83,16 @@ def test_unknown_reason_is_refused_and_the_known_are_listed() -> None:
 def test_a_video_wanted_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="'v000' is wanted twice"):
         plan_units([*wanted(1), *wanted(1)], ["r"])
+
+
+def test_videos_without_a_unit_are_cut_by_their_place_in_the_store() -> None:
+    # Imported features have no units; a recipe that is then extracted must find the same ones each time.
+    held = Committed(ids=[f"v{i:03d}" for i in range(20)], unit=np.full(20, -1), outcomes={})
+    whole = plan_units(wanted(20), ["new"], held)
+    assert [[video.id for video in unit.videos] for unit in whole.units] == [
+        [f"v{i:03d}" for i in range(first, min(first + UNIT_VIDEOS, 20))] for first in range(0, 20, UNIT_VIDEOS)
+    ]
+    assert {unit.number for unit in whole.units} == {-1}
+    first_done = Outcome(status=["extracted"] * UNIT_VIDEOS + ["pending"] * 12, reason=[""] * 20)
+    rest = plan_units(wanted(20), ["new"], replace(held, outcomes={"new": first_done}))
+    assert [unit.videos for unit in rest.units] == [unit.videos for unit in whole.units[1:]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,17 +80,38 @@ def test_suspects_deadly_only_together_ends_the_job_after_some_rounds() -> None:
     assert rounds == DEATHS_OF_A_UNIT * (MAX_ROUNDS + 1)
 
 
-def test_suspects_a_second_guilty_is_found_where_the_first_hid_it() -> None:
-    # v00 kills at once; v01 only on every other opening, so that one trial may pass it.
-    suspects, todo, rng = Suspects(), [Task(unit=made_units.unit(4))], random.Random(0)
-    crashed: frozenset[str] = frozenset()
-    for _ in range(200):
-        if not todo:
-            break
-        task = todo.pop(0)
-        opened = {video.id for video in task.unit.videos} - task.unit.crashed
-        dies = "v00" in opened or ("v01" in opened and rng.random() < 0.5)
-        crashed = task.unit.crashed if not task.trial else crashed
-        todo = (suspects.died(task) if dies else suspects.passed(task)) + todo
-    assert not todo
-    assert {"v00"} <= crashed <= {"v00", "v01"}
+def second_round(suspects: Suspects, unit: Unit) -> list[Task]:
+    """The trials after a first round in which v00 was found guilty and v01 died once, of something else."""
+    whole = Task(unit=unit)
+    suspects.died(whole)
+    guilty, other, *rest = suspects.died(whole)
+    assert suspects.died(other) == [other]
+    assert suspects.died(guilty) == [guilty]
+    assert suspects.died(guilty) == []
+    follows = [after for task in (other, *rest) for after in suspects.passed(task)]
+    (again,) = follows
+    assert again.unit.crashed == {"v00"}
+    assert suspects.died(again) == [again]
+    return suspects.died(again)
+
+
+def test_suspects_a_second_round_leaves_the_guilty_in_peace() -> None:
+    trials = second_round(Suspects(), made_units.unit(3))
+    assert [video.id for task in trials for video in task.unit.videos] == ["v01", "v02"]
+
+
+def test_suspects_a_second_round_counts_deaths_alone_anew() -> None:
+    suspects = Suspects()
+    suspicious, rest = second_round(suspects, made_units.unit(3))
+    assert suspects.died(suspicious) == [suspicious], "its one death in the first round was forgiven when it passed"
+    follows = [after for task in (suspicious, rest) for after in suspects.passed(task)]
+    assert [task.unit.crashed for task in follows] == [{"v00"}]
+
+
+def test_suspects_a_second_guilty_joins_the_first() -> None:
+    suspects = Suspects()
+    suspicious, rest = second_round(suspects, made_units.unit(3))
+    assert suspects.passed(rest) == []
+    assert suspects.died(suspicious) == [suspicious]
+    (last,) = suspects.died(suspicious)
+    assert (last.trial, last.unit.crashed, len(last.unit.videos)) == (False, frozenset({"v00", "v01"}), 3)

@@ -485,6 +485,14 @@ def test_add_never_replaces_another_file(folder: Path, tmp_path: Path) -> None:
         add(NET, tmp_path / "none", folder)
 
 
+def test_add_of_what_lies_there_already_is_checked_too(folder: Path) -> None:
+    path = put(folder / "net.pt")
+    with pytest.raises(ValueError, match=r"is not net\.pt as it was published"):
+        add(replace(NET, sha256="0" * 64), path, folder)
+    assert add(replace(NET, sha256=SHA256), path, folder) == path
+    assert state_of(replace(NET, sha256=SHA256), folder) == "verified"
+
+
 def test_add_checkpoint_folder_of_links_copies_what_they_point_to(folder: Path, tmp_path: Path) -> None:
     """As the caches of model hubs lay them out: a snapshot of links to blobs."""
     files = put_checkpoint_folder(tmp_path / "plain")
