@@ -260,15 +260,27 @@ def _tell_plan(args: argparse.Namespace, orders: _Orders, chosen: Mapping[str, T
 
 def _train(args: argparse.Namespace, orders: _Orders) -> tuple[int | None, _WhyNot]:
     """Carries out what is not there; gives an exit status where it was stopped, and the variants that failed."""
-    from jobs.console import note, print_json
+    from catalog.errors import AvelError
+    from jobs.console import BadArguments, note, print_json
     from jobs.side_by_side import carry_out_all
     from jobs.stopping import stoppable
     from jobs.train_order import is_there
 
     gathered: dict[tuple[str, str, str], Materials] = {}
-    wanted = {name: order for name, order in orders.items() if not is_there(order, _materials(order, gathered))}
-    gathered.clear()
+    wanted: _Orders = {}
     failed: _WhyNot = {}
+    for (key, seed), order in orders.items():
+        if key in failed:
+            continue
+        try:
+            if not is_there(order, _materials(order, gathered)):
+                wanted[key, seed] = order
+        except BadArguments:
+            raise
+        except (AvelError, ValueError, OSError) as error:  # a reduced list that is not there fails its row alone
+            failed[key] = f"failed: {error}"
+            note(f"avel ablate: error: {order.out.parent}: {error}")
+    gathered.clear()
     if wanted:
         with stoppable("avel ablate", "after the epochs in hand") as (stop, received):
             outcomes = carry_out_all(wanted, stop, jobs=args.jobs, what="runs", quiet=args.json)
@@ -276,7 +288,7 @@ def _train(args: argparse.Namespace, orders: _Orders) -> tuple[int | None, _WhyN
             note("avel ablate: stopped; the same command goes on")
             if args.json:
                 print_json({"out": str(args.out), "stopped": True})
-            return 128 + received[0], {}
+            return 128 + received[0], failed
         for (key, seed), outcome in outcomes.items():
             if outcome.error is not None:
                 failed[key] = f"seed {seed} failed: {outcome.error}"

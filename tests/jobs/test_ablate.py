@@ -174,6 +174,17 @@ def test_ablate_ov_avel_tables_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert methods[0]["paper_percent"]["mean_unseen"] == 47.0
     assert len(list((tmp_path / "out" / "runs").glob("ov_avel_free-*/seed-*"))) == 3
 
+    # The made-up data set has no reduced lists: their rows say so, the whole data's is done.
+    shown = told(
+        capsys,
+        *["ablate", "ov-avel", *places, "--out", str(tmp_path / "out"), "--table", "data"],
+        *["--epochs", "1", "--seeds", "1"],
+        status=1,
+    )
+    rows = shown["tables"]["data"]["rows"]
+    assert ["ovave_trainratio" in row["remark"] for row in rows] == [True, True, True, False]
+    assert rows[3]["metrics"] == methods[3]["metrics"]
+
 
 def test_ablate_lead_of_the_reference_row_is_seed_by_seed(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
