@@ -8,6 +8,8 @@ Settings:
     audio_scale: "int16" (default) multiplies sound by 32768, as the published training data sets do; "unit" leaves it
         in [-1, 1], as the demo notebook is believed to. They give different features.
     keep_frames: true stores the P frames of a segment, (P, D), instead of their mean.
+    crop_s: seconds of sound that the network hears of each window, by the rule of the published 5 s evaluation
+        (`evaluation_crop`); absent (audioclip-1s): the whole window.
     size: "published", or "from-weights": the sizes are read from the checkpoint (small ones for tests and trials).
 
 Pictures are CLIP's transform: bicubic (Pillow) to a short side of 224, centre crop, CLIP's mean and deviation. With
@@ -22,6 +24,7 @@ Source: Guzhov et al., ICASSP 2022, and github.com/AndreyGuzhov/AudioCLIP.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,10 +34,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.grid import GridRule
+from catalog.grid import GridRule, exact_seconds, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
+from pipeline.sound_crop import evaluation_crop
 from pipeline.weights import Asset
 
 if TYPE_CHECKING:
@@ -89,6 +93,14 @@ PRESETS = (
         video=VideoSampling(frames_per_segment=16, height_px=224, width_px=224),
         audio=AudioSampling(rate_hz=44100, resampler="soxr_hq"),
         settings={"audio_scale": "int16", "keep_frames": False, "size": "published"},
+    ),
+    Recipe(
+        name="audioclip-5s",
+        encoder="audioclip",
+        grid=GridRule(window_s=Fraction(5), hop_s=Fraction(5)),
+        video=VideoSampling(frames_per_segment=16, height_px=224, width_px=224),
+        audio=AudioSampling(rate_hz=44100, resampler="soxr_hq"),
+        settings={"audio_scale": "int16", "keep_frames": False, "size": "published", "crop_s": 5},
     ),
 )
 
@@ -269,27 +281,6 @@ def normalised(frames_BHWC: Tensor) -> Tensor:
     return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
-def evaluation_crop(samples_N: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """A clip of exactly `size` samples, by the rule of the published 5 s evaluation.
-
-    A shorter sound is padded on both sides with its first and its last value, itself in the centre. Of a longer one the
-    centre is taken, unless its deviation is under half of the whole sound's: then the start; the end only where that is
-    above the start's and the centre's and still under half. So a lone burst at the very end gives a silent crop.
-    """
-    missing = size - samples_N.size
-    if missing > 0:
-        before = missing // 2
-        return np.pad(samples_N, (before, missing - before), mode="edge")
-    start = -missing // 2
-    centre, first, last = samples_N[start : start + size], samples_N[:size], samples_N[samples_N.size - size :]
-    enough = samples_N.std() / 2
-    if centre.std() >= enough:
-        return centre
-    if first.std() < enough and centre.std() < last.std() < enough:
-        return last
-    return first
-
-
 def _encode_images(net: AudioClip, frames_BHWC: Tensor) -> Tensor:
     from pipeline.inference import arithmetic
 
@@ -316,7 +307,7 @@ def _hear(net: AudioClip, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float
     return list(
         encode_sounds(
             clips,
-            lambda samples_SN, _: samples_SN,
+            functools.partial(_cropped, net.recipe),
             forward,
             width=net.audio_width,
             min_coverage=net.recipe.audio.min_coverage,
@@ -324,6 +315,18 @@ def _hear(net: AudioClip, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float
             batch_sounds=BATCH_SOUNDS,
         )
     )
+
+
+def _cropped(recipe: Recipe, samples_SN: NDArray[np.float32], real_SN: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What of each window the network hears."""
+    crop_s = recipe.settings.get("crop_s")
+    if crop_s is None:
+        return samples_SN
+    assert recipe.audio is not None
+    size = sample_at(exact_seconds(crop_s), recipe.audio.rate_hz)
+    # A file that ends within the window is heard as a file of its length.
+    ends_S = [int(np.flatnonzero(real_N)[-1]) + 1 for real_N in real_SN]
+    return np.stack([evaluation_crop(row_N[:end], size) for row_N, end in zip(samples_SN, ends_S, strict=True)])
 
 
 def _state(weights: Mapping[str, Path]) -> dict[str, Tensor]:
@@ -377,6 +380,9 @@ def _check(recipe: Recipe) -> None:
             )
     if not isinstance(recipe.settings.get("keep_frames"), bool):
         raise ValueError(f"recipe {recipe.name}: settings.keep_frames needs true or false")
+    crop_s = recipe.settings.get("crop_s")
+    if crop_s is not None and not (isinstance(crop_s, int | float) and not isinstance(crop_s, bool) and crop_s > 0):
+        raise ValueError(f"recipe {recipe.name}: settings.crop_s needs seconds above 0, got {crop_s!r}")
     if recipe.audio is not None and recipe.audio.rate_hz != 44100:
         raise ValueError(f"recipe {recipe.name}: AudioCLIP hears 44100 Hz, got {recipe.audio.rate_hz}")
 

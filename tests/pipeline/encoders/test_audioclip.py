@@ -193,6 +193,8 @@ def test_cut_checkpoint_is_refused(small: Path, tmp_path: Path) -> None:
         ({"settings.audio_scale": "loud"}, "audio_scale needs int16 or unit"),
         ({"audio.rate_hz": "16000"}, "hears 44100 Hz"),
         ({"settings.keep_frames": "1"}, "keep_frames needs true or false"),
+        ({"settings.crop_s": "0"}, "crop_s needs seconds above 0, got 0"),
+        ({"settings.crop_s": "long"}, "crop_s needs seconds above 0, got 'long'"),
     ],
 )
 def test_settings_that_cannot_be_raise(small: Path, changes: dict[str, str], told: str) -> None:
@@ -215,15 +217,31 @@ def test_towers_learn_and_keep_the_published_layout(small: Path) -> None:
         assert not torch.equal(after[name], before[name]), name
 
 
-@pytest.mark.parametrize("name", ["burst_at_start", "burst_at_end"])
-def test_evaluation_crop_of_bursts_is_the_published(shared: Path, name: str) -> None:
-    arrays, meta = parity.prepared(shared, "prep_audioclip_audio")
-    assert meta["crop_cases"][name] == "start"
-    sound = np.zeros(3000, np.float32)
-    sound[slice(0, 300) if name == "burst_at_start" else slice(2700, 3000)] = np.sin(np.arange(300))
-    np.testing.assert_array_equal(audioclip.evaluation_crop(sound, 1000), sound[:1000])
-    assert arrays[f"crop_{name}"].shape == (1000,)
+def test_five_seconds_are_heard_of_a_longer_window_by_the_published_rule(small: Path) -> None:
+    rng = np.random.default_rng(0)
+    sound = np.zeros(88200, np.float32)
+    sound[:4000] = rng.standard_normal(4000) * 0.1  # a burst at the start: the centre is silent
+    recipe = small_recipe(**{"grid.window_s": "2", "grid.hop_s": "2", "settings.crop_s": "1"})
+    alone = small_recipe(**{"grid.window_s": "1", "grid.hop_s": "1"})
+    made, want = (
+        load_encoder(
+            Recipe(name="deaf", encoder="audioclip", grid=r.grid, video=None, audio=r.audio, settings=r.settings),
+            {"audioclip": small},
+        )
+        for r in (recipe, alone)
+    )
+    (cropped,) = made.encode([clips_of(made.recipe, frames=None, index=[[]], samples=sound)])
+    (first,) = want.encode([clips_of(want.recipe, frames=None, index=[[]], samples=sound[:44100])])
+    assert cropped.audio is not None
+    assert first.audio is not None
+    np.testing.assert_allclose(cropped.audio, first.audio, rtol=1e-5, atol=1e-6)
 
-
-def test_evaluation_crop_pads_with_the_edges() -> None:
-    np.testing.assert_array_equal(audioclip.evaluation_crop(np.array([1.0, 2.0], np.float32), 5), [1, 1, 2, 2, 2])
+    # A file of half a second: padded with its edges on both sides.
+    short = clips_of(made.recipe, frames=None, index=[[]], samples=np.pad(sound[:22050] + 0.05, (0, 88200 - 22050)))
+    short.sample_valid_N[22050:] = False
+    (padded,) = made.encode([short])
+    edges = np.pad(sound[:22050] + 0.05, (11025, 11025), mode="edge")
+    (given,) = want.encode([clips_of(want.recipe, frames=None, index=[[]], samples=edges)])
+    assert padded.audio is not None
+    assert given.audio is not None
+    np.testing.assert_allclose(padded.audio, given.audio, rtol=1e-5, atol=1e-6)
