@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench import random_weights
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
@@ -51,14 +53,31 @@ def clips_for(recipe: Recipe, *, segments: list[bool], seed: int = 0) -> Clips:
     )
 
 
-def weightless() -> list[Recipe]:
-    modules = [encoder_module(name) for name in encoder_names()]
-    return [recipe for module in modules if not module.SPEC.needs_weights for recipe in module.PRESETS]
+def cases() -> list[tuple[Recipe, str]]:
+    """Every preset without weights; each tower alone of the encoders that seeded weights can be made for."""
+    found = []
+    for name in encoder_names():
+        module = encoder_module(name)
+        if not module.SPEC.needs_weights:
+            found += [(preset, "") for preset in module.PRESETS]
+        elif name in random_weights.encoders():
+            small = {"settings.size": "from-weights"} if "size" in module.PRESETS[0].settings else {}
+            preset = module.PRESETS[0].changed(small)
+            if preset.video is not None:
+                one = replace(preset.video, frames_per_segment=1)
+                found.append((replace(preset, video=one, audio=None), "visual"))
+            if preset.audio is not None:
+                found.append((replace(preset, video=None), "audio"))
+    return found
 
 
-@pytest.fixture(params=weightless(), ids=lambda recipe: recipe.name)
-def encoder(request: pytest.FixtureRequest) -> Encoder:
-    return load_encoder(request.param)
+@pytest.fixture(scope="module", params=cases(), ids=lambda case: " ".join((case[0].name, case[1])).strip())
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    recipe, tower = request.param
+    if not tower:
+        return load_encoder(recipe)
+    folder = tmp_path_factory.mktemp("weights")
+    return load_encoder(recipe, random_weights.write(recipe.encoder, tower, folder, small=True))
 
 
 @pytest.mark.parametrize("name", encoder_names())
@@ -100,19 +119,22 @@ def test_encode_marks_absent_segments_with_nan(encoder: Encoder) -> None:
 
 
 def test_encode_twice_gives_the_same_bits(encoder: Encoder) -> None:
-    clips = [clips_for(encoder.recipe, segments=[True] * 3, seed=seed) for seed in range(3)]
+    clips = [clips_for(encoder.recipe, segments=[True], seed=seed) for seed in range(2)]
     assert_equal(encoder.encode(clips), encoder.encode(clips))
 
 
 def test_encode_keeps_the_order_of_clips(encoder: Encoder) -> None:
-    clips = [clips_for(encoder.recipe, segments=[True] * (1 + seed), seed=seed) for seed in range(3)]
-    assert_equal(encoder.encode(clips[::-1])[::-1], encoder.encode(clips))
+    clips = [clips_for(encoder.recipe, segments=[True] * (1 + seed), seed=seed) for seed in range(2)]
+    # A network's sums may be taken in another order where a segment has another place in the batch.
+    exact = not encoder.spec.needs_weights
+    assert_equal(encoder.encode(clips[::-1])[::-1], encoder.encode(clips), rtol=0 if exact else 1e-4)
 
 
-def assert_equal(left: list[Features], right: list[Features]) -> None:
+def assert_equal(left: list[Features], right: list[Features], *, rtol: float = 0) -> None:
     for a, b in zip(left, right, strict=True):
         for name in ("visual", "audio", "visual_valid", "audio_valid"):
             one, other = getattr(a, name), getattr(b, name)
             assert (one is None) == (other is None)
             if one is not None:
-                np.testing.assert_array_equal(one, other)
+                scale = float(np.nanmax(np.abs(other), initial=0)) if other.dtype != np.bool_ else 0.0
+                np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * scale)
