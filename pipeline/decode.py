@@ -54,7 +54,7 @@ class Outcome:
 
 
 @dataclass
-class _Lane:
+class _Feed:
     """One recipe on its way through the medium."""
 
     recipe: Recipe
@@ -120,8 +120,8 @@ def decode(
         # After the decoders are open: where one dies of the file, that is the reason to record.
         refuse_implausible(info)
         refuse_clock_jumps(path, info, heartbeat)
-        lanes = [
-            _Lane(
+        feeds = [
+            _Feed(
                 recipe=recipe,
                 grid=recipe.grid.grid(info.duration_s),
                 video=recipe.video if pictures else None,
@@ -130,8 +130,8 @@ def decode(
             for recipe in recipes
         ]
         if sounds:
-            sounds.prepare(lanes)
-        yield from _windows(lanes, pictures, sounds, video_id=video_id, window_bytes=window_bytes)
+            sounds.prepare(feeds)
+        yield from _windows(feeds, pictures, sounds, video_id=video_id, window_bytes=window_bytes)
         if pictures:
             pictures.reader.finish()
         if sounds:
@@ -140,51 +140,51 @@ def decode(
 
 
 def _windows(
-    lanes: list[_Lane], pictures: _Pictures | None, sounds: _Sounds | None, *, video_id: str, window_bytes: int
+    feeds: list[_Feed], pictures: _Pictures | None, sounds: _Sounds | None, *, video_id: str, window_bytes: int
 ) -> Iterator[tuple[str, Clips]]:
-    step_s = _window_s(lanes, window_bytes)
+    step_s = _window_s(feeds, window_bytes)
     number = 0
-    while any(lane.next_segment < lane.grid.count for lane in lanes):
-        starts_s = [lane.grid.start_s(lane.next_segment) for lane in lanes if lane.next_segment < lane.grid.count]
+    while any(feed.next_segment < feed.grid.count for feed in feeds):
+        starts_s = [feed.grid.start_s(feed.next_segment) for feed in feeds if feed.next_segment < feed.grid.count]
         number = max(number, math.floor(min(starts_s) / step_s)) + 1
         due = []
-        for lane in lanes:
-            stop = lane.next_segment
-            while stop < lane.grid.count and lane.grid.start_s(stop) < number * step_s:
+        for feed in feeds:
+            stop = feed.next_segment
+            while stop < feed.grid.count and feed.grid.start_s(stop) < number * step_s:
                 stop += 1
-            if stop > lane.next_segment:
-                due.append((lane, stop))
+            if stop > feed.next_segment:
+                due.append((feed, stop))
         if pictures:
-            pictures.advance(lanes, due)
+            pictures.advance(feeds, due)
         if sounds:
             sounds.advance(due)
-        for lane, stop in due:
-            yield lane.recipe.name, _clips(lane, stop, pictures, sounds, video_id)
-        for lane, stop in due:
-            del lane.planned[: stop - lane.next_segment]
-            lane.next_segment = stop
+        for feed, stop in due:
+            yield feed.recipe.name, _clips(feed, stop, pictures, sounds, video_id)
+        for feed, stop in due:
+            del feed.planned[: stop - feed.next_segment]
+            feed.next_segment = stop
         if pictures:
-            pictures.forget(lanes)
+            pictures.forget(feeds)
         if sounds:
-            sounds.forget(lanes)
+            sounds.forget(feeds)
 
 
-def _window_s(lanes: list[_Lane], window_bytes: int) -> Fraction:
+def _window_s(feeds: list[_Feed], window_bytes: int) -> Fraction:
     """Seconds that a window covers: at least one segment, about `window_bytes` over all recipes, 30 s at most."""
     per_s = Fraction(0)
-    for lane in lanes:
-        if (video := lane.video) is not None:
-            per_s += video.segment_bytes / lane.grid.hop_s
-        if (audio := lane.audio) is not None:
+    for feed in feeds:
+        if (video := feed.video) is not None:
+            per_s += video.segment_bytes / feed.grid.hop_s
+        if (audio := feed.audio) is not None:
             per_s += audio.rate_hz * 5  # float32 and its validity
     return min(_MAX_WINDOW_S, window_bytes / per_s) if per_s else _MAX_WINDOW_S
 
 
-def _clips(lane: _Lane, stop: int, pictures: _Pictures | None, sounds: _Sounds | None, video_id: str) -> Clips:
-    recipe, first = lane.recipe, lane.next_segment
+def _clips(feed: _Feed, stop: int, pictures: _Pictures | None, sounds: _Sounds | None, video_id: str) -> Clips:
+    recipe, first = feed.recipe, feed.next_segment
     count = stop - first
-    if lane.video is not None and pictures is not None:
-        frames, index = pictures.gather(lane.planned[:count], Geometry.of(lane.video))
+    if feed.video is not None and pictures is not None:
+        frames, index = pictures.gather(feed.planned[:count], Geometry.of(feed.video))
     else:
         height, width, slots = (
             (recipe.video.height_px, recipe.video.width_px, recipe.video.frames_per_segment)
@@ -194,12 +194,12 @@ def _clips(lane: _Lane, stop: int, pictures: _Pictures | None, sounds: _Sounds |
         frames = np.zeros((0, height, width, 3), np.float32 if recipe.video and recipe.video.is_float else np.uint8)
         index = np.full((count, slots), -1, np.int32)
     samples, valid, start = np.zeros(0, np.float32), np.zeros(0, bool), 0
-    if lane.audio is not None and sounds is not None:
-        start, end = _sample_range(lane, first, stop)
-        samples, valid = sounds.buffers[_sound_key(lane.audio)].get(start, end)
+    if feed.audio is not None and sounds is not None:
+        start, end = _sample_range(feed, first, stop)
+        samples, valid = sounds.buffers[_sound_key(feed.audio)].get(start, end)
     return Clips(
         video_id=video_id,
-        grid=lane.grid,
+        grid=feed.grid,
         first=first,
         frames_FHWC=frames,
         frame_index_SP=index,
@@ -210,12 +210,12 @@ def _clips(lane: _Lane, stop: int, pictures: _Pictures | None, sounds: _Sounds |
     )
 
 
-def _sample_range(lane: _Lane, first: int, stop: int) -> tuple[int, int]:
+def _sample_range(feed: _Feed, first: int, stop: int) -> tuple[int, int]:
     """Samples of the segments `first .. stop - 1` with their context."""
-    assert lane.audio is not None
-    start_s = lane.grid.start_s(first) - lane.audio.context_s
-    end_s = lane.grid.end_s(stop - 1) + lane.audio.context_s
-    return sample_at(start_s, lane.audio.rate_hz), sample_at(end_s, lane.audio.rate_hz)
+    assert feed.audio is not None
+    start_s = feed.grid.start_s(first) - feed.audio.context_s
+    end_s = feed.grid.end_s(stop - 1) + feed.audio.context_s
+    return sample_at(start_s, feed.audio.rate_hz), sample_at(end_s, feed.audio.rate_hz)
 
 
 class _Pictures:
@@ -229,21 +229,21 @@ class _Pictures:
         self._wanted: dict[Geometry, set[int]] = {}
         self._last = -1  # the furthest frame that has been read
 
-    def advance(self, lanes: list[_Lane], due: list[tuple[_Lane, int]]) -> None:
+    def advance(self, feeds: list[_Feed], due: list[tuple[_Feed, int]]) -> None:
         """Reads on until the due segments have their frames.
 
         What later segments of any recipe need on the way is kept too: nothing is read twice.
         """
         furthest = self._last
-        for lane, stop in due:
-            if lane.video is not None:
-                while lane.next_segment + len(lane.planned) < stop:
-                    self._want(lane)
-                furthest = max(furthest, max(lane.planned[stop - lane.next_segment - 1]))
-        for lane in lanes:
-            if lane.video is not None:
-                while lane.num_unplanned and not (lane.planned and lane.planned[-1][0] > furthest):
-                    self._want(lane)
+        for feed, stop in due:
+            if feed.video is not None:
+                while feed.next_segment + len(feed.planned) < stop:
+                    self._want(feed)
+                furthest = max(furthest, max(feed.planned[stop - feed.next_segment - 1]))
+        for feed in feeds:
+            if feed.video is not None:
+                while feed.num_unplanned and not (feed.planned and feed.planned[-1][0] > furthest):
+                    self._want(feed)
         numbers = sorted({n for wanted in self._wanted.values() for n in wanted if n <= furthest})
         for number, frame in self.reader.read(numbers):
             for geometry, wanted in self._wanted.items():
@@ -265,24 +265,24 @@ class _Pictures:
         index = np.array([[place.get(n, -1) for n in row] for row in planned], np.int32)
         return frames, index
 
-    def forget(self, lanes: list[_Lane]) -> None:
+    def forget(self, feeds: list[_Feed]) -> None:
         """Drops frames that lie before every segment to come."""
         for geometry, held in self._held.items():
-            users = [lane for lane in lanes if lane.video and Geometry.of(lane.video) == geometry]
-            users = [lane for lane in users if lane.next_segment < lane.grid.count]
-            first = min((lane.planned[0][0] for lane in users if lane.planned), default=None)
+            users = [feed for feed in feeds if feed.video and Geometry.of(feed.video) == geometry]
+            users = [feed for feed in users if feed.next_segment < feed.grid.count]
+            first = min((feed.planned[0][0] for feed in users if feed.planned), default=None)
             if not users:
                 held.clear()
-            elif first is not None and all(lane.planned for lane in users):
+            elif first is not None and all(feed.planned for feed in users):
                 for number in [n for n in held if n < first]:
                     del held[number]
 
-    def _want(self, lane: _Lane) -> None:
-        assert lane.video is not None
-        geometry = Geometry.of(lane.video)
+    def _want(self, feed: _Feed) -> None:
+        assert feed.video is not None
+        geometry = Geometry.of(feed.video)
         held = self._held.setdefault(geometry, {})
         wanted = self._wanted.setdefault(geometry, set())
-        wanted.update(n for n in lane.plan(self.table) if n >= 0 and n not in held)
+        wanted.update(n for n in feed.plan(self.table) if n >= 0 and n not in held)
 
 
 # Recipes with an equal key share their samples: rate, resampler, kind of mono.
@@ -312,13 +312,13 @@ class _Sounds:
         self._chunks = self.reader.chunks()
         self._ended = False
 
-    def advance(self, due: list[tuple[_Lane, int]]) -> None:
+    def advance(self, due: list[tuple[_Feed, int]]) -> None:
         """Reads on until the due segments have their samples, or the sound ends."""
         needed: dict[_SoundKey, int] = {}
-        for lane, stop in due:
-            if lane.audio is not None:
-                key = _sound_key(lane.audio)
-                needed[key] = max(needed.get(key, 0), _sample_range(lane, lane.next_segment, stop)[1])
+        for feed, stop in due:
+            if feed.audio is not None:
+                key = _sound_key(feed.audio)
+                needed[key] = max(needed.get(key, 0), _sample_range(feed, feed.next_segment, stop)[1])
         while not self._ended and any(self.buffers[key].end < end for key, end in needed.items()):
             chunk = next(self._chunks, None)
             for key, resampler in self._resamplers.items():
@@ -331,20 +331,20 @@ class _Sounds:
                 for samples, valid in made:
                     self.buffers[key].put(samples, valid)
 
-    def prepare(self, lanes: list[_Lane]) -> None:
+    def prepare(self, feeds: list[_Feed]) -> None:
         """A resampler for each rate asked for; before anything is read."""
-        for lane in lanes:
-            if lane.audio is not None and (key := _sound_key(lane.audio)) not in self.buffers:
+        for feed in feeds:
+            if feed.audio is not None and (key := _sound_key(feed.audio)) not in self.buffers:
                 self.buffers[key] = SampleBuffer()
                 self._resamplers[key] = Resampler(from_hz=self.reader.rate_hz, to_hz=key[0], res_type=key[1])
 
-    def forget(self, lanes: list[_Lane]) -> None:
+    def forget(self, feeds: list[_Feed]) -> None:
         """Drops samples that lie before every segment to come."""
         for key, buffer in self.buffers.items():
             starts = [
-                _sample_range(lane, lane.next_segment, lane.next_segment + 1)[0]
-                for lane in lanes
-                if lane.audio is not None and _sound_key(lane.audio) == key and lane.next_segment < lane.grid.count
+                _sample_range(feed, feed.next_segment, feed.next_segment + 1)[0]
+                for feed in feeds
+                if feed.audio is not None and _sound_key(feed.audio) == key and feed.next_segment < feed.grid.count
             ]
             buffer.forget(min(starts, default=buffer.end))
 
