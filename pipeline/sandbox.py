@@ -65,7 +65,7 @@ class Decoded:
 
     Attributes:
         status: "extracted" or "partial".
-        reason, detail: why partial, else "".
+        reason: "no_video" or "no_audio" where partial, else "".
         duration_s: exact, on the medium's own clock.
         media: container and stream facts, the decoder paths used, damage counted; JSON values only.
         sha256, num_bytes: of the file.
@@ -73,7 +73,6 @@ class Decoded:
 
     status: str
     reason: str
-    detail: str
     duration_s: Fraction
     media: dict[str, Any]
     sha256: str
@@ -150,7 +149,6 @@ class Sandbox:
                 yield Decoded(
                     status=message["status"],
                     reason=message["reason"],
-                    detail="",
                     duration_s=duration_s,
                     media=message["media"],
                     sha256=message["sha256"],

@@ -17,10 +17,6 @@ from pipeline.sandbox import Decoded
 from pipeline.segment import Features
 from pipeline.unit import UnitResult, VideoWork
 
-# What is no loss to a recipe that has not that tower.
-PICTURE_REASONS = frozenset({"no_video", "video_undecodable", "video_too_small"})
-SOUND_REASONS = frozenset({"no_audio", "audio_undecodable", "audio_not_finite"})
-
 
 def unit_rows(result: UnitResult, recipes: Mapping[str, Recipe]) -> list[VideoResult]:
     """One `VideoResult` a video of the unit, in the unit's order.
@@ -70,7 +66,7 @@ def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Re
         assert decoded is not None, f"{video.id}: features without a decoder's account"
         rows = {recipe.name: _outcome(recipe, work, decoded) for recipe in recipes}
         refusals = [made for made in rows.values() if made.reason == "encoder_failed"]
-        status, told = decoded.status, (decoded.reason, decoded.detail)
+        status, told = decoded.status, (decoded.reason, "")
         if refusals:
             status, told = "partial", ("encoder_failed", refusals[0].detail)
         if all(made.status == "quarantined" for made in rows.values()):
@@ -95,16 +91,17 @@ def _outcome(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
     """One recipe's rows with its own status: what one encoder refuses another may take."""
     if recipe.name in work.refused:
         return _no_rows("encoder_failed", f"{recipe.name}: {work.refused[recipe.name]}")
-    picture_lost, sound_lost = decoded.reason in PICTURE_REASONS, decoded.reason in SOUND_REASONS
+    # A lost track is no loss to a recipe that has not that tower.
+    picture_lost, sound_lost = decoded.reason == "no_video", decoded.reason == "no_audio"
     if (picture_lost and recipe.audio is None) or (sound_lost and recipe.video is None):
-        return _no_rows(decoded.reason, decoded.detail)
+        return _no_rows(decoded.reason, "")
     try:
         made = recipe_rows(work.grids[recipe.name], work.features[recipe.name])
     except ValueError as error:
         return _no_rows("encoder_failed", f"{recipe.name}: {error}")
     if (picture_lost and recipe.video is None) or (sound_lost and recipe.audio is None):
         return replace(made, status="extracted")
-    return replace(made, status=decoded.status, reason=decoded.reason, detail=decoded.detail)
+    return replace(made, status=decoded.status, reason=decoded.reason)
 
 
 def _no_rows(reason: str, detail: str) -> RecipeRows:

@@ -60,9 +60,7 @@ def clips(video_id: str, *, first: int = 0, count: int = 2, of: int = 2, shade: 
 
 
 def decoded(status: str = "extracted", reason: str = "", *, duration_s: Fraction = Fraction(2)) -> Decoded:
-    return Decoded(
-        status=status, reason=reason, detail="", duration_s=duration_s, media={}, sha256="ab" * 32, num_bytes=7
-    )
+    return Decoded(status=status, reason=reason, duration_s=duration_s, media={}, sha256="ab" * 32, num_bytes=7)
 
 
 def features(value: float, count: int = 2, *, sound: bool = True) -> Features:
