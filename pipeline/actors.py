@@ -1,7 +1,7 @@
-"""What lives in Ray's worker processes: plain classes over `unit.py`, so that the executors share every stage.
+"""A job, as both executors need it, and what lives in Ray's worker processes: plain classes over `unit.py`.
 
-Their constructors do nothing that can fail: what goes wrong while an encoder is loaded is an error with a message,
-not a worker that died.
+The workers' constructors do nothing that can fail: what goes wrong while an encoder is loaded is an error with a
+message, not a worker that died.
 """
 
 from __future__ import annotations

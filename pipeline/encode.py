@@ -14,8 +14,8 @@ and, where they apply,
     encode_text(net: object, texts: Sequence[str]) -> NDArray[np.float32]     # (K, D)
 
 `weights` maps the names of `SPEC.assets` to where they lie. Never more than `SPEC.batch_segments` segments reach one
-call of `encode`. The batches follow from the clips
-given and from nothing else: segments in order, cut at every multiple of `batch_segments`.
+call of `encode`. The batches follow from the clips given and from nothing else: segments in order, cut at every
+multiple of `batch_segments`.
 
 Shape suffixes: S segments, P frames a segment, N sound samples.
 """

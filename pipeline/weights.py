@@ -429,7 +429,8 @@ def _url(asset: Asset, folder: Path) -> str:
 def _how_to_get(missing: Sequence[Asset], folder: Path, recipe_name: str, encoder: str) -> str:
     lines = [f"recipe {recipe_name} needs weights that are not here:"]
     for asset in missing:
-        lines.append(f"  {asset.filename} (asset {asset.name}, {size_text(asset.bytes)})")
+        size = "of a size not stated" if asset.bytes is None else size_text(asset.bytes)
+        lines.append(f"  {asset.filename} (asset {asset.name}, {size})")
         lines.append(f"    from     {asset.url or 'no URL: to be got by hand'}")
         lines.append(f"    licence  {asset.licence}" + (": NON-COMMERCIAL use only" if asset.non_commercial else ""))
         lines.append(f"    into     {folder}")
