@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     for path, value in _leaves(plain(recipe)):
         note = f"preset: {was[path]}" if path in was else ""
         rows.append((path, "-" if value is None else value, note))
+    told = "of published weights" if spec.needs_weights else ""
     for tower, shape in (("visual", visual_shape), ("audio", audio_shape)):
-        rows.append((f"{tower} feature", " x ".join(map(str, shape)) if shape else "-", "of published weights"))
+        rows.append((f"{tower} feature", " x ".join(map(str, shape)) if shape else "-", told))
     rows += [("licence", spec.licence, ""), ("citation", spec.citation, "")]
     rows.append(("fingerprint", recipe.fingerprint(), "another than the preset's" if differences else ""))
     table(f"Recipe {recipe.name}", ("setting", "value", ""), rows)
