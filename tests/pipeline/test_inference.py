@@ -29,7 +29,7 @@ def make_clips(index: list[list[int]], frames: int, seed: int) -> Clips:
 
 
 CLIPS = [
-    make_clips([[-1, -1, -1], [-1, 0, 0], [0, 2, 3]], 4, 0),
+    make_clips([[-1, -1, -1], [-1, 0, 2], [0, 2, 3]], 4, 0),
     make_clips([[-1, -1, -1]], 0, 1),
     make_clips([[1, 1, 2], [2, 3, 4]], 6, 2),
 ]
@@ -76,6 +76,14 @@ def test_encode_frames_without_any_frame_is_not_valid_and_nan() -> None:
     ((rows, valid_S),) = encode_frames([CLIPS[1]], describe, shape=(2,), device="cpu", batch_frames=4)
     assert not valid_S.any()
     np.testing.assert_array_equal(rows, np.full((1, 2), np.nan, np.float32))
+
+
+def test_frozen_neither_drops_nor_learns() -> None:
+    net = frozen(torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5)).train(), "cpu")
+    image = torch.rand(4, 3)
+    torch.testing.assert_close(net(image), image, rtol=1e-4, atol=0)  # fresh statistics: 0 and 1
+    torch.testing.assert_close(net(image), net(image), rtol=0, atol=0)
+    assert not any(parameter.requires_grad for parameter in net.parameters())
 
 
 def test_arithmetic_takes_no_gradient_and_the_precision_asked_for() -> None:
