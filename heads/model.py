@@ -3,7 +3,8 @@
 Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over their places while reading), `Head`
 (a module with a frozen dataclass `Config` of plain fields, `fit_statistics` and
 `forward(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT) -> logits_BTK`) and
-`configure(visual_shape, audio_shape, num_classes, modality) -> Config`.
+`configure(visual_shape, audio_shape, num_classes, modality) -> Config`: `Config.for_features`, where the Config is a
+`heads.blocks.feature_config.FeatureConfig`.
 
 Where they apply:
     Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own

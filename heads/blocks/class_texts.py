@@ -12,9 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Far above any tower's width or vocabulary; numbers that torch could not name a shape with come from damaged files.
-MAX_WIDTH = 2**24
-
 
 class ClassTexts(nn.Module):
     """Unit text vectors, replaced as a whole when the vocabulary changes. Nothing here is trained.

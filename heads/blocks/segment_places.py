@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from heads.blocks.standardise import Standardise
 
-# A config from a damaged file must not name shapes that torch cannot.
-MAX_WIDTH = 2**24
-
 
 class SegmentPlaces(nn.Module):
     """(B, T, D), (B, T, R, D) or maps (B, T, ..., D) to (B, T, R, D) float32, exactly 0 where not valid.
@@ -57,19 +54,46 @@ class SegmentPlaces(nn.Module):
         return values_BTRD if bool(valid_BT.all()) else torch.where(valid_BT[..., None, None], values_BTRD, 0.0)
 
 
-def check_both(head: str, *, modality: str, visual_width: int, audio_width: int) -> None:
-    """For heads that relate sound to picture.
+class PairedPlaces(nn.Module):
+    """Base of heads that relate sound to picture: the input of each, `visual_input` and `audio_input` in the state.
 
-    Raises:
-        ValueError: one modality alone is asked for, or the features have only one, or a width is out of range.
+    Args:
+        visual_width, audio_width: of the features.
+        standardise: see `SegmentPlaces`.
     """
-    if modality not in ("both", "audio", "visual"):
-        raise ValueError(f"modality must be both, audio or visual, got {modality!r}")
-    if modality != "both":
-        raise ValueError(
-            f"{head} relates sound to picture and needs both, got modality {modality}; for one modality alone take "
-            "the head ave_clip or linear"
-        )
-    for name, width in (("visual", visual_width), ("audio", audio_width)):
-        if not 1 <= width <= MAX_WIDTH:
-            raise ValueError(f"{head} needs {name} features of a width from 1 to {MAX_WIDTH}, got {width}")
+
+    def __init__(self, visual_width: int, audio_width: int, *, standardise: bool) -> None:
+        super().__init__()
+        self.visual_input = SegmentPlaces("visual", visual_width, standardise=standardise)
+        self.audio_input = SegmentPlaces("audio", audio_width, standardise=standardise)
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.float32] | None,
+        audio: NDArray[np.float32] | None,
+        visual_valid_NT: NDArray[np.bool_],
+        audio_valid_NT: NDArray[np.bool_],
+    ) -> None:
+        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
+        self.visual_input.fit(visual, visual_valid_NT)
+        self.audio_input.fit(audio, audio_valid_NT)
+
+    def inputs(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None,
+        audio_valid_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The picture's vectors of each segment (B, T, R, V), and the mean of the sound's (B, T, A).
+
+        Args:
+            visual_valid_BT, audio_valid_BT: bool; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of segments.
+        """
+        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
+        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
+        return visual_BTRV, audio_BTRA.mean(dim=2)

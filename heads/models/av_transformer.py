@@ -18,18 +18,16 @@ Source: Lin and Wang, ACCV 2020; the layers of Xu et al., ACM MM 2020 (CMRA).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.cross_modal_layer import CrossModalLayer
+from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.instance_attention import InstanceAttention
-from heads.blocks.segment_places import MAX_WIDTH, SegmentPlaces, check_both
+from heads.blocks.segment_places import PairedPlaces
 
 SUMMARY = "audio-visual transformer: instance attention over neighbouring seconds, cross-modal layers"
 POOLS_PLACES = False
@@ -43,17 +41,14 @@ TRAINING: Mapping[str, int | float | str] = {
 }
 
 
-class AudioVisualTransformer(nn.Module):
+class AudioVisualTransformer(PairedPlaces):
     """Features of sound and picture to logits a segment."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(FeatureConfig):
         """The architecture.
 
         Attributes:
-            visual_width, audio_width: of the features.
-            num_classes: K, background included where the data set has one.
-            modality: "both".
             width: D, even.
             num_heads, feedforward, layers: of the transformer; N layers a modality.
             reach: segments on either side that the instance attention looks at.
@@ -61,10 +56,6 @@ class AudioVisualTransformer(nn.Module):
             standardise: features by channel, by the training split.
         """
 
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
         width: int = 256
         num_heads: int = 4
         feedforward: int = 1024
@@ -74,12 +65,7 @@ class AudioVisualTransformer(nn.Module):
         standardise: bool = True
 
         def __post_init__(self) -> None:
-            check_both(
-                "the audio-visual transformer",
-                modality=self.modality,
-                visual_width=self.visual_width,
-                audio_width=self.audio_width,
-            )
+            self.need_both("the audio-visual transformer")
             sizes = (self.num_classes, self.width, self.num_heads, self.feedforward)
             if min(sizes) < 1 or self.width % 2 or self.width % self.num_heads or min(self.layers, self.reach) < 0:
                 raise ValueError(
@@ -92,11 +78,9 @@ class AudioVisualTransformer(nn.Module):
                 raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
         self.config = config
         width = config.width
-        self.visual_input = SegmentPlaces("visual", config.visual_width, standardise=config.standardise)
-        self.audio_input = SegmentPlaces("audio", config.audio_width, standardise=config.standardise)
         self.attend = InstanceAttention(
             config.visual_width,
             config.audio_width,
@@ -118,17 +102,6 @@ class AudioVisualTransformer(nn.Module):
         self.inner, self.classify = nn.Linear(2 * width, width), nn.Linear(width, config.num_classes)
         self.dropout = nn.Dropout(config.dropout)
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        self.visual_input.fit(visual, visual_valid_NT)
-        self.audio_input.fit(audio, audio_valid_NT)
-
     def forward(
         self,
         visual: Tensor | None,
@@ -149,9 +122,7 @@ class AudioVisualTransformer(nn.Module):
             ValueError: a modality is missing or of another width.
         """
         seen_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
-        heard_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
-        visual_BTRV = self.visual_input(visual, seen_BT)
-        audio_BTA = self.audio_input(audio, heard_BT).mean(dim=2)
+        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
         position_TD = sinusoid(mask_BT.shape[1], self.config.width).to(audio_BTA.device)
         visual_BTD = self.attend(visual_BTRV, audio_BTA, seen_BT) + position_TD
         audio_BTD = self.audio_map(audio_BTA) + position_TD
@@ -166,22 +137,7 @@ class AudioVisualTransformer(nn.Module):
 
 
 Head = AudioVisualTransformer
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> AudioVisualTransformer.Config:
-    """The config for features of these shapes (without rows and time), as the store states them."""
-    return AudioVisualTransformer.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-    )
+configure = AudioVisualTransformer.Config.for_features
 
 
 def sinusoid(count: int, width: int) -> Tensor:

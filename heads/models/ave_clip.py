@@ -28,7 +28,7 @@ Source: Mahmud and Marculescu, WACV 2023 (AVE-CLIP), figures 2 to 4, equations 4
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.egta import EventRefinement, event_cross_entropy
+from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.mwtf import Attention, MultiWindowFusion, parse_windows
 from heads.blocks.standardise import Standardise
@@ -57,22 +58,17 @@ TRAINING: Mapping[str, int | float | str] = {
     "optimiser": "adam",
     "schedule": "psp",
 }
-# A config from a damaged file must not name shapes that torch cannot.
-MAX_WIDTH = 2**24
 
 
 class AveClip(nn.Module):
     """Features of sound and picture to logits a segment, and AVE-CLIP's loss."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(PlacesConfig):
         """The architecture and the ablations of the paper's tables.
 
         Attributes:
-            visual_width, audio_width: of the features; 0 where the store has none.
-            num_classes: K, background included where the data set has one.
             modality: which features are looked at (table 1). With one, F is its BiLSTM alone, and places are averaged.
-            places: R, vectors a segment.
             agva: attention over the places by the formula (any R) or as the published code of earlier heads has it
                 (R fixed), or their mean.
             agva_hidden: width of that attention's hidden layer.
@@ -89,11 +85,6 @@ class AveClip(nn.Module):
             standardise: features by channel, by the training split.
         """
 
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
-        places: int = 1
         agva: Literal["formula", "published", "off"] = "formula"
         agva_hidden: int = HIDDEN
         width: int = 256
@@ -109,19 +100,13 @@ class AveClip(nn.Module):
         standardise: bool = True
 
         def __post_init__(self) -> None:
-            for name, known in _CHOICES.items():
-                if getattr(self, name) not in known:
-                    raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-            least = min(self.num_classes, self.places, self.agva_hidden, self.width - 1)
-            if least < 1 or min(self.visual_width, self.audio_width) < 0 or self.width % 2:
-                raise ValueError(
-                    f"AVE-CLIP needs a class, a place, an even width and feature widths of at least 0, got {self}"
-                )
-            widths = (self.visual_width, self.audio_width, self.agva_hidden, self.width, self.places)
-            if max(self.num_classes, *widths) > MAX_WIDTH:
-                raise ValueError(f"AVE-CLIP takes widths, places and classes up to {MAX_WIDTH}, got {self}")
-            if not (self.uses_visual or self.uses_audio):
-                raise ValueError(f"AVE-CLIP has nothing to look at: modality {self.modality}, got {self}")
+            check_choices(self)
+            self.need_either("AVE-CLIP")
+            sizes = (self.places, self.agva_hidden, self.width)
+            if min(sizes) < 1 or self.width % 2:
+                raise ValueError(f"AVE-CLIP needs a place, a hidden width and an even width, got {self}")
+            if max(sizes) > MAX_WIDTH:
+                raise ValueError(f"AVE-CLIP takes widths and places up to {MAX_WIDTH}, got {self}")
             if not (0 <= self.dropout < 1 and 0 <= self.event_weight <= 1 and math.isfinite(self.event_weight)):
                 raise ValueError(
                     f"dropout must lie in [0, 1) and event_weight in [0, 1], got {self.dropout}, {self.event_weight}"
@@ -129,14 +114,6 @@ class AveClip(nn.Module):
             for text in (self.windows, self.refiner):
                 if text:
                     parse_windows(text)
-
-        @property
-        def uses_visual(self) -> bool:
-            return self.modality in ("both", "visual") and self.visual_width > 0
-
-        @property
-        def uses_audio(self) -> bool:
-            return self.modality in ("both", "audio") and self.audio_width > 0
 
         @property
         def attends_to_places(self) -> bool:
@@ -306,32 +283,7 @@ class AveClip(nn.Module):
 
 
 Head = AveClip
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> AveClip.Config:
-    """The best published config for features of these shapes (without rows and time), as the store states them."""
-    return AveClip.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-        places=math.prod(visual_shape[:-1]) if visual_shape else 1,
-    )
-
-
-_CHOICES = {
-    "modality": ("both", "audio", "visual"),
-    "agva": ("formula", "published", "off"),
-    "attention": ("both", "temporal", "feature"),
-    "egta": ("supervised", "unsupervised", "off"),
-    "last": ("bilstm", "linear"),
-}
+configure = AveClip.Config.for_features
 
 
 def _vectors(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> Tensor:

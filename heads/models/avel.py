@@ -17,21 +17,19 @@ learning rate falls to a tenth after 15,000 of about 15,700 steps, which is left
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
+from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
-from heads.blocks.segment_places import MAX_WIDTH, SegmentPlaces, check_both
+from heads.blocks.segment_places import PairedPlaces
 from heads.losses import binary_cross_entropy, cross_entropy
 
 if TYPE_CHECKING:
@@ -51,18 +49,14 @@ TRAINING: Mapping[str, int | float | str] = {
 _INNER = 64
 
 
-class Avel(nn.Module):
+class Avel(PairedPlaces):
     """Features of sound and picture to logits a segment, and the published loss."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(PlacesConfig):
         """The architecture; defaults as published.
 
         Attributes:
-            visual_width, audio_width: of the features.
-            num_classes: K, background included where the data set has one.
-            modality: "both".
-            places: R, vectors a segment.
             agva: attention over the places as the published code has it (R fixed) or by the paper's formula (any R),
                 or their mean.
             agva_hidden: width of that attention's hidden layer.
@@ -71,11 +65,6 @@ class Avel(nn.Module):
             standardise: features by channel, by the training split; published: as they are.
         """
 
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
-        places: int = 1
         agva: Literal["published", "formula", "off"] = "published"
         agva_hidden: int = HIDDEN
         hidden: int = 128
@@ -83,7 +72,7 @@ class Avel(nn.Module):
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            check_both("AVEL", modality=self.modality, visual_width=self.visual_width, audio_width=self.audio_width)
+            self.need_both("AVEL")
             if self.agva not in ("published", "formula", "off") or self.loss not in ("soft-margin", "cross-entropy"):
                 raise ValueError(
                     "agva must be one of published, formula, off and loss of soft-margin, cross-entropy, "
@@ -94,10 +83,8 @@ class Avel(nn.Module):
                 raise ValueError(f"AVEL takes sizes from 1 to {MAX_WIDTH}, got {self}")
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
         self.config = config
-        self.visual_input = SegmentPlaces("visual", config.visual_width, standardise=config.standardise)
-        self.audio_input = SegmentPlaces("audio", config.audio_width, standardise=config.standardise)
         self.attend: AudioGuidedAttention | None = None
         if config.agva != "off" and config.places > 1:
             self.attend = AudioGuidedAttention(
@@ -113,17 +100,6 @@ class Avel(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        self.visual_input.fit(visual, visual_valid_NT)
-        self.audio_input.fit(audio, audio_valid_NT)
 
     def forward(
         self,
@@ -144,9 +120,7 @@ class Avel(nn.Module):
         Raises:
             ValueError: a modality is missing, or of another width or number of places.
         """
-        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
-        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
-        audio_BTA = audio_BTRA.mean(dim=2)
+        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
         if self.attend is not None:
             visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTA, width=self.config.agva_hidden)
         else:
@@ -174,23 +148,7 @@ class Avel(nn.Module):
 
 
 Head = Avel
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> Avel.Config:
-    """The published config for features of these shapes (without rows and time), as the store states them."""
-    return Avel.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-        places=math.prod(visual_shape[:-1]) if visual_shape else 1,
-    )
+configure = Avel.Config.for_features
 
 
 def soft_margin(scores_BTK: Tensor, classes_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,21 +27,20 @@ Source: Xia and Zhao, CVPR 2022 (CMBS), fully supervised, and its published code
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.channel_spatial_attention import ChannelSpatialAttention
 from heads.blocks.cross_modal_layer import CrossModalLayer, ModalityInteraction
+from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
-from heads.blocks.segment_places import MAX_WIDTH, SegmentPlaces, check_both
+from heads.blocks.segment_places import PairedPlaces
 
 if TYPE_CHECKING:
     from heads.batches import Target
@@ -71,17 +70,15 @@ class Branches(NamedTuple):
     scores_BC: Tensor
 
 
-class Cmbs(nn.Module):
+class Cmbs(PairedPlaces):
     """Features of sound and picture to logits a segment, and CMBS's loss."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(FeatureConfig):
         """The architecture; defaults as published.
 
         Attributes:
-            visual_width, audio_width: of the features.
             num_classes: K, background included, as the last.
-            modality: "both".
             visual_hidden: width that visual features are mapped to.
             width: D, even.
             num_heads, feedforward, encoder_layers: of the transformer layers.
@@ -91,10 +88,6 @@ class Cmbs(nn.Module):
             standardise: features by channel, by the training split; published: as they are.
         """
 
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
         visual_hidden: int = 512
         width: int = 256
         num_heads: int = 4
@@ -108,7 +101,7 @@ class Cmbs(nn.Module):
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            check_both("CMBS", modality=self.modality, visual_width=self.visual_width, audio_width=self.audio_width)
+            self.need_both("CMBS")
             if self.num_classes < 2:
                 raise ValueError(f"CMBS needs an event class and background, got num_classes {self.num_classes}")
             sizes = (self.visual_hidden, self.width, self.num_heads, self.feedforward, self.attention_hidden)
@@ -122,11 +115,9 @@ class Cmbs(nn.Module):
                 raise ValueError(f"CMBS needs finite alpha, beta, gamma and dropout in [0, 1), got {self}")
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
         self.config = config
         width, visual, classes = config.width, config.visual_hidden, config.num_classes - 1
-        self.visual_input = SegmentPlaces("visual", config.visual_width, standardise=config.standardise)
-        self.audio_input = SegmentPlaces("audio", config.audio_width, standardise=config.standardise)
         self.visual_map = nn.Linear(config.visual_width, visual)
         self.dropout = nn.Dropout(config.dropout)
         self.attend = ChannelSpatialAttention(
@@ -143,17 +134,6 @@ class Cmbs(nn.Module):
             ModalityInteraction(width, num_heads=config.num_heads) for _ in range(2)
         )
         self.event, self.classify = nn.Linear(width, 1), nn.Linear(width, classes)
-
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        self.visual_input.fit(visual, visual_valid_NT)
-        self.audio_input.fit(audio, audio_valid_NT)
 
     def forward(
         self,
@@ -253,9 +233,7 @@ class Cmbs(nn.Module):
         audio_valid_BT: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Each modality's BiLSTM: (B, T, 2D) and (B, T, D)."""
-        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
-        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
-        audio_BTA = audio_BTRA.mean(dim=2)
+        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
         visual_BTV = in_item_slices(self._attended, visual_BTRV, audio_BTA, width=self.config.visual_hidden)
         return self.visual_lstm(visual_BTV, mask_BT), self.audio_lstm(audio_BTA, mask_BT)
 
@@ -265,22 +243,7 @@ class Cmbs(nn.Module):
 
 
 Head = Cmbs
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> Cmbs.Config:
-    """The published config for features of these shapes (without rows and time), as the store states them."""
-    return Cmbs.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-    )
+configure = Cmbs.Config.for_features
 
 
 def two_branch_logits(event_BT: Tensor, class_BC: Tensor) -> Tensor:

@@ -5,59 +5,30 @@ The floor that any head must beat, and the quickest test of an encoder. B batch,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heads.blocks.feature_config import FeatureConfig
 from heads.blocks.standardise import Standardise
 
 SUMMARY = "one linear map a segment; feature maps are averaged over their places"
 # The reader may average maps over their places while it reads: the head would do the same, in more memory.
 POOLS_PLACES = True
-# Far above any encoder's; numbers that torch could not even name a shape with come from damaged files.
-MAX_WIDTH = 2**24
 
 
 class LinearProbe(nn.Module):
     """Standardised features and two flags (picture there, sound there) to logits, each segment alone."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """What fixes the shape of every parameter.
-
-        Attributes:
-            visual_width, audio_width: D of each modality, read from the store; 0 where it has none.
-            num_classes: K, background included where the data set has one.
-            modality: which features are looked at.
-        """
-
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
+    class Config(FeatureConfig):
+        """What fixes the shape of every parameter."""
 
         def __post_init__(self) -> None:
-            if self.modality not in ("both", "audio", "visual"):
-                raise ValueError(f"modality must be both, audio or visual, got {self.modality!r}")
-            if self.num_classes < 1 or min(self.visual_width, self.audio_width) < 0:
-                raise ValueError(f"the linear head needs a class and widths of at least 0, got {self}")
-            if max(self.num_classes, self.visual_width, self.audio_width) > MAX_WIDTH:
-                raise ValueError(f"the linear head takes widths and classes up to {MAX_WIDTH}, got {self}")
-            if not (self.uses_visual or self.uses_audio):
-                raise ValueError(f"the linear head has nothing to look at: modality {self.modality}, got {self}")
-
-        @property
-        def uses_visual(self) -> bool:
-            return self.modality in ("both", "visual") and self.visual_width > 0
-
-        @property
-        def uses_audio(self) -> bool:
-            return self.modality in ("both", "audio") and self.audio_width > 0
+            self.need_either("the linear head")
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -114,22 +85,7 @@ class LinearProbe(nn.Module):
 
 
 Head = LinearProbe
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> LinearProbe.Config:
-    """The config for features of these shapes (without rows and time), as the store states them."""
-    return LinearProbe.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-    )
+configure = LinearProbe.Config.for_features
 
 
 def _inputs(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> list[Tensor]:

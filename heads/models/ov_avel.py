@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.blocks.class_texts import MAX_WIDTH, ClassTexts, shared_width
+from heads.blocks.class_texts import ClassTexts, shared_width
+from heads.blocks.feature_config import MAX_WIDTH, check_choices
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.temporal_layer import TemporalLayer
 
@@ -99,9 +100,7 @@ class OvAvel(nn.Module):
         visual_scale: float = 1.0
 
         def __post_init__(self) -> None:
-            for name, known in _CHOICES.items():
-                if getattr(self, name) not in known:
-                    raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            check_choices(self)
             widths = (self.width, self.num_classes - 1, self.hidden, self.feedforward)
             if min(widths) < 1 or max(widths) > MAX_WIDTH:
                 raise ValueError(f"the head needs widths of 1 to {MAX_WIDTH}, a class and the background, got {self}")
@@ -290,14 +289,6 @@ def min_max(scores_BTK: Tensor) -> Tensor:
     """Scores brought to [0, 1] over the last axis; all 0 where they are equal."""
     least, greatest = scores_BTK.aminmax(dim=-1, keepdim=True)
     return (scores_BTK - least) / (greatest - least + _EPS)
-
-
-_CHOICES = {
-    "modality": ("both", "audio", "visual"),
-    "layer": ("temporal", "linear", "none"),
-    "interaction": ("self", "cross", "both"),
-    "fusion": ("geometric", "arithmetic"),
-}
 
 
 def _layers(config: OvAvel.Config, *, wanted: bool) -> nn.ModuleDict:

@@ -27,7 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.blocks.class_texts import MAX_WIDTH, ClassTexts, shared_width
+from heads.blocks.class_texts import ClassTexts, shared_width
+from heads.blocks.feature_config import MAX_WIDTH, check_choices
 from heads.blocks.segment_vectors import segment_vectors
 
 SUMMARY = "OV-AVEL's training-free baseline: sound and picture agree on the nearest class text; needs text features"
@@ -73,8 +74,7 @@ class OvAvelFree(nn.Module):
         published: bool = False
 
         def __post_init__(self) -> None:
-            if self.modality not in ("both", "audio", "visual"):
-                raise ValueError(f"modality must be both, audio or visual, got {self.modality!r}")
+            check_choices(self)
             if not (1 <= self.width <= MAX_WIDTH and 2 <= self.num_classes <= MAX_WIDTH):
                 raise ValueError(f"the head needs a width, a class and the background, up to {MAX_WIDTH}, got {self}")
 

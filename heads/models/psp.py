@@ -20,21 +20,20 @@ Source: Zhou et al., CVPR 2021 (PSP), fully supervised, and its published code.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.avps import pair_similarity, pair_similarity_loss, pair_target
+from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.psp_fusion import PositiveSamplePropagation
-from heads.blocks.segment_places import MAX_WIDTH, SegmentPlaces, check_both
+from heads.blocks.segment_places import PairedPlaces
 from heads.losses import binary_cross_entropy, cross_entropy
 
 if TYPE_CHECKING:
@@ -54,18 +53,14 @@ TRAINING: Mapping[str, int | float | str] = {
 _INNER = 64
 
 
-class Psp(nn.Module):
+class Psp(PairedPlaces):
     """Features of sound and picture to logits a segment, and PSP's loss."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(PlacesConfig):
         """The architecture; defaults as published.
 
         Attributes:
-            visual_width, audio_width: of the features.
-            num_classes: K, background included where the data set has one.
-            modality: "both".
-            places: R, vectors a segment.
             agva: attention over the places as the published code has it (R fixed) or by the paper's formula (any R),
                 or their mean.
             agva_hidden: width of that attention's hidden layer.
@@ -76,11 +71,6 @@ class Psp(nn.Module):
             standardise: features by channel, by the training split; published: as they are.
         """
 
-        visual_width: int
-        audio_width: int
-        num_classes: int
-        modality: Literal["both", "audio", "visual"]
-        places: int = 1
         agva: Literal["published", "formula", "off"] = "published"
         agva_hidden: int = HIDDEN
         hidden: int = 128
@@ -90,9 +80,8 @@ class Psp(nn.Module):
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            check_both("PSP", modality=self.modality, visual_width=self.visual_width, audio_width=self.audio_width)
-            if self.agva not in ("published", "formula", "off"):
-                raise ValueError(f"agva must be one of published, formula, off, got {self.agva!r}")
+            self.need_both("PSP")
+            check_choices(self)
             sizes = (self.num_classes, self.places, self.agva_hidden, self.hidden)
             if min(sizes) < 1 or max(sizes) > MAX_WIDTH:
                 raise ValueError(f"PSP takes sizes from 1 to {MAX_WIDTH}, got {self}")
@@ -104,11 +93,9 @@ class Psp(nn.Module):
                 )
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
         self.config = config
         hidden = config.hidden
-        self.visual_input = SegmentPlaces("visual", config.visual_width, standardise=config.standardise)
-        self.audio_input = SegmentPlaces("audio", config.audio_width, standardise=config.standardise)
         self.audio_map, self.visual_map = (
             nn.Sequential(nn.Linear(width, 2 * hidden, bias=False), nn.Linear(2 * hidden, hidden, bias=False))
             for width in (config.audio_width, config.visual_width)
@@ -126,17 +113,6 @@ class Psp(nn.Module):
         for module in [self.inner, self.classify, *(self.attend.modules() if self.attend is not None else ())]:
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        self.visual_input.fit(visual, visual_valid_NT)
-        self.audio_input.fit(audio, audio_valid_NT)
 
     def forward(
         self,
@@ -187,9 +163,8 @@ class Psp(nn.Module):
         audio_valid_BT: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, T, K) and the cosine of each segment's two vectors after the propagation (B, T)."""
-        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
-        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
-        audio_BTD = self.audio_map(audio_BTRA.mean(dim=2))
+        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        audio_BTD = self.audio_map(audio_BTA)
         if self.attend is not None:
             visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTD, width=self.config.agva_hidden)
         else:
@@ -202,20 +177,4 @@ class Psp(nn.Module):
 
 
 Head = Psp
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> Psp.Config:
-    """The published config for features of these shapes (without rows and time), as the store states them."""
-    return Psp.Config(
-        visual_width=visual_shape[-1] if visual_shape else 0,
-        audio_width=audio_shape[-1] if audio_shape else 0,
-        num_classes=num_classes,
-        modality=modality,
-        places=math.prod(visual_shape[:-1]) if visual_shape else 1,
-    )
+configure = Psp.Config.for_features

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heads.blocks.segment_places import SegmentPlaces, check_both
+from heads.blocks.segment_places import PairedPlaces, SegmentPlaces
 
 VALID = torch.tensor([[True, True, False], [True, False, False]])
 
@@ -40,16 +40,16 @@ def test_forward_wrong_features_raise(shape: tuple[int, ...] | None) -> None:
         SegmentPlaces("visual", 5, standardise=False)(None if shape is None else torch.zeros(shape), VALID)
 
 
-@pytest.mark.parametrize(
-    ("modality", "visual", "audio", "told"),
-    [
-        ("audio", 3, 2, "PSP relates sound to picture and needs both, got modality audio"),
-        ("smell", 3, 2, "modality must be both, audio or visual, got 'smell'"),
-        ("both", 0, 2, "needs visual features of a width from 1"),
-        ("both", 3, 2**25, "needs audio features of a width from 1 to 16777216"),
-    ],
-)
-def test_check_both_raises(modality: str, visual: int, audio: int, told: str) -> None:
-    check_both("PSP", modality="both", visual_width=3, audio_width=2)
-    with pytest.raises(ValueError, match=told):
-        check_both("PSP", modality=modality, visual_width=visual, audio_width=audio)
+def test_paired_inputs_are_the_pictures_set_and_the_sounds_mean() -> None:
+    paired = PairedPlaces(5, 4, standardise=True)
+    visual, audio = torch.randn(2, 3, 2, 5), torch.randn(2, 3, 6, 4) + 2
+    paired.fit_statistics(visual.numpy(), audio.numpy(), VALID.numpy(), VALID.numpy())
+    audio_valid = VALID & torch.tensor([[True, False, True], [True, True, True]])
+    visual[~VALID], audio[~audio_valid] = float("nan"), float("nan")
+    visual_BTRV, audio_BTA = paired.inputs(visual, audio, VALID, None, torch.ones_like(VALID) & audio_valid)
+    assert torch.equal(visual_BTRV, paired.visual_input(visual, VALID))
+    torch.testing.assert_close(audio_BTA, paired.audio_input(audio, audio_valid).mean(dim=2))
+    assert not audio_BTA[~audio_valid].any()
+    assert set(paired.state_dict()) == {
+        f"{name}_input.standard.{moment}_D" for name in ("visual", "audio") for moment in ("mean", "std")
+    }
