@@ -80,9 +80,10 @@ def carry_out_all(
                     outcomes[names[future]] = Outcome(
                         error="a worker process died (out of memory?); the same command goes on, --jobs 1 takes less"
                     )
-            # A run that stopped early has no epochs left to do.
-            done = sum(epochs[name] if name in outcomes else epochs_done[i] for i, name in enumerate(orders))
-            progress.advance(done - progress.done, f"{len(outcomes)} of {len(orders)} {what} done")
+            ended_names = {name for name, outcome in outcomes.items() if not outcome.stopped}
+            # A run that patience ended has no epochs left to do.
+            done = sum(epochs[name] if name in ended_names else epochs_done[i] for i, name in enumerate(orders))
+            progress.advance(done - progress.done, f"{len(ended_names)} of {len(orders)} {what} done")
     return {name: outcomes[name] for name in orders}
 
 
