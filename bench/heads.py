@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from bench.measurement import Measurement
 from heads.batches import Target
-from heads.fit import published_settings
 from heads.losses import cross_entropy
 from heads.model import build, names, plugin
 from heads.optimise import optimiser
+from heads.settings import published_settings
 
 ABOUT = "a training step of each head against the machine's matmul rate"
 

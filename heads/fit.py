@@ -3,8 +3,8 @@
 Equal seeds give equal bits on one machine with one number of threads (`torch.set_num_threads` is left as the caller
 set it), also when the training was interrupted and went on from its checkpoint.
 
-No torch.compile: on a CPU it took 26 s (linear, psp) and 97 s (ave_clip) before the first step and made none of them
-faster per epoch; the heads' checks of their masks break the graph.
+No torch.compile: on a CPU the first step came 26 s (linear, psp) to 97 s (ave_clip) later, and only linear's steps became
+faster, which take milliseconds as it is; the checks of masks in the other heads break the graph.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,79 +26,13 @@ from heads.evaluate import mean_loss
 from heads.fit_checkpoint import Checkpoint, Moving, Progress
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave, segments
-from heads.model import plugin
-from heads.optimise import OPTIMISERS, SCHEDULES, AveragedWeights, Optimiser, Schedule, optimiser, rate_share
+from heads.optimise import AveragedWeights, optimiser, rate_share
 from heads.predict import logits, probabilities
 from heads.read import Split
 from heads.run_folder import Numbers
-
-# Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
-MAX_LEARNING_RATE = 1e6
+from heads.settings import Settings
 
 Truth = NDArray[np.int64] | NDArray[np.bool_]
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a head is trained.
-
-    Attributes:
-        epochs: at most.
-        learning_rate, weight_decay: the optimiser's.
-        batch_size: items a step; the last batch of an epoch may be smaller.
-        patience: stop after this many epochs without a better validation; 0 never stops early.
-        seed: of parameters and of the order of items.
-        device: torch's name.
-        optimiser, schedule: see `heads.optimise`.
-        clip_norm: the gradient's norm is held below; None leaves it.
-        precision: what the head computes in while it is trained (parameters, loss and validation are float32 always);
-            float16 scales the loss, and needs a GPU.
-        keep: whose parameters are kept: the "best" epoch's on validation, or the "last" one's (patience stops nothing).
-        ema: decay a step of the average of parameters that is validated and kept; None keeps the parameters themselves.
-
-    The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
-    0.913 after 14 epochs there, against 0.903 after 57 with a learning rate of 1e-3 and batches of 64.
-    """
-
-    epochs: int = 100
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    batch_size: int = 16
-    patience: int = 15
-    seed: int = 0
-    device: str = "cpu"
-    optimiser: Optimiser = "adamw"
-    schedule: Schedule = "constant"
-    clip_norm: float | None = None
-    precision: Precision = "float32"
-    ema: float | None = None
-    keep: Literal["best", "last"] = "best"
-
-    def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"optimiser must be one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, "
-                f"got {self.optimiser!r} and {self.schedule!r}"
-            )
-        if self.clip_norm is not None and not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
-            raise ValueError(f"clip_norm must lie above 0, got {self.clip_norm}")
-        if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:
-            raise ValueError(f"training needs epochs and batch_size of at least 1, patience and seed of 0, got {self}")
-        if not 0 < self.learning_rate <= MAX_LEARNING_RATE:
-            raise ValueError(
-                f"learning_rate must lie above 0 and be at most {MAX_LEARNING_RATE:g}, got {self.learning_rate}"
-            )
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.precision == "float16" and torch.device(self.device).type == "cpu":
-            raise ValueError("precision float16 needs a GPU (--device cuda); on a CPU take bfloat16 or float32")
-        if self.keep not in ("best", "last"):
-            raise ValueError(f"keep must be 'best' or 'last', got {self.keep!r}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
 
 
 class TrainingStopped(AvelError):
@@ -195,17 +128,6 @@ def fit(
                 checkpoint.write(moving, done)
             on_epoch(row)
     return Fitted(state=done.best_state, best_epoch=done.best_epoch, history=tuple(done.history))
-
-
-def published_settings(head_name: str, **given: Any) -> Settings:
-    """The settings that a head was published with (its file's `TRAINING`), those given in their place.
-
-    Raises:
-        ValueError: a setting that cannot be.
-    """
-    told = dict(getattr(plugin(head_name), "TRAINING", {}))
-    # Published runs are as long as they are; here validation ends them.
-    return Settings(**(told | {name: value for name, value in given.items() if value is not None}))
 
 
 @contextlib.contextmanager

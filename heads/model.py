@@ -8,7 +8,7 @@ Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over th
 
 Where they apply:
     Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own
-    TRAINING         the published settings of its training, fields of `heads.fit.Settings`
+    TRAINING         the published settings of its training, fields of `heads.settings.Settings`
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
     NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
     Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have

@@ -6,7 +6,7 @@
     RUN/tensorboard/               the history as scalars, where they were asked for
 
 `metrics` is `{split: {metric: number}}`; `baselines` is `{baseline: number}`, on the test split (validation where there
-is none) by the metric that counts: accuracy, or segment_map with several labels.
+is none) by the metric that counts (`heads.protocol.headline`).
 Nothing is pickled. A folder from a stranger is checked: types, finite numbers, shapes against the config.
 A folder appears whole or not at all; later changes replace one file at a time, each in one step.
 """
@@ -192,7 +192,7 @@ def write_run(
     """Write a whole run folder: made beside its place and moved there in one step.
 
     Args:
-        predictions: split to its rows, as `heads.predict.prediction_rows` makes them.
+        predictions: split to its rows, as `heads.evaluate.Evaluation.rows` has them.
         scalars: a folder of TensorBoard's, copied to `tensorboard`.
 
     Raises:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heads.fit import Settings
     from heads.model import Scalar
+    from heads.settings import Settings
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
     Raises:
         BadArguments: a setting that cannot be.
     """
-    from heads.fit import published_settings
+    from heads.settings import published_settings
     from jobs.console import BadArguments
 
     if args.threads < 1:

@@ -21,10 +21,11 @@ from filelock import FileLock, Timeout
 from catalog.dataset import Dataset, load
 from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
-from heads.fit import Settings, TrainingDiverged
+from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.model import Modality, Scalar, plugin
 from heads.run_folder import Numbers, RunRecord, check_free, read_record, write_run
+from heads.settings import Settings
 from heads.train import TrainedRun, train_run
 from heads.vocabulary import Vocabulary, of_data_set
 from jobs.console import BadArguments

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from catalog.dataset import Dataset
-from heads.fit import Fitted, Settings, TrainingStopped, fit, published_settings
+from heads.fit import Fitted, TrainingStopped, fit
 from heads.fit_checkpoint import FILE, Checkpoint, Moving, OtherTraining, Progress
 from heads.model import build, names, plugin
 from heads.optimise import AveragedWeights, optimiser
 from heads.read import Split, read_split
+from heads.settings import Settings, published_settings
 from heads.targets import truth
 
 EPOCHS = 3

@@ -20,10 +20,10 @@ from catalog.event import Event
 from catalog.store import FeatureStore, RecipeRows, VideoResult, create_store
 from catalog.video import Video
 from heads.evaluate import Evaluation, evaluate
-from heads.fit import Settings, published_settings
 from heads.metrics.ovavebench import summary, video_scores
 from heads.model import plugin, read_config, restore
 from heads.read import read_split
+from heads.settings import Settings, published_settings
 from heads.smooth import filter_runs
 from heads.train import TrainedRun, train_run
 from heads.vocabulary import Vocabulary, hand_over, of_data_set

@@ -12,11 +12,12 @@ from torch import nn
 
 from catalog.dataset import Dataset
 from heads.evaluate import mean_loss
-from heads.fit import Fitted, Settings, fit, published_settings
+from heads.fit import Fitted, fit
 from heads.model import build, names, plugin
 from heads.optimise import SCHEDULES, AveragedWeights, rate_share
 from heads.predict import logits
 from heads.read import Split, read_split
+from heads.settings import Settings, published_settings
 from heads.targets import truth
 
 

@@ -12,9 +12,9 @@ import torch
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
-from heads.fit import Settings, published_settings
 from heads.model import names, plugin
 from heads.optimise import AveragedWeights, optimiser, rate_share
+from heads.settings import Settings, published_settings
 from heads.train import train_run
 
 PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}

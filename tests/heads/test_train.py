@@ -18,11 +18,12 @@ from catalog.errors import AvelError
 from catalog.event import Event
 from catalog.store import FeatureStore
 from heads.evaluate import evaluate
-from heads.fit import Settings, fit
+from heads.fit import fit
 from heads.metrics.ave import accuracy
 from heads.model import Modality, build, read_config
 from heads.read import read_split
 from heads.run_folder import read_run, write_run
+from heads.settings import Settings
 from heads.targets import truth
 from heads.train import TrainedRun, train_run
 
