@@ -77,6 +77,9 @@ class FusedWorker:
         """One unit, or one video alone on trial."""
         return run_unit(unit, self._recipes, self._encoders, self._sandbox, self._job.local_copy)
 
+    def ping(self) -> None:
+        """Answers if alive."""
+
 
 class DecodeWorker:
     """Decodes units for encoders elsewhere."""
@@ -94,6 +97,9 @@ class DecodeWorker:
     def decode(self, unit: Unit) -> Iterator[Event]:
         """The unit's events, one object each."""
         yield from decode_unit(unit, self._recipes, self._sandbox, self._job.local_copy)
+
+    def ping(self) -> None:
+        """Answers if alive."""
 
 
 class EncodeWorker:

@@ -16,6 +16,7 @@ from pipeline.suspects import Task, WorkersKeepDying
 from pipeline.unit import UnitResult
 from pipeline.workers import (
     RaySettings,
+    alive,
     await_start,
     deaths,
     end_actor,
@@ -29,18 +30,31 @@ from pipeline.workers import (
 WINDOWS_AHEAD = 2
 ENCODER_STARTS = 3
 
-# What a call came to: (the task, None where the worker was only starting; its result, None where the worker died).
+# What a call came to: (the task, None where the worker had none; its result, None where the worker died).
 Finished = tuple[Task | None, UnitResult | None]
 
 
 class Crew:
     """Actors of some arrangement. A finished task without a result is one whose worker died; a dead worker without a
-    task died while it started."""
+    task died while it started or waited."""
+
+    def __init__(self) -> None:
+        self._idle: list[Any] = []
+        self._died_idle = 0  # workers, not told yet
 
     @property
     def idle(self) -> bool:
-        """Whether a worker waits for a task."""
-        raise NotImplementedError
+        """Whether a living worker waits for a task.
+
+        One that was killed while it waited is replaced: given a task, its death would be charged to that task.
+        """
+        while self._idle:
+            if alive(self._idle[-1]):
+                return True
+            end_actor(self._idle.pop())
+            self._hire()
+            self._died_idle += 1
+        return False
 
     def give(self, task: Task) -> None:
         """Gives an idle worker a task."""
@@ -54,29 +68,34 @@ class Crew:
         """Ends the actors."""
         raise NotImplementedError
 
+    def _hire(self) -> None:
+        """Starts another worker; it becomes idle when it has started."""
+        raise NotImplementedError
+
+    def _told_idle_deaths(self) -> list[Finished]:
+        told: list[Finished] = [(None, None)] * self._died_idle
+        self._died_idle = 0
+        return told
+
 
 class FusedCrew(Crew):
     """Each actor decodes and encodes."""
 
     def __init__(self, job: Job, workers: int, settings: RaySettings) -> None:
+        super().__init__()
         self._make: Callable[[], Any] = lambda: new_actor(FusedWorker, job, workers, num_gpus=settings.num_gpus)
-        self._idle: list[Any] = []
         # reference of the call in hand -> (actor, its task; None while it starts)
         self._busy: dict[Any, tuple[Any, Task | None]] = {}
         for _ in range(workers):
             self._hire()
         await_start(list(self._busy))
 
-    @property
-    def idle(self) -> bool:
-        return bool(self._idle)
-
     def give(self, task: Task) -> None:
         actor = self._idle.pop()
         self._busy[actor.run.remote(task.unit)] = (actor, task)
 
     def finished(self, timeout_s: float) -> list[Finished]:
-        found: list[Finished] = []
+        found = self._told_idle_deaths()
         for reference in ready(list(self._busy), timeout_s):
             actor, task = self._busy.pop(reference)
             try:
@@ -128,12 +147,12 @@ class SplitCrew(Crew):
     """Decode actors stream their clips, a window an object, to encode actors that hold the device."""
 
     def __init__(self, job: Job, workers: int, settings: RaySettings) -> None:
+        super().__init__()
         self._make_decoder: Callable[[], Any] = lambda: new_actor(DecodeWorker, job, workers)
         self._make_encoder: Callable[[], Any] = lambda: new_actor(
             EncodeWorker, job, workers, num_gpus=settings.num_gpus
         )
         self._keys = itertools.count()
-        self._idle: list[Any] = []
         self._starting: dict[Any, Any] = {}
         self._running: list[_Decoding] = []
         self._turn = 0
@@ -142,10 +161,6 @@ class SplitCrew(Crew):
         for _ in range(workers):
             self._hire()
         await_start(list(self._starting))
-
-    @property
-    def idle(self) -> bool:
-        return bool(self._idle)
 
     def give(self, task: Task) -> None:
         decoder = self._idle.pop()
@@ -167,7 +182,7 @@ class SplitCrew(Crew):
         awaited: dict[Any, tuple[_Step, _Decoding | None]] = dict.fromkeys(self._starting, ("start", None))
         for running in self._running:
             awaited |= {handle: (step, running) for step, handle in _awaited(running)}
-        found: list[Finished] = []
+        found = self._told_idle_deaths()
         lost: list[_Decoding] = []
         for handle in ready(list(awaited), timeout_s):
             step, task_in_hand = awaited[handle]
@@ -231,9 +246,7 @@ class SplitCrew(Crew):
     def _replace(self, lost: list[_Decoding]) -> list[Finished]:
         """New actors for dead ones; every task that touched one has died with it."""
         for number, encoder in enumerate(self._encoders):
-            try:
-                get(encoder.ping.remote())
-            except deaths():
+            if not alive(encoder):
                 end_actor(encoder)
                 self._encoders[number] = self._started_encoder()
                 lost += [running for running in self._running if running.encoder == number and running not in lost]

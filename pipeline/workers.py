@@ -92,6 +92,15 @@ def end_actor(actor: Any) -> None:
         _ray().kill(actor, no_restart=True)
 
 
+def alive(actor: Any) -> bool:
+    """Whether an actor's process answers; waits for what the actor has in hand."""
+    try:
+        get(actor.ping.remote())
+    except deaths():
+        return False
+    return True
+
+
 def get(reference: Any) -> Any:
     """The value of a call that has ended; raises what the call raised, or one of `deaths`."""
     return _ray().get(reference)
