@@ -6,6 +6,8 @@ refused before it acts; keys, shapes and finiteness are checked before a network
 
 from __future__ import annotations
 
+import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +63,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if is_zip:
             _check_stored(path)
-        with torch.serialization.safe_globals(_ARRAY_PARTS):
+        with torch.serialization.safe_globals(_ARRAY_PARTS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a foreign pickle's protocol; whether it is refused is told below
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (MemoryError, OSError):
         raise
@@ -72,8 +75,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 f"{_first_line(error)}); fetch or copy it again"
             ) from error
         raise BadCheckpoint(
-            f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors "
-            f"({_first_line(error)}). A published checkpoint loads without this; check where the file came from"
+            f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors{_code_named(error)}. "
+            "A published checkpoint loads without this; check where the file came from"
         ) from error
     return _tensors(held, path)
 
@@ -209,6 +212,12 @@ def _some(keys: Iterable[str]) -> str:
     keys = list(keys)
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return ", ".join(key[:120] for key in keys[:_SHOWN]) + more
+
+
+def _code_named(error: BaseException) -> str:
+    # The rest of torch's message advises to load without its guard: nobody should read that here.
+    named = re.search(r"\bGLOBAL ([\w.]{1,120})", str(error))
+    return f" (it names {named[1]})" if named else ""
 
 
 def _first_line(error: BaseException) -> str:

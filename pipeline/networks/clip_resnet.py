@@ -65,10 +65,12 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
-            blocks = [
-                1 + max(int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}."))
-                for stage in (1, 2, 3, 4)
-            ]
+            blocks = []
+            for stage in (1, 2, 3, 4):
+                numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")]
+                if not numbers:
+                    raise ValueError(f"no layer{stage}")
+                blocks.append(1 + max(numbers))
             places = state["attnpool.positional_embedding"].shape[0] - 1
             side = round(places**0.5)
             return cls(

@@ -73,10 +73,12 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
-            blocks = [
-                1 + max(int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}."))
-                for stage in (1, 2, 3, 4)
-            ]
+            blocks = []
+            for stage in (1, 2, 3, 4):
+                numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")]
+                if not numbers:
+                    raise ValueError(f"no layer{stage}")
+                blocks.append(1 + max(numbers))
             inner, grouped = state["layer1.0.conv2.weight"].shape[:2]
             return cls(
                 blocks=(blocks[0], blocks[1], blocks[2], blocks[3]),

@@ -74,9 +74,11 @@ def test_read_state_malicious_pickle_runs_nothing(tmp_path: Path, legacy: bool, 
     path, proof = tmp_path / "evil.pt", tmp_path / "ran"
     held: object = Trap(proof) if place == "alone" else {"state_dict": good_state(), "extra": Trap(proof)}
     torch.save(held, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(BadCheckpoint, match=r"evil\.pt: refused, nothing of it was run"):
+    with pytest.raises(BadCheckpoint, match=r"evil\.pt: refused, nothing of it was run") as told:
         read_state(path)
     assert not proof.exists()
+    assert "(it names posix.mkdir)" in str(told.value)
+    assert "weights_only" not in str(told.value)  # torch's own message advises to load without the guard
 
 
 def test_read_state_plain_pickle_runs_nothing(tmp_path: Path) -> None:

@@ -44,5 +44,5 @@ def test_other_sizes_raise() -> None:
         net(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match="32 n pixels"):
         Config(image_px=100)
-    with pytest.raises(ValueError, match="not the state dict"):
+    with pytest.raises(ValueError, match=r"not the state dict of a CLIP ResNet \(no layer1\)"):
         Config.of({"conv1.weight": torch.zeros(1)})
