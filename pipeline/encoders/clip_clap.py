@@ -95,9 +95,9 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
 
     visual = audio = 512
     if recipe.video is not None and "clip" in weights:
-        visual = int(read_config(weights["clip"], "clip").get("projection_dim", 512))
+        visual = _size(read_config(weights["clip"], "clip"), "projection_dim", 512, weights["clip"])
     if recipe.audio is not None and "clap" in weights:
-        audio = int(read_config(weights["clap"], "clap").get("projection_dim", 512))
+        audio = _size(read_config(weights["clap"], "clap"), "projection_dim", 512, weights["clap"])
     return (visual,), (audio,)
 
 
@@ -116,7 +116,8 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ClipClap:
     deviation: tuple[float, ...] = ()
     visual, audio = shapes(recipe, weights)
     if recipe.video is not None:
-        side = int(read_config(weights["clip"], "clip").get("vision_config", {}).get("image_size", 224))
+        vision = read_config(weights["clip"], "clip").get("vision_config", {})
+        side = _size(vision, "image_size", 224, weights["clip"])
         if (recipe.video.height_px, recipe.video.width_px) != (side, side):
             raise ValueError(
                 f"recipe {recipe.name}: {weights['clip']} takes {side} x {side} pictures; "
@@ -255,6 +256,15 @@ def _tensor(made: Any) -> Tensor:
     """What the library gives: a tensor, or (since version 5) an output that holds it as `pooler_output`."""
     tensor: Tensor = getattr(made, "pooler_output", made)
     return tensor
+
+
+def _size(config: object, name: str, default: int, folder: Path) -> int:
+    from pipeline.checkpoint import BadCheckpoint
+
+    value = config.get(name, default) if isinstance(config, dict) else None
+    if type(value) is not int or value < 1:
+        raise BadCheckpoint(f"{folder}/config.json: {name} needs a whole number above 0, got {str(value)[:80]!r}")
+    return value
 
 
 def _three(looks: Mapping[str, Any], name: str, folder: Path) -> tuple[float, ...]:

@@ -143,6 +143,23 @@ def test_damaged_folders_are_refused(weights: dict[str, Path], tmp_path: Path) -
         load_part("CLIPModel", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ({"projection_dim": "x"}, r"config\.json: projection_dim needs a whole number above 0, got 'x'"),
+        ({"vision_config": []}, r"config\.json: image_size needs a whole number above 0, got 'None'"),
+        ({"vision_config": {"image_size": [32]}}, r"config\.json: image_size needs a whole number .* got '\[32\]'"),
+    ],
+)
+def test_sizes_of_another_kind_are_told_with_the_file(
+    weights: dict[str, Path], tmp_path: Path, damage: dict[str, object], told: str
+) -> None:
+    config = json.loads((weights["clip"] / "config.json").read_text(encoding="utf-8")) | damage
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(BadCheckpoint, match=told):
+        clip_clap.load({"clip": tmp_path, "clap": weights["clap"]}, "cpu", RECIPE)
+
+
 def test_weights_of_another_configuration_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
     config = json.loads((weights["clip"] / "config.json").read_text(encoding="utf-8"))
     config["vision_config"]["num_hidden_layers"] = 3
