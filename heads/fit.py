@@ -3,7 +3,7 @@
 Equal seeds give equal bits on one machine with one number of threads (`torch.set_num_threads` is left as the caller
 set it), also when the training was interrupted and went on from its checkpoint.
 
-No torch.compile: on a CPU the first step came 26 s (linear, psp) to 97 s (ave_clip) later, and only linear's steps became
+No torch.compile: on a CPU the first step came 26 s (linear, psp) to 97 s (ave_clip) later. Only linear's steps became
 faster, which take milliseconds as it is; the checks of masks in the other heads break the graph.
 """
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from catalog.dataset import Dataset
 from catalog.event import Event
-from heads.evaluate import baselines, evaluate
+from heads.evaluate import baselines, evaluate, judge, mean_loss
+from heads.predict import logits
 from heads.read import read_split
+from heads.targets import truth
 
 
 class Constant(nn.Module):
@@ -55,6 +57,78 @@ def test_evaluate_videos_without_features_count_as_background(tmp_path: Path, pl
     assert found.rows[2]["labels_pred"] == [0] * 10
     p = float(np.exp(5) / (np.exp(5) + 3))
     np.testing.assert_allclose(found.rows[2]["score"], p, atol=1e-6)  # rounded to six places
+
+
+def test_judge_is_the_evaluations_number_also_where_features_are_missing(tmp_path: Path, planted: ModuleType) -> None:
+    data = planted.dataset(items_a_class=8)
+    store = planted.store(tmp_path / "store", data, quarantined=["video-003"], missing=["video-007"])
+    split = read_split(store, "descriptors-1s", data, "test")
+    head = Constant([5.0, 0.0, 0.0, 0.0])
+    true_NT = np.asarray(truth(data, split.items, split.recipe.grid, 10), dtype=np.int64)
+    found = judge(logits(head, split), true_NT, split, data)
+    assert found == {"accuracy": evaluate(head, split, data).metrics["accuracy"]}
+
+
+def test_mean_loss_weighs_every_real_segment_alike() -> None:
+    rng = np.random.default_rng(0)
+    logits_NTK = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    true_NT = rng.integers(0, 5, (3, 4))
+    mask_NT = np.arange(4) < np.array([4, 1, 0])[:, None]
+    told = [
+        float(np.log(np.exp(logits_NTK[n, t]).sum()) - logits_NTK[n, t, true_NT[n, t]])
+        for n in range(3)
+        for t in range(4)
+        if mask_NT[n, t]
+    ]
+    found = mean_loss(logits_NTK, true_NT, mask_NT)
+    assert found is not None
+    np.testing.assert_allclose(found, np.mean(told), rtol=1e-5)  # float32 sums
+    assert mean_loss(logits_NTK, true_NT, np.zeros_like(mask_NT)) is None
+
+
+class Blip(nn.Module):
+    """A head that says class 1 in the last two seconds of seven, class 0 before and background after."""
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, visual_valid: Tensor, audio_valid: Tensor) -> Tensor:
+        classes_T = torch.tensor([0, 0, 0, 0, 0, 1, 1, 3, 3, 3])
+        return 9.0 * torch.nn.functional.one_hot(classes_T, 4).float().expand(len(mask), -1, -1)
+
+
+def test_evaluate_smoothed_leaves_seconds_without_features_out_of_the_runs(tmp_path: Path, planted: ModuleType) -> None:
+    data = planted.dataset(items_a_class=4)
+    rows = {
+        item.video_id: planted.rows_of(item, planted.recipe(), seconds=7) for item in data.items if item.split == "test"
+    }
+    store = planted.store(tmp_path / "store", data, rows=rows)
+    split = read_split(store, "descriptors-1s", data, "test")
+    found = evaluate(Blip(), split, data, smooth=3)
+    true_NT = np.asarray(truth(data, split.items, split.recipe.grid, 10))
+    # A run of two is a mistake of the run before it; what comes after is not real and no neighbour.
+    assert found.smoothed == {"accuracy": float((true_NT == np.array([0] * 7 + [3] * 3)).mean())}
+    assert found.metrics["accuracy"] == float((true_NT == np.array([0] * 5 + [1] * 2 + [3] * 3)).mean())
+
+
+def test_baselines_are_decided_on_training_and_scored_on_the_split(tmp_path: Path, planted: ModuleType) -> None:
+    data = planted.dataset(items_a_class=8)
+    # In training "Train horn" alone is on all the time; elsewhere it never is.
+    items = tuple(
+        replace(
+            item,
+            events=()
+            if item.category != "Train horn"
+            else (Event(start_s=Fraction(0), end_s=Fraction(10), label="Train horn"),),
+        )
+        if item.split == "train"
+        else item
+        for item in data.items
+    )
+    data = replace(data, items=items)
+    split = read_split(planted.store(tmp_path / "store", data), "descriptors-1s", data, "test")
+    true_NT = np.asarray(truth(data, split.items, split.recipe.grid, 10))
+    found = baselines(split, data)
+    assert found["majority"] == {"accuracy": float((true_NT == 3).mean())}
+    assert found["always_event"] == {"accuracy": float((true_NT == 2).mean())}
+    assert found["class_known"] == {"accuracy": float((true_NT != 3).mean())}
 
 
 def test_evaluate_seen_and_unseen_are_told_apart(tmp_path: Path, planted: ModuleType) -> None:

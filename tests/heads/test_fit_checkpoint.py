@@ -153,6 +153,30 @@ def test_checkpoint_of_another_head_is_told_as_damaged(tmp_path: Path) -> None:
         Checkpoint(tmp_path, {}).resume(moving(fresh("linear"), ema=0.5))
 
 
+def test_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        later.setattr("heads.fit_checkpoint.FORMAT", 2)
+        Checkpoint(tmp_path, {}).write(moving(fresh("linear")), Progress())
+    with pytest.raises(ValueError, match="format 2, this version reads 1"):
+        Checkpoint(tmp_path, {}).resume(moving(fresh("linear")))
+
+
+def test_checkpoint_killed_while_it_is_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, head = Checkpoint(tmp_path, {}), fresh("linear")
+    checkpoint.write(moving(head), Progress(history=[{"epoch": 1}]))
+
+    def killed(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heads.fit_checkpoint.save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write(moving(head), Progress(history=[{"epoch": 1}, {"epoch": 2}]))
+    assert checkpoint.resume(moving(fresh("linear"))).history == [{"epoch": 1}]
+
+
 def test_saving_costs_at_most_its_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Made, asked, written from 10 s to 12 s, and asked again just before and when 2 s are 5 % of the time since.
     clock = iter([0.0, 0.0, 10.0, 12.0, 51.9, 52.0])

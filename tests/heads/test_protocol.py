@@ -42,6 +42,9 @@ def test_seen_classes_are_those_of_seen_items() -> None:
     # A class without any item is not unseen: nothing says so.
     lacking = replace(ov, classes=(*ov.classes, "zipping"))
     assert seen_classes(lacking).tolist() == [*seen_classes(ov).tolist(), True]
+    # An item without an event has its category's class.
+    silent = replace(ov, items=tuple(replace(item, events=()) for item in ov.items))
+    assert seen_classes(silent).tolist() == seen_classes(ov).tolist()
     odd = replace(ov.items[0], id="x", video_id=ov.items[1].video_id, seen=False)
     with pytest.raises(ValueError, match="'barking' is the class of seen and of unseen items"):
         seen_classes(replace(ov, items=(*ov.items, odd)))

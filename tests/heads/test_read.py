@@ -7,8 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
+import icechunk
 import numpy as np
 import pytest
+import zarr
 
 from catalog.dataset import Dataset, Item
 from catalog.errors import RecipeMismatch
@@ -83,6 +85,9 @@ def test_read_split_short_and_long_videos_are_padded_and_cut(tmp_path: Path, pla
     split = read_split(store, "descriptors-1s", data, "test")
     assert split.mask_NT.sum(axis=1).tolist() == [7, 10, 10]
     assert split.counted_NT.sum(axis=1).tolist() == [10, 10, 10]
+    batch = split.batch(slice(None))
+    np.testing.assert_array_equal(batch.visual_valid_BT, split.mask_NT)
+    np.testing.assert_array_equal(batch.audio_valid_BT, split.mask_NT)
     batch = split.batch(np.array([2]))
     assert batch.audio is not None
     np.testing.assert_array_equal(batch.audio[0], rows[split.items[2].video_id].audio[:10])
@@ -101,6 +106,25 @@ def test_read_split_invalid_features_are_zero_and_known(tmp_path: Path, planted:
     assert batch.audio is not None
     assert not batch.audio[0, :3].any()
     assert np.isfinite(batch.audio).all()
+
+
+def test_read_split_not_finite_though_called_valid_is_not_valid(tmp_path: Path, planted: ModuleType) -> None:
+    data = planted.dataset(items_a_class=4)
+    store = planted.store(tmp_path / "store", data)
+    first = int(store.outcomes("descriptors-1s").row_start[store.videos().ids.index(data.split("val")[0].video_id)])
+    # Ours refuses to write such rows; the format is open, and another's writer may not.
+    storage = icechunk.local_filesystem_storage(str(tmp_path / "store"))
+    session = icechunk.Repository.open(storage).writable_session("main")
+    visual = zarr.open_group(session.store)["features/descriptors-1s/visual"]
+    assert isinstance(visual, zarr.Array)
+    visual[first + 2, 1], visual[first + 5, 0] = np.nan, np.inf
+    session.commit("by another writer")
+    store.refresh()
+    batch = read_split(store, "descriptors-1s", data, "val").batch(slice(0, 1))
+    assert batch.visual is not None
+    assert np.flatnonzero(~batch.visual_valid_BT[0]).tolist() == [2, 5]
+    assert not batch.visual[0, [2, 5]].any()
+    assert np.isfinite(batch.visual).all()
 
 
 def test_read_split_maps_pooled_in_slices_equal_mean_over_places(
@@ -158,6 +182,17 @@ def test_read_split_unknown_recipe_or_empty_split_raises(tmp_path: Path, planted
 def test_find_recipe_same_settings_under_another_name_is_found(tmp_path: Path, planted: ModuleType) -> None:
     store = planted.store(tmp_path / "store", planted.dataset(items_a_class=4), planted.recipe("mine"))
     assert find_recipe(store, planted.recipe()) == "mine"
+
+
+def test_find_recipe_held_under_two_names_takes_its_own(tmp_path: Path, planted: ModuleType) -> None:
+    store = planted.store(tmp_path / "store", planted.dataset(items_a_class=4), planted.recipe("a-copy"))
+    with store.writer() as writer:
+        writer.ensure_recipe(planted.recipe(), visual_shape=(6,), audio_shape=(5,), card={})
+        writer.commit("a second name")
+    store.refresh()
+    assert set(store.recipes()) == {"a-copy", "descriptors-1s"}
+    assert find_recipe(store, planted.recipe()) == "descriptors-1s"
+    assert find_recipe(store, planted.recipe("third")) == "a-copy"
 
 
 def test_find_recipe_other_settings_names_both_and_the_difference(tmp_path: Path, planted: ModuleType) -> None:

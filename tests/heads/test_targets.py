@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,8 @@ def test_training_labels_without_fixed_length_count_annotated_seconds() -> None:
     )
     dense = Dataset(name="dense", classes=("a", "b"), items=items, videos=videos, num_segments=None, background=None)
     assert [labelled_segments(i, dense, SECOND) for i in items] == [5, 3]
+    beyond = item(("5", "8", "a"))
+    assert labelled_segments(beyond, replace(dense, items=(beyond,)), SECOND) == 8, "an event after the last second"
     assert training_labels(dense, SECOND).sum(axis=0).tolist() == [2, 2]
     assert len(training_labels(dense, SECOND)) == 8
 

@@ -82,6 +82,18 @@ def test_vocabulary_background_is_called_as_the_data_set_does_or_else_other(tmp_
     assert of_data_set(held, RECIPE, data).background == "background"
 
 
+def test_vocabulary_class_called_other_is_not_the_background(tmp_path: Path) -> None:
+    ov = planted.dataset(a_class=1)
+    data = replace(ov, classes=(*ov.classes, "other"), background="background")
+    with pytest.raises(ValueError, match="the background's text 'background' or 'other' is missing"):
+        of_data_set(store_with(tmp_path, mine=NAMES), RECIPE, data)
+    held = store_with(tmp_path / "own", mine=("background", *NAMES))
+    found = of_data_set(held, RECIPE, data)
+    assert (found.classes, found.background) == (data.classes, "background")
+    np.testing.assert_array_equal(found.features[-1], planted.text_of("background"))
+    np.testing.assert_array_equal(found.features[-2], planted.text_of("other"))
+
+
 def test_whole_vocabulary_keeps_its_order_and_leaves_the_background_out_of_the_classes(tmp_path: Path) -> None:
     held = store_with(tmp_path, kitchen=("other", "frying", "boiling"), bare=("frying",), none=("other",))
     found = of_store(held, RECIPE, "kitchen", background="other")
