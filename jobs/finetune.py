@@ -25,11 +25,13 @@ examples:
   avel finetune audioclip --dataset ave --root AVE_Dataset --out runs/audioclip-ave --dry-run
   avel extract --dataset ave --root AVE_Dataset --recipe audioclip-1s --as audioclip-ave-1s \\
       --weights runs/audioclip-ave/weights.safetensors --store features
-The same command again goes on after a kill, from the last whole epoch, and ends as the undisturbed run would. Videos
-are decoded once, into OUT/pairs. TensorBoard: tensorboard --logdir OUT/tensorboard.
+The same command again goes on after a kill, from the last whole epoch, and ends as the undisturbed run would. Over a
+finished run it says so; with other settings it is refused, and OUT stays as it is. Videos are decoded once, into
+OUT/pairs. TensorBoard: tensorboard --logdir OUT/tensorboard.
 Exit status: 0 trained; 1 failed; 2 bad arguments; 130/143 stopped by SIGINT/SIGTERM after the epoch in hand.
 """
 
+RUN = "run.json"  # written last: a folder that holds it holds a finished run
 # Frames kept of each second for the pairs; a step takes one of them by chance.
 FRAMES = 2
 # AudioCLIP's learnt time-frequency transform. Its splines' order m divides their argument, so that near the initial
@@ -136,6 +138,9 @@ def _run(
     from pipeline.finetune import finetune, num_steps
     from pipeline.pairs import decode_pairs
 
+    if (finished := _finished(dataset, recipe, settings, args)) is not None:
+        note(f"avel finetune: {args.out} is finished; nothing to do")
+        return _tell(dataset, finished, args)
     with stoppable("avel finetune", "after the epoch in hand") as (stop, received):
         with Progress("decode", len(dataset.videos), "videos", quiet=args.json) as progress:
             pairs = decode_pairs(
@@ -167,6 +172,42 @@ def _run(
         note(f"avel finetune: stopped; {left} of {settings.epochs} epochs are left: the same command goes on")
         return 128 + received[0]
     return _finish(dataset, recipe, settings, result, pairs.absent, args)
+
+
+def _finished(dataset: Dataset, recipe: Recipe, settings: Settings, args: argparse.Namespace) -> dict[str, Any] | None:
+    """What a finished run in this folder told; None where there is none.
+
+    Raises:
+        BadArguments: it is another run's folder; its weights would be lost.
+    """
+    import dataclasses
+    import json
+
+    from jobs.console import BadArguments
+    from pipeline.finetune_folder import WEIGHTS
+    from pipeline.weights import sha256_of
+
+    path = args.out / RUN
+    if not path.exists():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        weights = args.out / WEIGHTS
+        is_whole = weights.is_file() and sha256_of(weights) == told["weights_sha256"]
+        # Where and in what pieces it runs decides nothing.
+        wanted = {"recipe": json.loads(recipe.to_json()), "dataset": dataset.name}
+        there = {"recipe": told["recipe"], "dataset": told["dataset"]["name"]}
+        for name, value in json.loads(json.dumps(dataclasses.asdict(settings))).items():
+            if name not in ("device", "piece_size"):
+                wanted[name], there[name] = value, told["settings"][name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadArguments(f"{path}: not what `avel finetune` writes ({error!r}); take another --out") from error
+    other = [name for name in wanted if wanted[name] != there[name]]
+    if other:
+        raise BadArguments(
+            f"--out {args.out}: a finished run with another {', '.join(other)} lies there; take another folder"
+        )
+    return told if is_whole else None
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -233,13 +274,12 @@ def _finish(
     import json
     from importlib.metadata import version
 
-    from jobs.console import print_json, say, table
     from pipeline.finetune_folder import CHECKPOINT, WEIGHTS
     from pipeline.retrieval import chance
     from pipeline.weights import sha256_of
 
     made = sha256_of(args.out / WEIGHTS)
-    val_items = sum(1 for item in dataset.split("val") if item.events and item.video_id not in absent)
+    val_items = _num_val_items(dataset, absent)
     told: dict[str, Any] = {
         "encoder": recipe.encoder,
         "recipe": json.loads(recipe.to_json()),
@@ -256,10 +296,18 @@ def _finish(
         "absent": absent,
         "versions": {name: version(name) for name in ("avel", "torch", "numpy")},
     }
-    part = args.out / "run.json.part"
+    part = args.out / f"{RUN}.part"
     part.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(args.out / "run.json")
+    part.replace(args.out / RUN)
     (args.out / CHECKPOINT).unlink(missing_ok=True)
+    return _tell(dataset, told, args)
+
+
+def _tell(dataset: Dataset, told: dict[str, Any], args: argparse.Namespace) -> int:
+    from jobs.console import print_json, say, table
+    from pipeline.finetune_folder import WEIGHTS
+
+    val_items = _num_val_items(dataset, told["absent"])
     if args.json:
         print_json(told)
         return 0
@@ -267,13 +315,18 @@ def _finish(
         [
             way.replace("_", " "),
             f"R@{k}",
-            *(f"{100 * numbers[f'{way}_r{k}']:.1f}" for numbers in (result.before, result.after)),
+            *(f"{100 * numbers[f'{way}_r{k}']:.1f}" for numbers in (told["before"], told["after"])),
             f"{100 * told['chance'][f'r{k}']:.1f}",
         ]
         for way in ("image_to_audio", "audio_to_image")
         for k in (1, 5, 10)
     ]
     table(f"Retrieval on {val_items} validation items", ["way", "", "before %", "after %", "chance %"], rows)
-    say(f"{args.out / WEIGHTS}: epoch {result.best_epoch} of {len(result.history)}, SHA-256 {made}")
-    say(f"next: avel extract ... --recipe {recipe.name} --as {recipe.encoder}-tuned --weights {args.out / WEIGHTS}")
+    say(f"{args.out / WEIGHTS}: epoch {told['best_epoch']} of {len(told['history'])}, SHA-256 {told['weights_sha256']}")
+    name, encoder = told["recipe"]["name"], told["encoder"]
+    say(f"next: avel extract ... --recipe {name} --as {encoder}-tuned --weights {args.out / WEIGHTS}")
     return 0
+
+
+def _num_val_items(dataset: Dataset, absent: dict[str, str]) -> int:
+    return sum(1 for item in dataset.split("val") if item.events and item.video_id not in absent)

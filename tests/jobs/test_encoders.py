@@ -130,6 +130,15 @@ def test_finetune_gives_weights_that_extract_takes(
     assert not (out / "checkpoint.pt").exists()
     # Clipped together with the transform's gradient, all others come to nothing.
     assert told["settings"]["frozen"] == ["audio.fbsp."]
+    # A finished run stays: the same command tells it again, another one is refused.
+    made = (out / "weights.safetensors").stat().st_mtime_ns
+    assert main([*command, *more]) == 0
+    again = capsys.readouterr()
+    assert json.loads(again.out) == told
+    assert "is finished; nothing to do" in again.err
+    assert main([*command, *more, "--seed", "1"]) == 2
+    assert "a finished run with another seed lies there" in capsys.readouterr().err
+    assert (out / "weights.safetensors").stat().st_mtime_ns == made
     assert extract(root, tmp_path / "store", out / "weights.safetensors", "--limit", "1") == 0
     recipe = open_store(str(tmp_path / "store")).recipes()["audioclip-1s"].recipe
     assert recipe.weights_sha256 == told["weights_sha256"]
