@@ -68,7 +68,7 @@ class AveClip(nn.Module):
         """The architecture and the ablations of the paper's tables.
 
         Attributes:
-            modality: which features are looked at (table 1). With one, F is its BiLSTM alone, and places are averaged.
+            modality: which features are looked at. With one, F is its BiLSTM alone, and places are averaged.
             agva: attention over the places by the formula (any R) or as the published code of earlier heads has it
                 (R fixed), or their mean.
             agva_hidden: width of that attention's hidden layer.

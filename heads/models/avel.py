@@ -7,7 +7,8 @@ The published loss is the multi-label soft margin of the **softmax's** outputs: 
 gradients are weak and a segment's loss never falls under about 0.69. It is the default here; `loss="cross-entropy"` is
 the plain one. Where several labels may hold at once, either is a sigmoid's cross-entropy over the logits.
 
-With one vector a segment sound has nothing to choose from: no attention is made.
+With one vector a segment sound has nothing to choose from: no attention is made. With one modality there is its BiLSTM
+alone, over the mean of the places: the uni-modal rows that later papers print.
 
 B batch, T segments, R places, K outputs.
 
@@ -72,7 +73,10 @@ class Avel(PairedPlaces):
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            self.need_both("AVEL")
+            if self.modality == "both":
+                self.need_both("AVEL")
+            else:
+                self.need_either("AVEL")
             if self.agva not in ("published", "formula", "off") or self.loss not in ("soft-margin", "cross-entropy"):
                 raise ValueError(
                     "agva must be one of published, formula, off and loss of soft-margin, cross-entropy, "
@@ -86,7 +90,7 @@ class Avel(PairedPlaces):
         super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
         self.config = config
         self.attend: AudioGuidedAttention | None = None
-        if config.agva != "off" and config.places > 1:
+        if config.agva != "off" and config.places > 1 and config.modality == "both":
             self.attend = AudioGuidedAttention(
                 config.visual_width,
                 config.audio_width,
@@ -94,9 +98,14 @@ class Avel(PairedPlaces):
                 places=config.places,
                 hidden=config.agva_hidden,
             )
-        self.visual_lstm = MaskedLSTM(config.visual_width, config.hidden)
-        self.audio_lstm = MaskedLSTM(config.audio_width, config.hidden)
-        self.inner, self.classify = nn.Linear(4 * config.hidden, _INNER), nn.Linear(_INNER, config.num_classes)
+        encoded = 0
+        if config.uses_visual:
+            self.visual_lstm = MaskedLSTM(config.visual_width, config.hidden)
+            encoded += 2 * config.hidden
+        if config.uses_audio:
+            self.audio_lstm = MaskedLSTM(config.audio_width, config.hidden)
+            encoded += 2 * config.hidden
+        self.inner, self.classify = nn.Linear(encoded, _INNER), nn.Linear(_INNER, config.num_classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -112,20 +121,27 @@ class Avel(PairedPlaces):
         """Logits (B, T, K) float32, before the published net's softmax; outside the mask they mean nothing.
 
         Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
-                not computed (NaN) becomes zeros.
+            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); None if not used. Sets of audio vectors are
+                averaged. What was not computed (NaN) becomes zeros.
             mask_BT: bool, True where the segment is real.
             visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
 
         Raises:
-            ValueError: a modality is missing, or of another width or number of places.
+            ValueError: a modality that the head looks at is missing, or of another width or number of places.
         """
-        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        if self.attend is not None:
-            visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTA, width=self.config.agva_hidden)
+        if self.config.modality == "both":
+            visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+            if self.attend is not None:
+                visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTA, width=self.config.agva_hidden)
+            else:
+                visual_BTV = visual_BTRV.mean(dim=2)
+            x_BTE = torch.cat([self.audio_lstm(audio_BTA, mask_BT), self.visual_lstm(visual_BTV, mask_BT)], dim=-1)
+        elif self.config.modality == "audio":
+            heard_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
+            x_BTE = self.audio_lstm(self.audio_input(audio, heard_BT).mean(dim=2), mask_BT)
         else:
-            visual_BTV = visual_BTRV.mean(dim=2)
-        x_BTE = torch.cat([self.audio_lstm(audio_BTA, mask_BT), self.visual_lstm(visual_BTV, mask_BT)], dim=-1)
+            seen_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
+            x_BTE = self.visual_lstm(self.visual_input(visual, seen_BT).mean(dim=2), mask_BT)
         logits_BTK: Tensor = self.classify(torch.relu(self.inner(torch.relu(x_BTE))))
         return logits_BTK
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -117,9 +118,31 @@ def test_init_linear_maps_begin_as_xavier_says() -> None:
         ({"hidden": 0}, "AVEL takes sizes from 1"),
         ({"num_classes": 2**25}, "to 16777216"),
         ({"places": 0}, "AVEL takes sizes from 1"),
-        ({"modality": "audio"}, "AVEL relates sound to picture and needs both, got modality audio"),
+        ({"modality": "smell"}, "modality must be both, audio or visual, got 'smell'"),
+        ({"audio_width": 0}, "AVEL needs audio features of a width from 1"),
     ],
 )
 def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Avel.Config(**(SMALL | wrong))
+
+
+@pytest.mark.parametrize("modality", ["audio", "visual"])
+def test_one_modality_is_its_bilstm_alone(modality: Literal["audio", "visual"]) -> None:
+    config = Avel.Config.for_features(visual_shape=(4, 6), audio_shape=(5,), num_classes=3, modality=modality)
+    head = Avel(replace(config, hidden=4)).eval()
+    visual, audio, mask = torch.randn(2, 7, 4, 6), torch.randn(2, 7, 5), torch.arange(7) < torch.tensor([[7], [4]])
+    lost = mask & (torch.arange(7) != 2)
+    used = {"audio": audio, "visual": visual}[modality]
+    used[~lost] = float("nan")
+    given = {"visual": None, "audio": None} | {modality: used}
+    logits = head(given["visual"], given["audio"], mask, lost, lost)
+    lstm = head.audio_lstm if modality == "audio" else head.visual_lstm
+    clean = torch.where(lost[..., None], audio if modality == "audio" else visual.mean(dim=2), 0.0)
+    wanted = head.classify(torch.relu(head.inner(torch.relu(lstm(clean, mask)))))
+    torch.testing.assert_close(logits[mask], wanted[mask])
+    assert not [key for key in head.state_dict() if key.startswith({"audio": "visual", "visual": "audio"}[modality])]
+    with pytest.raises(ValueError, match=f"{modality} features of .* got none"):
+        head(*((None, audio) if modality == "visual" else (visual, None)), mask)
+    with pytest.raises(ValueError, match=f"nothing to look at: modality {modality}"):
+        Avel.Config.for_features(visual_shape=None, audio_shape=None, num_classes=3, modality=modality)
