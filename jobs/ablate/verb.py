@@ -27,7 +27,7 @@ examples:
   avel ablate ave-clip --table 2 --recipe frozen=audioclip-1s --recipe finetuned=audioclip-ave-1s \\
       --recipe vgg=vgg19-vggish-1s --store STORE --dataset ave --root AVE --out runs/tables
   avel ablate ov-avel --store STORE --dataset ovavebench --root OV --out runs/ov
-  avel ablate planted --table ave --store PLANTED --dataset ave --root AVE --seeds 5 --out runs/planted \
+  avel ablate planted --table ave --store PLANTED --dataset ave --root AVE --seeds 5 --out runs/planted \\
       --epochs 16 --patience 0 --batch 64 --lr 4e-3 --schedule one-cycle --set ave_clip.width=48
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
 Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
@@ -300,9 +300,8 @@ def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) ->
     """What the order names, opened once for all orders that name the same."""
     from jobs.train_order import gather
 
-    key = (order.recipe, json.dumps(order.options), order.vocabulary or "")
-    # A head that needs class texts has them checked by its own gathering.
-    key = (*key[:2], f"{key[2]}:{order.head}")
+    # By head too: one that needs class texts has them looked for.
+    key = (order.recipe, json.dumps(order.options), order.head)
     if key not in gathered:
         gathered[key] = gather(order)
     return gathered[key]

@@ -52,6 +52,44 @@ def test_every_head_padding_changes_no_real_segment(name: str) -> None:
     torch.testing.assert_close(head(visual, audio, mask)[:, :3], short)
 
 
+@pytest.mark.parametrize("name", model.names())
+def test_every_head_features_not_computed_spread_to_nothing(name: str) -> None:
+    """What lies where a feature is not valid makes no difference, NaN or not; one item's does not reach another's."""
+    _, head = fresh(name)
+    head.eval()
+    visual, audio = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    mask = torch.arange(5) < torch.tensor([5, 3, 0])[:, None]
+    seen, heard = mask.clone(), mask.clone()
+    seen[0, 1], heard[0, 3], seen[1], heard[1] = False, False, False, False
+    filled = head(
+        torch.where(seen[..., None], visual, 7.0), torch.where(heard[..., None], audio, -7.0), mask, seen, heard
+    )
+    visual[~seen], audio[~heard] = float("nan"), float("nan")
+    logits = head(visual, audio, mask, seen, heard)
+    assert logits.shape == (3, 5, 4)
+    assert logits.dtype == torch.float32
+    assert bool(torch.isfinite(logits[mask]).all())
+    torch.testing.assert_close(logits[mask], filled[mask])
+    if getattr(model.plugin(name), "NEEDS_TRAINING", True):
+        head.zero_grad()
+        logits[mask].sum().backward()
+        assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in head.parameters())
+
+
+@pytest.mark.parametrize("name", model.names())
+def test_every_head_items_in_any_order_or_alone_are_the_same(name: str) -> None:
+    _, head = fresh(name)
+    head.eval()
+    visual, audio = torch.randn(4, 6, 4), torch.randn(4, 6, 4)
+    mask = torch.arange(6) < torch.tensor([6, 2, 4, 1])[:, None]
+    logits = head(visual, audio, mask)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(head(visual[order], audio[order], mask[order])[mask[order]], logits[order][mask[order]])
+    for i in range(4):
+        alone = head(visual[i : i + 1], audio[i : i + 1], mask[i : i + 1])
+        torch.testing.assert_close(alone[0][mask[i]], logits[i][mask[i]])
+
+
 def test_build_equal_seeds_equal_parameters_and_global_generator_untouched() -> None:
     config = model.read_config("linear", GOOD)
     torch.manual_seed(5)

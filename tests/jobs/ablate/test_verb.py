@@ -17,7 +17,7 @@ from heads import table
 from heads.run_folder import read_record
 from jobs.cli import main
 
-HEADS = Path(__file__).parents[1] / "heads"
+HEADS = Path(__file__).parents[2] / "heads"
 planted = SimpleNamespace(**runpy.run_path(str(HEADS / "planted.py")))
 planted_texts = SimpleNamespace(**runpy.run_path(str(HEADS / "planted_texts.py")))
 QUICK = ["--epochs", "2", "--batch", "8", "--jobs", "1", "--set", "ave_clip.width=16"]
