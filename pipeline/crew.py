@@ -277,10 +277,14 @@ class SplitCrew(Crew):
 
 
 def _awaited(running: _Decoding) -> Iterator[tuple[_Step, Any]]:
-    """What the task in hand waits for: its oldest call, its next event (while few are on their way), its result."""
+    """What the task in hand waits for: its oldest call, its next event (while few are on their way), its result.
+
+    The result counts once every call is known to have ended well: of a decoder that died, events may be lost on the
+    way, and the encode actor would end the unit without them.
+    """
     if running.fed:
         yield "fed", running.fed[0]
+    elif running.finish is not None:
+        yield "finish", running.finish
     if running.events is not None and len(running.fed) < WINDOWS_AHEAD:
         yield "event", running.events
-    if running.finish is not None:
-        yield "finish", running.finish
