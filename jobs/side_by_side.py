@@ -77,9 +77,9 @@ def carry_out_all(
                 try:
                     outcomes[names[future]] = future.result()
                 except BrokenProcessPool:
-                    outcomes[names[future]] = Outcome(
-                        error="a worker process died (out of memory?); the same command goes on, --jobs 1 takes less"
-                    )
+                    # A terminal's signal also reaches workers that are only starting and not yet deaf to it.
+                    why = "a worker process died (out of memory?); the same command goes on, --jobs 1 takes less"
+                    outcomes[names[future]] = Outcome(stopped=True) if stop.is_set() else Outcome(error=why)
             ended_names = {name for name, outcome in outcomes.items() if not outcome.stopped}
             # A run that patience ended has no epochs left to do.
             done = sum(epochs[name] if name in ended_names else epochs_done[i] for i, name in enumerate(orders))
