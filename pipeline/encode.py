@@ -9,6 +9,7 @@ An encoder is a file of `pipeline/encoders`, found by name. It declares
 
 and, where they apply,
 
+    check(recipe: Recipe) -> None       # ValueError for settings that cannot be; needs no weights, runs before `load`
     shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes             # where SPEC's hang on settings or weights
     load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object
     encode_text(net: object, texts: Sequence[str]) -> NDArray[np.float32]     # (K, D)
@@ -38,8 +39,8 @@ from numpy.typing import NDArray
 import pipeline.encoders
 from catalog.grid import sample_at
 from catalog.recipe import Recipe
+from pipeline.asset import Asset
 from pipeline.segment import Clips, Features
-from pipeline.weights import Asset
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -176,7 +177,7 @@ def check_settings(recipe: Recipe) -> None:
     An encoder's settings are the keys that its presets spell out.
 
     Raises:
-        ValueError: an unknown setting, or a tower that the encoder does not have.
+        ValueError: an unknown setting, a tower that the encoder does not have, or what its own `check` refuses.
     """
     module = encoder_module(recipe.encoder)
     known = {key for preset in module.PRESETS for key in preset.settings}
@@ -192,6 +193,9 @@ def check_settings(recipe: Recipe) -> None:
     ):
         if sampling is not None and shape is None:
             raise ValueError(f"recipe {recipe.name}: encoder {recipe.encoder} takes no {tower}; leave {tower} out")
+    own = getattr(module, "check", None)
+    if own is not None:
+        own(recipe)
 
 
 @dataclass(frozen=True, kw_only=True)

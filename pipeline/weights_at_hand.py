@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import weights
-from pipeline.weights import Asset
+from pipeline.asset import Asset
 
 
 def weights_at_hand(assets: Sequence[Asset], paths: Mapping[str, Path], *, identity: str | None) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.weights import Asset
+    from pipeline.asset import Asset
 
 
 def given_files(assets: Sequence[Asset], text: str, recipe_name: str) -> dict[str, Path]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from jobs.weights.manifest import add_encoder
 
 if TYPE_CHECKING:
+    from pipeline.asset import Asset
     from pipeline.encode import EncoderSpec
-    from pipeline.weights import Asset
 
 HELP = "put a published checkpoint that you have into the weights folder, after checks"
 

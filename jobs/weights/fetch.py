@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jobs.console import Progress
+    from pipeline.asset import Asset
     from pipeline.encode import EncoderSpec
-    from pipeline.weights import Asset
 
 HELP = "fetch an encoder's checkpoints from their publishers; goes on where it stopped, checks hashes"
 

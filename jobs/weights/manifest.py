@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.asset import Asset
     from pipeline.encode import EncoderSpec
-    from pipeline.weights import Asset
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:

@@ -36,10 +36,10 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule, exact_seconds, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
 from pipeline.sound_crop import evaluation_crop
-from pipeline.weights import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -130,6 +130,26 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     return (*frames, width), (width,)
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        ValueError: names the setting, what it needs and what came.
+    """
+    for key, allowed in (("audio_scale", ("int16", "unit")), ("size", ("published", "from-weights"))):
+        if recipe.settings.get(key) not in allowed:
+            raise ValueError(
+                f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"
+            )
+    if not isinstance(recipe.settings.get("keep_frames"), bool):
+        raise ValueError(f"recipe {recipe.name}: settings.keep_frames needs true or false")
+    crop_s = recipe.settings.get("crop_s")
+    if crop_s is not None and not (isinstance(crop_s, int | float) and not isinstance(crop_s, bool) and crop_s > 0):
+        raise ValueError(f"recipe {recipe.name}: settings.crop_s needs seconds above 0, got {crop_s!r}")
+    if recipe.audio is not None and recipe.audio.rate_hz != 44100:
+        raise ValueError(f"recipe {recipe.name}: AudioCLIP hears 44100 Hz, got {recipe.audio.rate_hz}")
+
+
 def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> AudioClip:
     """The towers that `recipe` asks for, frozen.
 
@@ -139,7 +159,6 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> AudioClip:
     """
     from pipeline.inference import frozen
 
-    _check(recipe)
     state = _state(weights)
     where = str(weights["audioclip"])
     image_net = audio_net = None
@@ -230,7 +249,6 @@ def towers(weights: Mapping[str, Path], device: str, recipe: Recipe) -> AudioCli
     Raises:
         BadCheckpoint, ValueError: as `load`.
     """
-    _check(recipe)
     return AudioClipTowers(_state(weights), str(weights["audioclip"]), device, recipe)
 
 
@@ -370,21 +388,6 @@ def _audio_net(state: Mapping[str, Tensor], recipe: Recipe, where: str) -> Any:
         net = EsResNeXt(config)
     fill(net, own, where=f"{where}, audio tower")
     return net
-
-
-def _check(recipe: Recipe) -> None:
-    for key, allowed in (("audio_scale", ("int16", "unit")), ("size", ("published", "from-weights"))):
-        if recipe.settings.get(key) not in allowed:
-            raise ValueError(
-                f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"
-            )
-    if not isinstance(recipe.settings.get("keep_frames"), bool):
-        raise ValueError(f"recipe {recipe.name}: settings.keep_frames needs true or false")
-    crop_s = recipe.settings.get("crop_s")
-    if crop_s is not None and not (isinstance(crop_s, int | float) and not isinstance(crop_s, bool) and crop_s > 0):
-        raise ValueError(f"recipe {recipe.name}: settings.crop_s needs seconds above 0, got {crop_s!r}")
-    if recipe.audio is not None and recipe.audio.rate_hz != 44100:
-        raise ValueError(f"recipe {recipe.name}: AudioCLIP hears 44100 Hz, got {recipe.audio.rate_hz}")
 
 
 def _check_size(recipe: Recipe, config: object, published: object, where: str) -> None:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
-from pipeline.weights import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor

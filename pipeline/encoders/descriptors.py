@@ -98,13 +98,12 @@ class Descriptors:
     stft: spectrogram.StftRule | None
 
 
-def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptors:
-    """The descriptors for `recipe`.
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe that asks for what descriptors do not do.
 
     Raises:
-        ValueError: the recipe asks for what they do not do (another precision, sound context, odd frame sizes).
+        ValueError: another precision, sound context, a low rate, or odd frame sizes.
     """
-    del weights, device  # none, and always the CPU
     if recipe.precision != "float32":
         raise ValueError(f"recipe {recipe.name}: descriptors need precision float32, got {recipe.precision}")
     if recipe.video is not None:
@@ -118,7 +117,6 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptor
                 f"recipe {recipe.name}: descriptors need a Pillow filter, got video.interpolation="
                 f"{recipe.video.interpolation}"
             )
-    stft = None
     if recipe.audio is not None:
         if recipe.audio.context_s:
             raise ValueError(f"recipe {recipe.name}: descriptors hear the window alone; set audio.context_s to 0")
@@ -126,6 +124,13 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptor
             raise ValueError(
                 f"recipe {recipe.name}: descriptors need audio.rate_hz of at least 16000, got {recipe.audio.rate_hz}"
             )
+
+
+def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptors:
+    """The descriptors for `recipe`."""
+    del weights, device  # none, and always the CPU
+    stft = None
+    if recipe.audio is not None:
         stft = _stft_rule(recipe.audio.rate_hz)
     return Descriptors(
         sees=recipe.video is not None,

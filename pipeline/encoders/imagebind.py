@@ -40,9 +40,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
-from pipeline.weights import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,6 +134,30 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     return (width,), (width,)
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        ValueError: names the setting, what it needs and what came.
+    """
+    for key, allowed in (("audio_clip", ("repeat", "context", "three")), ("size", ("published", "from-weights"))):
+        if recipe.settings.get(key) not in allowed:
+            raise ValueError(
+                f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"
+            )
+    if recipe.audio is not None and recipe.audio.rate_hz != 16000:
+        raise ValueError(f"recipe {recipe.name}: ImageBind hears 16000 Hz, got {recipe.audio.rate_hz}")
+    if recipe.video is None:
+        return
+    crops = 3 if recipe.video.fit == "three_crops" else 1
+    if (recipe.video.height_px, recipe.video.width_px) != (224 * crops, 224):
+        raise ValueError(f"recipe {recipe.name}: ImageBind sees 224 x 224 pictures; leave video.height_px and width_px")
+    if (crops == 3) != (recipe.video.clip_s is not None):
+        raise ValueError(
+            f"recipe {recipe.name}: video.fit=three_crops and video.clip_s go together, as in imagebind-10s"
+        )
+
+
 def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ImageBind:
     """The towers that `recipe` asks for, frozen.
 
@@ -141,7 +165,6 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ImageBind:
         BadCheckpoint: the file is damaged or not ImageBind's.
         ValueError: a setting that cannot be, or a checkpoint of other sizes than the published.
     """
-    _check(recipe)
     state = _state(weights)
     where = str(weights["imagebind"])
     return ImageBind(
@@ -185,7 +208,6 @@ def load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Any:
     """
     from pipeline.tokenise import Tokeniser
 
-    _check(recipe)
     tower = _tower(_state(weights), "text", recipe, str(weights["imagebind"]), device)
     return Tokeniser(weights["bpe"], too_long="cut"), tower, recipe.precision
 
@@ -337,22 +359,3 @@ def _tower(
         tower = Tower(config)
     fill(tower, own, where=f"{where}, {modality} tower", infinite=("text.mask",))
     return frozen(tower, device)
-
-
-def _check(recipe: Recipe) -> None:
-    for key, allowed in (("audio_clip", ("repeat", "context", "three")), ("size", ("published", "from-weights"))):
-        if recipe.settings.get(key) not in allowed:
-            raise ValueError(
-                f"recipe {recipe.name}: settings.{key} needs {' or '.join(allowed)}, got {recipe.settings.get(key)!r}"
-            )
-    if recipe.audio is not None and recipe.audio.rate_hz != 16000:
-        raise ValueError(f"recipe {recipe.name}: ImageBind hears 16000 Hz, got {recipe.audio.rate_hz}")
-    if recipe.video is None:
-        return
-    crops = 3 if recipe.video.fit == "three_crops" else 1
-    if (recipe.video.height_px, recipe.video.width_px) != (224 * crops, 224):
-        raise ValueError(f"recipe {recipe.name}: ImageBind sees 224 x 224 pictures; leave video.height_px and width_px")
-    if (crops == 3) != (recipe.video.clip_s is not None):
-        raise ValueError(
-            f"recipe {recipe.name}: video.fit=three_crops and video.clip_s go together, as in imagebind-10s"
-        )

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec
 from pipeline.segment import Clips, Features
-from pipeline.weights import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,12 +104,35 @@ class VggPair:
     pca: tuple[Tensor, Tensor] | None
 
 
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        ValueError: pictures of another size, sound at another rate, windows too short for an example, or `pca` that is
+            neither true nor false.
+    """
+    if not isinstance(recipe.settings.get("pca", False), bool):
+        raise ValueError(f"recipe {recipe.name}: settings.pca needs true or false, got {recipe.settings['pca']!r}")
+    if recipe.video is not None and (recipe.video.height_px, recipe.video.width_px) != (224, 224):
+        raise ValueError(
+            f"recipe {recipe.name}: maps of 7 x 7 places need 224 x 224 pictures, got "
+            f"{recipe.video.height_px} x {recipe.video.width_px}"
+        )
+    if recipe.audio is None:
+        return
+    if recipe.audio.rate_hz != 16000:
+        raise ValueError(f"recipe {recipe.name}: VGGish hears 16000 Hz, got {recipe.audio.rate_hz}")
+    if recipe.grid.window_s < Fraction(15600, 16000):
+        raise ValueError(
+            f"recipe {recipe.name}: VGGish needs windows of 0.975 s, got {float(recipe.grid.window_s):g} s"
+        )
+
+
 def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
     """The networks that `recipe` asks for, frozen.
 
     Raises:
         BadCheckpoint: a file is damaged or of another network.
-        ValueError: sound at another rate, or windows too short for an example.
     """
     import torch
 
@@ -122,12 +145,9 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
     with torch.device("meta"):
         empty_maps, empty_vggish = Vgg19Maps(), Vggish()
     if recipe.video is not None:
-        if (recipe.video.height_px, recipe.video.width_px) != (224, 224):
-            raise ValueError(f"recipe {recipe.name}: maps of 7 x 7 places need 224 x 224 pictures, got {recipe.video}")
         fill(empty_maps, read_state(weights["vgg19"]), where=f"{weights['vgg19']}, VGG-19", ignore=("classifier.",))
         maps = frozen(empty_maps, device, channels_last=True)
     if recipe.audio is not None:
-        _check_sound(recipe)
         fill(empty_vggish, read_state(weights["vggish"]), where=f"{weights['vggish']}, VGGish", ignore=("pproc.",))
         vggish = frozen(empty_vggish, device)
         if recipe.settings.get("pca"):
@@ -211,13 +231,3 @@ def _pca(path: Path) -> tuple[Tensor, Tensor]:
     if not all(bool(tensor.isfinite().all()) for tensor in (vectors, means)):
         raise BadCheckpoint(f"{path}: holds NaN or infinity; fetch or copy it again")
     return vectors.float(), means.float().flatten()
-
-
-def _check_sound(recipe: Recipe) -> None:
-    assert recipe.audio is not None
-    if recipe.audio.rate_hz != 16000:
-        raise ValueError(f"recipe {recipe.name}: VGGish hears 16000 Hz, got {recipe.audio.rate_hz}")
-    if recipe.grid.window_s < Fraction(15600, 16000):
-        raise ValueError(
-            f"recipe {recipe.name}: VGGish needs windows of 0.975 s, got {float(recipe.grid.window_s):g} s"
-        )

@@ -148,3 +148,20 @@ def test_finetune_bad_arguments_exit_2(root: Path, tmp_path: Path, capsys: pytes
     command = ["finetune", "descriptors", "--dataset", "ave", "--root", str(root), "--out", str(tmp_path / "run")]
     assert main(command) == 2
     assert "cannot be fine-tuned; audioclip can" in capsys.readouterr().err
+
+
+def test_extract_settings_that_an_encoder_refuses_are_bad_arguments_and_make_no_store(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_small(tmp_path / "small.pt")
+    video = str(shared / "data/media/video/women_long_jump.mp4")
+    for change, told in (
+        ("settings.keep_frames=maybe", "keep_frames needs true or false"),
+        ("settings.audio_scale=loud", "audio_scale needs int16 or unit"),
+        ("audio.rate_hz=16000", "hears 44100 Hz"),
+    ):
+        words = ["extract", video, "--recipe", "audioclip-1s", "--weights", str(path), "--store", str(tmp_path / "s")]
+        for more in ([], ["--dry-run"]):
+            assert main([*words, "--set", "settings.size=from-weights", "--set", change, *more]) == 2
+            assert told in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -12,9 +12,9 @@ import pytest
 import pipeline.encoders
 from catalog.grid import SegmentGrid
 from pipeline import encode as stage
+from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, encode_clips, encoder_names, find_recipe, load_encoder, presets
 from pipeline.segment import Clips, Features
-from pipeline.weights import Asset
 
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
@@ -25,7 +25,7 @@ from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encode import EncoderSpec
 from pipeline.segment import Features
-from pipeline.weights import Asset
+from pipeline.asset import Asset
 
 SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
                    licence="none", citation="none", batch_segments=4)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import weights_index
+from pipeline.asset import Asset
 from pipeline.download import DownloadError
 from pipeline.encode import encoder_module, encoder_names
 from pipeline.weights import (
-    Asset,
     MissingWeights,
     add,
     check,
@@ -383,7 +383,8 @@ def test_fetched_file_that_changes_later_is_damage_until_it_is_added(folder: Pat
 _CHILD = """
 import sys
 from pathlib import Path
-from pipeline.weights import Asset, fetch
+from pipeline.asset import Asset
+from pipeline.weights import fetch
 def say(*words):
     print(*words, flush=True)
 asset = Asset(name="net", filename="net.pt", url=sys.argv[1], licence="MIT", sha256=sys.argv[3])

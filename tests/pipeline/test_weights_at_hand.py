@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.weights import Asset, MissingWeights, identity
+from pipeline.asset import Asset
+from pipeline.weights import MissingWeights, identity
 from pipeline.weights_at_hand import weights_at_hand
 
 NET = Asset(name="net", filename="net.pt", url=None, licence="MIT")

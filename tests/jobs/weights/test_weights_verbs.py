@@ -24,7 +24,7 @@ TOY = f'''
 from catalog.grid import GridRule, exact_seconds
 from catalog.recipe import AudioSampling, Recipe
 from pipeline.encode import EncoderSpec
-from pipeline.weights import Asset
+from pipeline.asset import Asset
 
 SPEC = EncoderSpec(
     name="toy", visual_shape=None, audio_shape=(8,), licence="MIT", citation="The toy paper", batch_segments=4,
