@@ -22,7 +22,7 @@ from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_s
 from heads.predict import THRESHOLD, event_flags, logits, probabilities
 from heads.protocol import class_metrics, headline, seen_items, tells_seen
 from heads.read import Split
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 from heads.smooth import filter_runs
 from heads.targets import has_one_label, training_labels, truth
 

@@ -29,7 +29,7 @@ from heads.metrics import ave, segments
 from heads.optimise import AveragedWeights, optimiser, rate_share
 from heads.predict import logits, probabilities
 from heads.read import Split
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 from heads.settings import Settings
 
 Truth = NDArray[np.int64] | NDArray[np.bool_]

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from heads.optimise import AveragedWeights
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 
 FORMAT = 1
 FILE = "checkpoint.safetensors"

@@ -1,4 +1,4 @@
-"""Optimisers, schedules, clipping and averaged weights: what training settings name."""
+"""Optimisers, schedules and averaged weights: what training settings name."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from catalog.dataset import Dataset, Item
 from heads.metrics import ave, ovavebench
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 from heads.targets import has_one_label
 
 

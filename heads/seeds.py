@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 
 # Numbers of `metrics` that are no measures: equal in every run.
 COUNTS = ("items", "items_without_features", "segments", "segments_without_features")

@@ -25,7 +25,7 @@ from heads.fit_checkpoint import Checkpoint
 from heads.model import Modality, build, plugin, read_config
 from heads.protocol import headline, seen_classes, tells_seen, without_unseen_training
 from heads.read import Split, read_split
-from heads.run_folder import Numbers, RunRecord
+from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
 from heads.targets import has_one_label, truth
 from heads.vocabulary import Vocabulary, hand_over

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from catalog.errors import AvelError
 from heads.fit import TrainingStopped
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 from jobs.console import Progress
 from jobs.train_order import Order, carry_out, gather
 

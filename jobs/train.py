@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 def _train_one(order: Order, materials: Materials, *, as_json: bool) -> int:
     from heads.fit import TrainingStopped
     from heads.model import plugin
-    from heads.run_folder import Numbers
+    from heads.run_record import Numbers
     from jobs.console import Progress, note, print_json
     from jobs.stopping import stoppable
     from jobs.train_order import carry_out

@@ -24,7 +24,8 @@ from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.model import Modality, Scalar, plugin
-from heads.run_folder import Numbers, RunRecord, check_free, read_record, write_run
+from heads.run_folder import check_free, read_record, write_run
+from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
 from heads.train import TrainedRun, train_run
 from heads.vocabulary import Vocabulary, of_data_set

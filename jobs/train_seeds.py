@@ -13,7 +13,8 @@ from typing import Any
 
 from catalog.errors import AvelError
 from heads.protocol import headline
-from heads.run_folder import Numbers, RunRecord, read_record, write_whole
+from heads.run_folder import read_record, write_whole
+from heads.run_record import Numbers, RunRecord
 from heads.seeds import Spread, spreads
 from jobs.console import BadArguments, note, print_json, say
 from jobs.scores import print_scores

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from heads.run_folder import Numbers
+from heads.run_record import Numbers
 from heads.table import Table
 from jobs.ablate.results import PAPER, Result
 from jobs.console import visible

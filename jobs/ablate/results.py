@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from heads.metrics import ave
-from heads.run_folder import Numbers, read_record
+from heads.run_folder import read_record
+from heads.run_record import Numbers
 from heads.seeds import Spread
 from heads.smooth import filter_runs
 from heads.table import Row, Table

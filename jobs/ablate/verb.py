@@ -13,7 +13,7 @@ from jobs.head_options import add_how, config_changes, settings_of
 if TYPE_CHECKING:
     from catalog.store import FeatureStore
     from heads.model import Scalar
-    from heads.run_folder import Numbers
+    from heads.run_record import Numbers
     from heads.table import Table
     from jobs.ablate.results import Result
     from jobs.train_order import Materials, Order

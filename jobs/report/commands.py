@@ -13,7 +13,7 @@ from jobs.report.evidence import ReportedRun
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
-    from heads.run_folder import RunRecord
+    from heads.run_record import RunRecord
 
 
 def commands(

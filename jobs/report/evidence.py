@@ -26,7 +26,7 @@ from catalog.grid import SegmentGrid
 from catalog.video import STATUSES
 
 if TYPE_CHECKING:
-    from heads.run_folder import RunRecord
+    from heads.run_record import RunRecord
 
 PREDICTIONS_FILE = "predictions_{split}.json"
 

@@ -33,7 +33,7 @@ from jobs.report.scores import (
 from jobs.report.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, Timeline
 
 if TYPE_CHECKING:
-    from heads.run_folder import RunRecord
+    from heads.run_record import RunRecord
 
 NUM_MISTAKES = 12
 

@@ -16,7 +16,8 @@ import torch
 
 from heads import run_folder
 from heads.model import build, read_config
-from heads.run_folder import RunRecord, check_free, read_record, read_run, update_run, write_run
+from heads.run_folder import check_free, read_record, read_run, update_run, write_run
+from heads.run_record import RunRecord
 
 CONFIG = {"visual_width": 3, "audio_width": 2, "num_classes": 3, "modality": "both"}
 ROWS = {"test": [{"item": "0", "video": "v", "labels_pred": [1], "labels_true": [2], "score": [0.5], "mask": [True]}]}

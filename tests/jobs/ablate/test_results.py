@@ -13,7 +13,8 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from heads.run_folder import RunRecord, write_run
+from heads.run_folder import write_run
+from heads.run_record import RunRecord
 from heads.seeds import Spread
 from heads.table import Row, Table, Variant
 from jobs.ablate.results import Result, as_csv, as_json, as_rows, compared, measured, spell
