@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.head_options import add_how, config_changes, settings_of
+from jobs.head_options import add_how
 
 if TYPE_CHECKING:
-    from catalog.store import FeatureStore
-    from heads.model import Scalar
     from heads.run_record import Numbers
     from heads.table import Table
+    from jobs.ablate.orders import Orders, WhyNot
     from jobs.ablate.results import Result
     from jobs.train_order import Materials, Order
 
@@ -72,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from heads import table as tables
+    from jobs.ablate.orders import orders_of
     from jobs.console import BadArguments, print_json, say
     from jobs.train_order import alone
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     for option, number in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if number is not None and number < 1:
             raise BadArguments(f"{option} must be at least 1, got {number}")
-    orders, why_not = _orders(args, chosen)
+    orders, why_not = orders_of(args, chosen)
     if args.dry_run:
         return _tell_plan(args, orders, chosen, why_not)
     with alone(args.out, f"--out {args.out}: another `avel ablate` is at work there; choose another folder"):
@@ -153,97 +153,7 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
     return 0
 
 
-# (variant's key, seed) -> what to train; variant's key -> why it is not.
-_Orders = dict[tuple[str, int], "Order"]
-_WhyNot = dict[str, str]
-
-
-def _orders(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[_Orders, _WhyNot]:
-    """What to train for the tables; a variant that several rows share once."""
-    from catalog.dataset import options_of
-    from catalog.store import open_store
-    from heads.model import plugin
-    from jobs.train import anchored, check_data_set
-    from jobs.train_order import Order
-
-    check_data_set(args.dataset)
-    store = open_store(args.store)
-    recipes = _recipes(args, store, chosen)
-    base = _base_changes(args.set)
-    orders: _Orders = {}
-    why_not: _WhyNot = {}
-    variants = {v.key(): v for table in chosen.values() for row in table.rows if (v := row.variant) is not None}
-    for key, variant in variants.items():
-        recipe = recipes.get(variant.role)
-        if recipe is None:
-            why_not[key] = f"no features: --recipe {variant.role}=NAME"
-            continue
-        options: dict[str, str] = {}
-        if variant.train_share != 100:
-            if "train_list" not in options_of(args.dataset):
-                why_not[key] = f"{args.dataset} has no reduced training lists"
-                continue
-            options = {"train_list": f"{variant.train_share / 100:g}"}
-        trains = getattr(plugin(variant.head), "NEEDS_TRAINING", True)
-        for seed in range(args.seed, args.seed + (args.seeds if trains else 1)):
-            orders[key, seed] = Order(
-                store=anchored(args.store),
-                snapshot=store.snapshot_id,
-                dataset=args.dataset,
-                root=anchored(args.root),
-                media=args.media and anchored(args.media),
-                options=options,
-                recipe=recipe,
-                head=variant.head,
-                modality=variant.modality,
-                changes=base.get(variant.head, {}) | dict(variant.changes),
-                vocabulary=args.vocabulary if getattr(plugin(variant.head), "NEEDS_TEXTS", False) else None,
-                settings=settings_of(args, variant.head, seed=seed),
-                threads=args.threads,
-                out=args.out / "runs" / key / f"seed-{seed}",
-                overwrite=args.overwrite,
-                restart=False,
-            )
-    return orders, why_not
-
-
-def _recipes(args: argparse.Namespace, store: FeatureStore, chosen: Mapping[str, Table]) -> dict[str, str]:
-    """Role to recipe, by `--recipe`; the role "" is the one recipe of the tables that compare none."""
-    from jobs.console import BadArguments
-
-    roles = {role for table in chosen.values() for role in table.roles()}
-    held = sorted(store.recipes())
-    found: dict[str, str] = {}
-    for text in args.recipe:
-        role, equals, name = text.partition("=")
-        role, name = (role, name) if equals else ("", text)
-        if role not in roles or role in found:
-            wanted = ", ".join(sorted(role or "NAME alone" for role in roles))
-            raise BadArguments(f"--recipe {text}: these tables take {wanted}, each once")
-        if name not in held:
-            raise BadArguments(f"--recipe: the store has no {name!r}; it has {', '.join(held) or 'none yet'}")
-        found[role] = name
-    if "" in roles and "" not in found:
-        if len(held) != 1:
-            raise BadArguments(f"--recipe is needed; the store has {', '.join(held) or 'none yet'}")
-        found[""] = held[0]
-    return found
-
-
-def _base_changes(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-    from heads.model import names
-    from jobs.console import BadArguments
-
-    found: dict[str, dict[str, Scalar]] = {}
-    for text in texts:
-        head, dot, change = text.partition(".")
-        if not dot or head not in names():
-            raise BadArguments(f"--set needs HEAD.FIELD=VALUE with one of {', '.join(names())}, got {text!r}")
-        found.setdefault(head, {}).update(config_changes(head, [change]))
-    return found
-
-
-def _tell_plan(args: argparse.Namespace, orders: _Orders, chosen: Mapping[str, Table], why_not: _WhyNot) -> int:
+def _tell_plan(args: argparse.Namespace, orders: Orders, chosen: Mapping[str, Table], why_not: WhyNot) -> int:
     from jobs.console import print_json, say
 
     there = sum((order.out / "run.json").exists() for order in orders.values())
@@ -258,7 +168,7 @@ def _tell_plan(args: argparse.Namespace, orders: _Orders, chosen: Mapping[str, T
     return 0
 
 
-def _train(args: argparse.Namespace, orders: _Orders) -> tuple[int | None, _WhyNot]:
+def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot]:
     """Carries out what is not there; gives an exit status where it was stopped, and the variants that failed."""
     from catalog.errors import AvelError
     from jobs.console import BadArguments, note, print_json
@@ -267,8 +177,8 @@ def _train(args: argparse.Namespace, orders: _Orders) -> tuple[int | None, _WhyN
     from jobs.train_order import is_there
 
     gathered: dict[tuple[str, str, str], Materials] = {}
-    wanted: _Orders = {}
-    failed: _WhyNot = {}
+    wanted: Orders = {}
+    failed: WhyNot = {}
     for (key, seed), order in orders.items():
         if key in failed:
             continue
@@ -307,7 +217,7 @@ def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) ->
     return gathered[key]
 
 
-def _results(table: Table, orders: _Orders, why_not: _WhyNot) -> tuple[list[Result], Numbers]:
+def _results(table: Table, orders: Orders, why_not: WhyNot) -> tuple[list[Result], Numbers]:
     from jobs.ablate.results import Result, compared, measured, trivial
 
     results: list[Result] = []
