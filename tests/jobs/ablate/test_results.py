@@ -67,14 +67,14 @@ def test_measured_is_the_test_splits_numbers_a_seed(tmp_path: Path) -> None:
 
 def test_measured_behind_the_run_filter_counts_every_segment_and_joins_real_ones_alone(tmp_path: Path) -> None:
     predictions = [
-        # A run of two before what is not real: a mistake of the run before it, and no neighbour of what follows.
-        {"labels_pred": [0, 0, 0, 1, 1, 2, 2], "labels_true": [0, 0, 0, 0, 0, 2, 0], "mask": [True] * 5 + [False] * 2},
+        # What is not real is left as it is; the run of two before it is a mistake of the run before that.
+        {"labels_pred": [0, 0, 0, 1, 1, 2, 2], "labels_true": [0, 0, 0, 0, 0, 2, 2], "mask": [True] * 5 + [False] * 2},
         {"labels_pred": [1, 1, 1], "labels_true": [1, 1, 0], "mask": [True] * 3},
     ]
     folder = run(tmp_path / "run", 0.125, predictions)
     filtered = Row(labels=("3 s",), variant=Variant(head="linear"), smooth=3)
     found = measured(filtered, table(filtered), [folder]).found["accuracy"]
-    assert found.values == ((5 + 1 + 2) / 10,)
+    assert found.values == ((7 + 2) / 10,)
     unfiltered = Row(labels=("1 s",), variant=Variant(head="linear"), smooth=1)
     assert measured(unfiltered, table(unfiltered), [folder]).found["accuracy"].values == (0.125,)
 
