@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -236,6 +237,7 @@ def _partial(order: Order) -> Iterator[Path]:
     """The folder of an unfinished run, held; removed at the end, unless there is something to go on from."""
     out = order.out.absolute()
     folder = out.with_name(f"{out.name}.partial")
+    _check_own(folder)
     with alone(folder, f"--out {order.out}: another `avel train` is at work there; choose another folder"):
         if order.restart:
             (folder / FILE).unlink(missing_ok=True)
@@ -251,6 +253,20 @@ def _partial(order: Order) -> Iterator[Path]:
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
+
+
+def _check_own(folder: Path) -> None:
+    """The folder of an unfinished run is removed in the end, so nothing of anybody else's may lie in it."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise BadArguments(f"{folder} is not a folder, and the training needs that place; choose another --out")
+    for path in sorted(folder.iterdir()):
+        if path.name not in (FILE, f"{FILE}.part", ".lock", "tensorboard"):
+            raise BadArguments(
+                f"{folder} holds {path.name}, which is not a training's; that folder would be removed in the end, "
+                "so choose another --out"
+            )
 
 
 @contextlib.contextmanager
