@@ -14,6 +14,9 @@ from heads.optimise import OPTIMISERS, SCHEDULES, Optimiser, Schedule
 # Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
 MAX_LEARNING_RATE = 1e6
 
+# Generators are seeded with a signed number of 64 bits.
+MAX_SEED = 2**63 - 1
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -63,6 +66,8 @@ class Settings:
             raise ValueError(f"clip_norm must lie above 0, got {self.clip_norm}")
         if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:
             raise ValueError(f"training needs epochs and batch_size of at least 1, patience and seed of 0, got {self}")
+        if self.seed > MAX_SEED:
+            raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         if not 0 < self.learning_rate <= MAX_LEARNING_RATE:
             raise ValueError(
                 f"learning_rate must lie above 0 and be at most {MAX_LEARNING_RATE:g}, got {self.learning_rate}"

@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
     from heads.run_folder import read_run, update_run
     from heads.train import split_warnings
     from jobs.console import BadArguments, note, print_json, say
+    from jobs.head_options import check_device
     from jobs.scores import print_scores
 
     if args.smooth is not None and args.smooth < 1:
         raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
+    check_device(args.device)
     trained = read_run(args.run_folder)
     record = trained.record
     if args.smooth is not None and record.background is None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from heads.settings import Settings
 
 
+# Beyond, a process may be refused the threads, and torch then ends it without a word.
+MAX_THREADS = 256
+
+
 def add_how(parser: argparse.ArgumentParser) -> None:
     """All but `--set`."""
     how = parser.add_argument_group(
@@ -71,6 +75,9 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
 
     if args.threads < 1:
         raise BadArguments(f"--threads must be at least 1, got {args.threads}")
+    if args.threads > MAX_THREADS:
+        raise BadArguments(f"--threads must be at most {MAX_THREADS}, got {args.threads}")
+    check_device(args.device)
     try:
         return published_settings(
             head,
@@ -90,6 +97,26 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
         )
     except ValueError as error:
         raise BadArguments(str(error)) from error
+
+
+def check_device(name: str) -> None:
+    """See that torch can compute on the device of that name, here and now.
+
+    Raises:
+        BadArguments: no such device, or none here.
+    """
+    import torch
+
+    from jobs.console import BadArguments
+
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise ValueError("meta tensors hold no numbers")
+        torch.ones(1, device=device).sum().item()
+    # torch was built without the device (AssertionError, NotImplementedError, ImportError), or has none of that name
+    except (RuntimeError, AssertionError, ImportError, ValueError) as error:
+        raise BadArguments(f"--device: torch cannot compute on {name!r} here: {str(error).splitlines()[0]}") from error
 
 
 def config_changes(head: str, texts: Sequence[str]) -> dict[str, Scalar]:

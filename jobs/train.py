@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from heads.train import TrainedRun
     from jobs.train_order import Materials, Order
 
+MAX_SEEDS = 1000
+
 HELP = "train a head on a store's features"
 EXAMPLES = """\
 examples:
@@ -80,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     for option, number in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if number is not None and number < 1:
             raise BadArguments(f"{option} must be at least 1, got {number}")
+    if args.seeds is not None and args.seeds > MAX_SEEDS:
+        raise BadArguments(f"--seeds must be at most {MAX_SEEDS}, got {args.seeds}")
     if args.jobs is not None and args.seeds is None:
         raise BadArguments("--jobs is for --seeds: one training is one process")
     if args.seeds is not None and not getattr(plugin(args.head), "NEEDS_TRAINING", True):

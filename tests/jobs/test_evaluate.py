@@ -112,3 +112,8 @@ def test_evaluate_annotations_with_other_classes_are_refused(place: Path, capsys
 def test_evaluate_folder_that_is_no_run_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 1
     assert "is not a run" in capsys.readouterr().err
+
+
+def test_evaluate_device_that_is_not_here_is_a_bad_argument(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(place / "run"), "--device", "nosuch"]) == 2
+    assert "--device: torch cannot compute on 'nosuch' here" in capsys.readouterr().err

@@ -89,6 +89,12 @@ def test_train_run_that_exists_is_refused_before_training(
         (["--epochs", "0"], "epochs and batch_size of at least 1"),
         (["--lr", "nan"], "learning_rate must lie above 0"),
         (["--threads", "0"], "--threads must be at least 1"),
+        (["--threads", "100000"], "--threads must be at most 256, got 100000"),
+        (["--seed", str(2**63)], "seed must be at most 9223372036854775807"),
+        (["--seeds", "99999999999"], "--seeds must be at most 1000"),
+        (["--device", "nosuch"], "--device: torch cannot compute on 'nosuch' here"),
+        (["--device", "meta"], "--device: torch cannot compute on 'meta' here"),
+        (["--device", "cuda:77"], "--device: torch cannot compute on 'cuda:77' here"),
     ],
 )
 def test_train_bad_argument_exits_2_and_writes_nothing(
@@ -102,3 +108,23 @@ def test_train_bad_argument_exits_2_and_writes_nothing(
 def test_train_missing_store_exits_1(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(folder, tmp_path / "run", "--store", str(tmp_path / "nowhere"))) == 1
     assert "no store there" in capsys.readouterr().err
+
+
+def test_train_folder_of_another_at_the_place_of_the_unfinished_run_is_kept(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "run.partial" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years of work")
+    assert main(words(folder, tmp_path / "run")) == 2
+    assert "run.partial holds thesis.txt" in capsys.readouterr().err
+    assert theirs.read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
+
+
+def test_train_file_at_the_place_of_the_unfinished_run_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.partial").write_text("mine")
+    assert main(words(folder, tmp_path / "run")) == 2
+    assert "run.partial is not a folder" in capsys.readouterr().err
