@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out if args.out is not None else args.run / "report.html"
     if out.is_dir():
         raise BadArguments(f"--out {out} is a folder; give a file, such as {out / 'report.html'}")
+    if os.path.lexists(out) and (out.suffix.lower() not in (".html", ".htm") or not out.is_file()):
+        raise BadArguments(f"--out {out} is there and is no page that could be replaced; give a file such as run.html")
     reported = read_run(args.run)
     if args.smooth is not None and reported.record.background is None:
         raise BadArguments("--smooth is for data sets with one class a segment")

@@ -75,3 +75,11 @@ def test_report_with_bad_arguments_ends_with_2(
     assert main(["report", str(folder), "--videos", "-1"]) == 2
     assert main(["report", str(folder), "--out", str(tmp_path)]) == 2
     assert "--videos must be 0 or more" in capsys.readouterr().err
+
+
+def test_report_replaces_pages_only(make_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run("run", ["a", "b"], [_row("v", [0, 1], [0, 1])])
+    before = (folder / "run.json").read_bytes()
+    assert main(["report", str(folder), "--out", str(folder / "run.json")]) == 2
+    assert "is there and is no page" in capsys.readouterr().err
+    assert (folder / "run.json").read_bytes() == before
