@@ -29,7 +29,7 @@ from heads.model import read_config, restore
 from heads.run_record import RunRecord
 
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
-_OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|tensorboard|.*\.(html|png|svg)")
+_OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another folder or pass --overwrite")
-    strange = [name for name in held if not _OWN_FILES.fullmatch(name)]
+    strange = [name for name in held if not _is_own(folder / name)]
     if strange or "run.json" not in held:
         raise ValueError(f"{folder} is not overwritten: it holds {strange[0] if strange else 'no run.json'}")
 
@@ -86,6 +86,7 @@ def write_run(
         making.chmod(0o777 & ~_umask())
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         safetensors.torch.save_file(tensors, making / "model.safetensors")
+        (making / "model.safetensors").chmod(0o666 & ~_umask())  # save_file leaves it to its owner alone
         for split, rows in predictions.items():
             (making / f"predictions_{split}.json").write_text(_rows_json(rows), encoding="utf-8")
         if scalars is not None:
@@ -172,6 +173,13 @@ def _check_texts(head: nn.Module, record: RunRecord) -> None:
     got = getattr(getattr(head, "config", None), "num_classes", None)
     if got != record.config["num_classes"]:
         raise ValueError(f"holds {got} class texts, run.json has {record.config['num_classes']} classes and background")
+
+
+def _is_own(path: Path) -> bool:
+    """Did training or a report make it? Then it is removed with a run that is overwritten."""
+    if path.name == "tensorboard":
+        return path.is_dir() and all(inner.name.startswith("events.out.tfevents") for inner in path.iterdir())
+    return _OWN_FILES.fullmatch(path.name) is not None and not path.is_dir()
 
 
 def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -228,3 +228,23 @@ def test_read_run_truncated_checkpoint_raises(run: Path) -> None:
     (run / "model.safetensors").write_bytes(whole[:-5])
     with pytest.raises(ValueError, match=r"model\.safetensors: "):
         read_run(run)
+
+
+def test_write_run_all_files_are_readable_by_whom_the_umask_lets(run: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.iterdir() if path.is_file()}
+    assert set(modes.values()) == {modes["run.json"]}
+
+
+@pytest.mark.parametrize("name", ["tensorboard/notes.txt", "drawings.png/mine.txt"])
+def test_check_free_overwrite_keeps_files_that_users_put_into_a_runs_folders(run: Path, name: str) -> None:
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"is not overwritten: it holds {name.partition('/')[0]}"):
+        check_free(run, overwrite=True)
+
+
+def test_check_free_overwrite_takes_tensorboards_own_files_and_pages(run: Path) -> None:
+    (run / "tensorboard").mkdir(exist_ok=True)
+    (run / "tensorboard" / "events.out.tfevents.1.host.2.0").write_bytes(b"")
+    (run / "report.html").write_text("page")
+    check_free(run, overwrite=True)
