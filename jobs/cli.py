@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 OK, FAILED, BAD_ARGUMENTS, QUARANTINED = 0, 1, 2, 3
 
@@ -72,12 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(verb, words[len(verb.words) :])
 
 
+class _Parser(argparse.ArgumentParser):
+    """Remembers what it refused, for `--json`."""
+
+    refusal: str | None = None
+
+    def error(self, message: str) -> NoReturn:
+        self.refusal = message
+        super().error(message)
+
+
 def _run(verb: Verb, arguments: list[str]) -> int:
     # Icechunk prints a warning on standard output otherwise, which would spoil --json.
     os.environ.setdefault("ICECHUNK_LOG", "error")
     module = importlib.import_module(verb.module)
     name = "avel " + " ".join(verb.words)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=name,
         description=verb.help,
         epilog=module.EXAMPLES,
@@ -87,6 +98,10 @@ def _run(verb: Verb, arguments: list[str]) -> int:
     try:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong
+        if parser.refusal is not None and "--json" in arguments:
+            from jobs.console import print_json
+
+            print_json({"error": parser.refusal, "kind": "BadArguments"})
         return stop.code if isinstance(stop.code, int) else BAD_ARGUMENTS
 
     from catalog.errors import AvelError, RecipeMismatch

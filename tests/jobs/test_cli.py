@@ -80,3 +80,15 @@ def test_missing_store_fails_in_one_line_and_as_one_json_object(tmp_path: Path) 
     as_json = avel("store", "inspect", str(tmp_path / "nothing"), "--json")
     assert as_json.returncode == 1
     assert "nothing" in json.loads(as_json.stdout)["error"]
+
+
+@pytest.mark.parametrize("words", [["train", "--json"], ["evaluate", "run", "--smooth", "nan", "--json"]])
+def test_arguments_that_cannot_be_read_are_one_json_object_too(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["kind"] == "BadArguments"
+    assert json.loads(captured.out)["error"] in captured.err
+    assert cli.main([word for word in words if word != "--json"]) == 2
+    assert capsys.readouterr().out == ""
