@@ -167,6 +167,10 @@ def _check(args: argparse.Namespace, formats: Sequence[str]) -> None:
     for option, path in (("--plot", args.plot), ("--out", args.out)):
         if path and not path.absolute().parent.is_dir():
             raise BadArguments(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+        if path and path.exists() and not path.is_file():  # a folder, or a device such as /dev/null
+            raise BadArguments(f"{option} {path} is there and is no file that could be replaced")
+        if path and path.absolute() == (args.run_folder / "run.json").absolute():
+            raise BadArguments(f"{option} {path} is the run's own record; choose another file")
     if args.threshold is not None and not 0 < args.threshold <= 1:
         raise BadArguments(f"--threshold must lie above 0 and be at most 1, got {args.threshold}")
     if args.smooth is not None and args.smooth < 1:

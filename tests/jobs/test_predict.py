@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -164,3 +165,22 @@ def test_predict_bad_argument_exits_2(
     capsys.readouterr()
     assert main(["predict", str(place / "both"), str(place / "videos" / "v3.mp4"), *more]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_predict_out_that_is_no_file_is_refused_and_left(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "out")
+    before = (tmp_path / "out").stat().st_mode
+    assert main(["predict", str(place / "both"), "new.mp4", "--out", str(tmp_path / "out")]) == 2
+    assert "is no file that could be replaced" in capsys.readouterr().err
+    assert (tmp_path / "out").stat().st_mode == before
+
+
+def test_predict_out_is_never_the_runs_own_record(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = place / "both" / "run.json"
+    before = record.read_bytes()
+    assert main(["predict", str(place / "both"), "new.mp4", "--out", str(record)]) == 2
+    assert "is the run's own record" in capsys.readouterr().err
+    assert record.read_bytes() == before
