@@ -197,6 +197,11 @@ class StorageErrors:
             return
         if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
             raise StoreError(f"{self._uri}: cannot be read: {first_line(error)}") from error
+        if isinstance(error, ValueError) and "checksum" in str(error):
+            raise StoreError(
+                f"{self._uri}: damaged: a chunk is not what was written (its checksum differs); `avel store verify` "
+                "tells which rows are lost, a copy of the store or another extraction has them"
+            ) from error
 
 
 def first_line(error: BaseException) -> str:

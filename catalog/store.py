@@ -36,7 +36,7 @@ Rules:
     - A recipe added later has its own rows and offsets; no existing value changes.
     - (V,) arrays of every group have one length, (R,) arrays of a recipe have one length.
     - Chunks are near 1 MB. Feature vectors are stored plain (they look like noise and do not compress), feature maps
-      with Blosc-LZ4, columns with Zstandard.
+      with Blosc-LZ4, columns with Zstandard; each chunk ends with its CRC-32C, which every reader checks.
     - No pickles anywhere. A reader checks before it believes.
 """
 

@@ -17,6 +17,7 @@ from catalog.recipe import NAME, Recipe
 from catalog.storage import first_line, icechunk, writer_lock
 from catalog.store import FeatureStore
 from catalog.store_layout import (
+    CHECKED,
     MODALITIES,
     OUTCOME_COLUMNS,
     ROW_COLUMNS,
@@ -188,8 +189,8 @@ class StoreWriter:
             )
         group = root.require_group("labels").require_group(recipe_name).create_group(vocabulary, overwrite=True)
         group.attrs["prompt"] = prompt
-        group.create_array("names", data=np.array(list(names), dtype=np.dtypes.StringDType()))
-        group.create_array("features", data=np.ascontiguousarray(features_KD, dtype=np.float32))
+        group.create_array("names", data=np.array(list(names), dtype=np.dtypes.StringDType()), compressors=[CHECKED])
+        group.create_array("features", data=np.ascontiguousarray(features_KD, dtype=np.float32), compressors=[CHECKED])
 
     def _begin(self) -> None:
         self._session = self._store.repository.writable_session("main")

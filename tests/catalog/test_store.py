@@ -308,6 +308,22 @@ def test_read_of_a_lost_chunk_is_an_error(tmp_path: Path) -> None:
     del store
 
 
+def test_read_of_a_chunk_with_a_turned_bit_is_an_error(tmp_path: Path) -> None:
+    sample.make(tmp_path / "s", [sample.result(i, count=200) for i in range(4)])
+    largest = max((tmp_path / "s" / "chunks").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    said = []
+    for modality in ("visual", "audio"):
+        try:
+            open_store(tmp_path / "s").read("tiny", modality)
+        except StoreError as error:
+            said.append(str(error))
+    assert len(said) == 1  # the chunk is of one of the two
+    assert "a chunk is not what was written" in said[0]
+
+
 READER = """
 import sys
 class Block:

@@ -126,6 +126,18 @@ def test_verify_tells_lost_chunks(tmp_path: Path) -> None:
     assert {p.what.split(" rows from")[0] for p in told.problems} == {"visual", "audio"}
 
 
+def test_verify_tells_chunks_with_a_turned_bit(tmp_path: Path) -> None:
+    sample.make(tmp_path / "s", [sample.result(1, count=2000)])
+    for chunk in (tmp_path / "s" / "chunks").iterdir():
+        if chunk.stat().st_size > 30_000:
+            content = bytearray(chunk.read_bytes())
+            content[5000] ^= 1
+            chunk.write_bytes(content)
+    told = verify(open_store(tmp_path / "s"))
+    assert {p.what.split(" rows from")[0] for p in told.problems} == {"visual", "audio"}
+    assert all("checksum" in p.what for p in told.problems)
+
+
 def test_verify_with_media_hashes_the_files(tmp_path: Path) -> None:
     media = tmp_path / "media"
     (media / "sub").mkdir(parents=True)

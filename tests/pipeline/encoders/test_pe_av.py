@@ -105,7 +105,7 @@ def test_features_do_not_depend_on_their_batch(folder: Path) -> None:
     for first, second in ((alone.visual, together.visual), (alone.audio, together.audio)):
         assert first is not None
         assert second is not None
-        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)  # rounding by the size of the product
 
 
 def test_a_tower_left_out_is_not_read(folder: Path, tmp_path: Path) -> None:
