@@ -101,12 +101,20 @@ def as_rows(table: Table, results: Sequence[Result], baselines: Numbers) -> tupl
             cells.append("-" if paper is None else f"{paper:.1f}")
         if table.reference is not None:
             cells += [spell(result.lead), "-" if result.row.lead is None else f"{result.row.lead:g}"]
-        body.append([*cells, result.why or {None: "", True: "met", False: "NOT met"}[result.is_led]])
+        body.append([*cells, result.why or _judged(result)])
     for name, value in baselines.items():
         blank = [""] * (len(table.columns) - 1)
         rest = ["-"] * (len(shown) - len(table.columns) - 2)
         body.append([f"({name})", *blank, f"{100 * value:.2f}", *rest, "nothing learnt"])
     return shown, body
+
+
+def _judged(result: Result) -> str:
+    if result.is_led is None or result.lead is None or result.row.lead is None:
+        return ""
+    if result.is_led:
+        return "met"
+    return "within 2 sd" if 100 * result.lead.mean >= result.row.lead else "NOT met"
 
 
 def as_csv(table: Table, results: Sequence[Result], baselines: Numbers) -> str:
