@@ -17,7 +17,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -39,6 +41,9 @@ OLDER = "ovavel_dataset_anno.json"
 CATEGORIES = "ovave_total_close_open_categories.csv"
 SEEN_CATEGORIES = "ovave_train_close_categories.csv"
 
+# Of the training items, in the published reduced lists.
+SHARES = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
+
 _COLUMNS = ("split", "cls_name", "cls_type", "vid_name")
 
 
@@ -54,7 +59,7 @@ def load(root: str | Path, *, media: str | Path | None = None, train_list: str |
         AnnotationError: a file is missing, wrong or damaged.
     """
     folder = Path(root)
-    meta_name = META if train_list is None else f"ovave_trainratio{train_list}_meta.csv"
+    meta_name = META if train_list is None else _reduced(train_list)
     meta_path = need_file(folder, (meta_name,), "OV-AVEBench's list of videos")
     labels_path = need_file(folder, (RELEASED, OLDER), "OV-AVEBench's labels")
     classes = _classes(need_file(folder, (CATEGORIES,), "OV-AVEBench's classes"))
@@ -75,7 +80,9 @@ def load(root: str | Path, *, media: str | Path | None = None, train_list: str |
 
 
 def write(dataset: Dataset, root: Path) -> None:
-    """Writes OV-AVEBench's files: list, released annotations and both category files.
+    """Writes OV-AVEBench's files: list, released annotations, both category files, and reduced training lists.
+
+    A reduced list keeps its share of the training items of each class, evenly spread, and all others.
 
     The format has ids that are the videos', a category and `seen` for each item, and events that are maximal runs of
     whole seconds with the item's category.
@@ -96,16 +103,35 @@ def write(dataset: Dataset, root: Path) -> None:
     if both:
         raise ValueError(f"{dataset.name}: a class is seen or unseen, got both for {sorted(map(str, both))[0]!r}")
     root.mkdir(parents=True, exist_ok=True)
-    with (root / META).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(
-            (item.split, item.category, "close" if item.seen else "open", item.id) for item in dataset.items
-        )
+    _write_meta(root / META, dataset.items)
+    for share in SHARES:
+        _write_meta(root / _reduced(f"{float(share):g}"), _kept(dataset.items, share))
     (root / RELEASED).write_text(json.dumps(annotations, indent=4), encoding="utf-8")
     for name, labels in ((CATEGORIES, dataset.classes), (SEEN_CATEGORIES, [c for c in dataset.classes if c in seen])):
         text = "\r\n".join((*labels, BACKGROUND))
         (root / name).write_text(text, encoding="utf-8", newline="")
+
+
+def _reduced(train_list: str) -> str:
+    return f"ovave_trainratio{train_list}_meta.csv"
+
+
+def _kept(items: Sequence[Item], share: Fraction) -> list[Item]:
+    """All items but for `share` of the training items of each class, evenly spread."""
+    kept, numbers = [], Counter[str | None]()
+    for item in items:
+        number = numbers[item.category]
+        numbers[item.category] += item.split == "train"
+        if item.split != "train" or math.ceil((number + 1) * share) > math.ceil(number * share):
+            kept.append(item)
+    return kept
+
+
+def _write_meta(path: Path, items: Sequence[Item]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows((item.split, item.category, "close" if item.seen else "open", item.id) for item in items)
 
 
 @dataclass(frozen=True)

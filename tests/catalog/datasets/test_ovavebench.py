@@ -364,3 +364,33 @@ def test_write_of_what_the_format_cannot_hold_is_refused(tmp_path: Path, dataset
     with pytest.raises(ValueError, match=match):
         ovavebench.write(dataset, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_write_reduced_lists_keep_their_share_of_each_class_and_all_of_val_and_test(tmp_path: Path) -> None:
+    items = tuple(
+        Item(
+            id=f"{label}{i}",
+            video_id=f"{label}{i}",
+            split="train" if i < count else "val" if i == count else "test",
+            events=(Event(start_s=Fraction(0), end_s=Fraction(3), label=label),),
+            category=label,
+            seen=True,
+        )
+        for label, count in (("bark", 8), ("meow", 5))
+        for i in range(count + 2)
+    )
+    whole = Dataset(
+        name="ovavebench",
+        classes=("bark", "meow"),
+        items=items,
+        videos=tuple(Video(id=item.id, uri="x") for item in items),
+        num_segments=10,
+        background="other",
+    )
+    ovavebench.write(whole, tmp_path)
+    for share, bark, meow in (("0.25", 2, 2), ("0.5", 4, 3), ("0.75", 6, 4)):
+        reduced = ovavebench.load(tmp_path, train_list=share)
+        found = [item.category for item in reduced.split("train")]
+        assert (found.count("bark"), found.count("meow")) == (bark, meow)
+        for split in ("val", "test"):
+            assert reduced.split(split) == ovavebench.load(tmp_path).split(split)
