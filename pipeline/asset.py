@@ -59,3 +59,16 @@ class Asset:
     def has_stated_hash(self) -> bool:
         """Whether the publisher states enough of its content to tell it from another file."""
         return any((self.sha256, self.sha256_prefix, self.git_blob))
+
+
+# Of CLIP's tokenizer, which other networks took over.
+CLIP_VOCABULARY = Asset(
+    name="bpe",
+    filename="bpe_simple_vocab_16e6.txt.gz",
+    url="https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
+    bytes=1356917,
+    sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
+    licence="MIT",
+    citation="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021",
+    use="text",
+)

@@ -5,6 +5,7 @@ Clips go through Ray's object store only from decode to encode actors, a few win
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ ENCODER_STARTS = 3
 Finished = tuple[Task | None, UnitResult | None]
 
 
-class Crew:
+class Crew(abc.ABC):
     """Actors of some arrangement. A finished task without a result is one whose worker died; a dead worker without a
     task died while it started or waited."""
 
@@ -56,21 +57,21 @@ class Crew:
             self._died_idle += 1
         return False
 
+    @abc.abstractmethod
     def give(self, task: Task) -> None:
         """Gives an idle worker a task."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def finished(self, timeout_s: float) -> list[Finished]:
         """What has come to an end, after at most `timeout_s`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def end(self) -> None:
         """Ends the actors."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _hire(self) -> None:
         """Starts another worker; it becomes idle when it has started."""
-        raise NotImplementedError
 
     def _told_idle_deaths(self) -> list[Finished]:
         told: list[Finished] = [(None, None)] * self._died_idle

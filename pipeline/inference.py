@@ -55,6 +55,15 @@ def arithmetic(device: str, precision: str) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = conv, product
 
 
+def normalised(frames_BHWC: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W), channels last in memory: a colour's mean taken off,
+    divided by its deviation, both of the range [0, 1].
+    """
+    device = frames_BHWC.device
+    shifted = frames_BHWC.float() / 255 - torch.tensor(mean, device=device)
+    return (shifted / torch.tensor(deviation, device=device)).permute(0, 3, 1, 2)
+
+
 def encode_frames(
     clips: Sequence[Clips],
     forward: Callable[[Tensor], Tensor],

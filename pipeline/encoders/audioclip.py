@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule, exact_seconds, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.asset import Asset
+from pipeline.asset import CLIP_VOCABULARY, Asset
 from pipeline.encode import EncoderSpec, Shapes
 from pipeline.segment import Clips, Features
 from pipeline.sound_crop import evaluation_crop
@@ -68,16 +68,7 @@ SPEC = EncoderSpec(
             licence="MIT",
             citation=_CITATION,
         ),
-        Asset(
-            name="bpe",
-            filename="bpe_simple_vocab_16e6.txt.gz",
-            url="https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
-            bytes=1356917,
-            sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
-            licence="MIT",
-            citation="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021",
-            use="text",
-        ),
+        CLIP_VOCABULARY,
     ),
     licence="MIT",
     citation=_CITATION,
@@ -292,11 +283,9 @@ class AudioClipTowers:
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
     """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W), channels last in memory, normalised as CLIP's."""
-    import torch
+    from pipeline import inference
 
-    mean = torch.tensor(MEAN, device=frames_BHWC.device)
-    deviation = torch.tensor(DEVIATION, device=frames_BHWC.device)
-    return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    return inference.normalised(frames_BHWC, MEAN, DEVIATION)
 
 
 def _encode_images(net: AudioClip, frames_BHWC: Tensor) -> Tensor:

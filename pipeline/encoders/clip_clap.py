@@ -207,13 +207,9 @@ def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _see(net: ClipClap, frames_BHWC: Tensor) -> Tensor:
-    import torch
+    from pipeline.inference import arithmetic, normalised
 
-    from pipeline.inference import arithmetic
-
-    mean = torch.tensor(net.mean, device=frames_BHWC.device)
-    deviation = torch.tensor(net.deviation, device=frames_BHWC.device)
-    images = ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    images = normalised(frames_BHWC, net.mean, net.deviation)
     with arithmetic(net.device, net.recipe.precision):
         return _tensor(net.clip.get_image_features(pixel_values=images))
 

@@ -179,11 +179,9 @@ def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
     """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) with ImageNet's mean and deviation."""
-    import torch
+    from pipeline import inference
 
-    mean = torch.tensor(MEAN, device=frames_BHWC.device)
-    deviation = torch.tensor(DEVIATION, device=frames_BHWC.device)
-    return ((frames_BHWC.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    return inference.normalised(frames_BHWC, MEAN, DEVIATION)
 
 
 def _hear(net: VggPair, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:

@@ -154,15 +154,6 @@ class Tower(nn.Module):
             scale = self.get_parameter(f"modality_postprocessors.{modality}.1.log_logit_scale")
             return unit_BD * scale.exp().clamp(max=MAX_SCALE)
 
-    def of_clips(self, x: Tensor) -> Tensor:
-        """(B, D): the mean of the clips' features, as published not renormalised.
-
-        Args:
-            x: (B, S, ...) with S clips each.
-        """
-        features: Tensor = self(x.flatten(0, 1))
-        return features.reshape(*x.shape[:2], -1).mean(dim=1)
-
 
 class _PictureStem(nn.Module):
     def __init__(self, config: Config) -> None:
