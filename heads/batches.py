@@ -1,10 +1,11 @@
 """A split on the device: everything moved once, batches gathered by index, no worker processes.
 
-N items, B items of a batch, T segments, R rows, K classes.
+N items, B items of a batch, T segments, R rows, K classes, E events.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,17 @@ class Target:
         classes_BT: int64, one class a segment, `background` where no event is; None with several labels.
         labels_BTK: bool, any number of classes a segment; None with one label.
         background: number of the output that stands for no event; None with several labels.
+        events_BE2: float32, start and end of each event in grid units (see `heads.points`); None where a head learns
+            from segments.
+        event_labels_BE: int64, the events' classes; -1 where an item has no further event.
     """
 
     mask_BT: Tensor
     classes_BT: Tensor | None = None
     labels_BTK: Tensor | None = None
     background: int | None = None
+    events_BE2: Tensor | None = None
+    event_labels_BE: Tensor | None = None
 
     @property
     def event_BT(self) -> Tensor:
@@ -84,8 +90,6 @@ class DeviceSplit:
     def batch(self, items_B: Tensor) -> DeviceBatch:
         """The features of some items; `items_B` int64 on the device."""
         rows_BT, mask_BT = self._rows_NT[items_B], self._mask_NT[items_B]
-        visual, visual_valid_BT = _gather(self._visual, rows_BT, mask_BT)
-        audio, audio_valid_BT = _gather(self._audio, rows_BT, mask_BT)
         target = None
         if self._true is not None:
             true = self._true[items_B]
@@ -93,6 +97,25 @@ class DeviceSplit:
                 target = Target(mask_BT=mask_BT, classes_BT=true, background=self._background)
             else:
                 target = Target(mask_BT=mask_BT, labels_BTK=true)
+        return self._gathered(rows_BT, mask_BT, target)
+
+    def windows(self, items_B: Tensor, starts_B: Tensor, lengths_B: Tensor, target: Target | None) -> DeviceBatch:
+        """A stretch of each item: its segments `[start, start + length)`, padded to the longest.
+
+        Args:
+            items_B, starts_B, lengths_B: int64 on the device; stretches lie inside the items.
+            target: of the stretches; its mask is replaced by theirs.
+        """
+        place_T = torch.arange(int(lengths_B.max()), device=items_B.device)
+        mask_BT = place_T < lengths_B[:, None]
+        rows_BT = self._rows_NT[items_B[:, None], torch.where(mask_BT, starts_B[:, None] + place_T, 0)]
+        if target is not None:
+            target = dataclasses.replace(target, mask_BT=mask_BT)
+        return self._gathered(rows_BT, mask_BT, target)
+
+    def _gathered(self, rows_BT: Tensor, mask_BT: Tensor, target: Target | None) -> DeviceBatch:
+        visual, visual_valid_BT = _gather(self._visual, rows_BT, mask_BT)
+        audio, audio_valid_BT = _gather(self._audio, rows_BT, mask_BT)
         return DeviceBatch(
             visual=visual,
             audio=audio,

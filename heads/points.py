@@ -50,7 +50,10 @@ def points(num_segments: int, levels: int = LEVELS, *, device: str | torch.devic
     if levels < 1 or num_segments < 1 or num_segments % divisor(levels):
         raise ValueError(f"{levels} levels need segments in a multiple of {divisor(levels)}, got {num_segments}")
     counts = tuple(num_segments // 2**level for level in range(levels))
-    times, lows, highs, strides = [], [], [], []
+    times: list[Tensor] = []
+    lows: list[Tensor] = []
+    highs: list[Tensor] = []
+    strides: list[Tensor] = []
     for level, count in enumerate(counts):
         stride = 2**level
         times.append(torch.arange(count, dtype=torch.float32, device=device) * stride)

@@ -1,6 +1,6 @@
 """Events to the truth of each segment. A segment has a class where its middle lies inside the event: exact rationals.
 
-N items, T segments, K classes (background not included). With 1 s segments and whole-second events this is AVE's
+N items, T segments, E events, K classes (background not included). With 1 s segments and whole-second events this is AVE's
 rule: second t has the class if start <= t < end.
 """
 
@@ -115,6 +115,31 @@ def segment_labels(
             segments = event_segments(event, grid, num_segments)
             labels_TK[segments.start : segments.stop, _class_of(event, class_index, item)] = True
     return labels_NTK
+
+
+def events_on_grid(
+    items: Sequence[Item], classes: Sequence[str], grid: GridRule
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The events' times in grid units, (t - window / 2) / hop, in the annotation's order; a little below 0 may occur.
+
+    Returns:
+        (N, E, 2) float32 start and end, and (N, E) int64 classes, -1 where an item has no further event; E is the
+        most events of an item, at least 1.
+
+    Raises:
+        ValueError: a label is not among `classes`.
+    """
+    class_index = _index(classes)
+    most = max((len(item.events) for item in items), default=0)
+    times_NE2 = np.zeros((len(items), max(1, most), 2), dtype=np.float32)
+    labels_NE = np.full((len(items), max(1, most)), -1, dtype=np.int64)
+    for n, item in enumerate(items):
+        for e, event in enumerate(item.events):
+            times_NE2[n, e] = [
+                float((time_s - grid.window_s / 2) / grid.hop_s) for time_s in (event.start_s, event.end_s)
+            ]
+            labels_NE[n, e] = _class_of(event, class_index, item)
+    return times_NE2, labels_NE
 
 
 def _first_middle_at(time_s: Fraction, grid: GridRule) -> int:

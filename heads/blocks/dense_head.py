@@ -1,0 +1,123 @@
+"""What dense heads inherit: their loss. B items, P points, K classes, C = K (class-aware regression) or 1, E events.
+
+    loss = (focal loss over all points and classes + IoU loss over positive (point, class) pairs) / normaliser + auxiliary
+
+The normaliser is a moving average of the number of positive points of a batch, taken over in evaluation as it stands.
+
+Source: Geng et al., CVPR 2023 (UnAV) after Zhang et al., ECCV 2022 (ActionFormer), and their published code.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from heads.blocks.dense_output import DenseOutput
+from heads.dense_losses import Normaliser, diou, focal, giou
+from heads.dense_targets import dense_targets
+from heads.points import points
+
+if TYPE_CHECKING:
+    from heads.batches import Target
+
+
+class DenseConfig(Protocol):
+    """What the loss asks of a dense head's config.
+
+    Attributes:
+        num_classes: K.
+        levels: of the pyramid.
+        regression: are there a start and an end for each class at a point, or for all classes together?
+        iou_loss: of the regression; in one dimension with a shared point GIoU is IoU.
+        center_radius: only points within so many strides of an event's middle are positive; None takes all inside.
+    """
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
+    @property
+    def regression(self) -> Literal["class_aware", "class_agnostic"]: ...
+    @property
+    def iou_loss(self) -> Literal["diou", "giou"]: ...
+    @property
+    def center_radius(self) -> float | None: ...
+
+
+class DenseHead(nn.Module, abc.ABC):
+    """Base of the heads that find events with a start and an end of their own.
+
+    `forward(visual, audio, mask_BT, visual_valid_BT=None, audio_valid_BT=None)` gives a `DenseOutput`, for any T.
+    """
+
+    def __init__(self, config: DenseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = Normaliser()
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> DenseOutput:
+        """Logits and offsets at the points of the pyramid.
+
+        Args:
+            visual, audio: (B, T, D), of any T; None where the head does not look.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """
+
+    def auxiliary(self) -> Tensor | None:
+        """A further loss term, weighted, of the forward pass just made; None where there is none."""
+        return None
+
+    def loss(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        target: Target,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) sums and (B,) counts, so that the sums' sum over the counts' sum is the loss above."""
+        output = self(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        return self.loss_of(output, target)
+
+    def loss_of(self, output: DenseOutput, target: Target) -> tuple[Tensor, Tensor]:
+        """As `loss`, of an output that is there already.
+
+        Raises:
+            ValueError: the target has no events' times.
+        """
+        if target.events_BE2 is None or target.event_labels_BE is None:
+            raise ValueError("a dense head learns from events with times, got a target of segments")
+        config, mask_BP = self.config, output.mask_BP
+        truth = dense_targets(
+            points(output.counts[0], len(output.counts), device=mask_BP.device),
+            target.events_BE2,
+            target.event_labels_BE,
+            mask_BP,
+            num_classes=config.num_classes,
+            class_aware=config.regression == "class_aware",
+            center_radius=config.center_radius,
+        )
+        classes_BPK = focal(output.logits_BPK.float(), truth.classes_BPK) * mask_BP.unsqueeze(-1)
+        sums_B = classes_BPK.sum(dim=(1, 2))
+        positive_BPC = truth.positive_BPC
+        iou = diou if config.iou_loss == "diou" else giou
+        pairs_N = iou(output.offsets_BPC2.float()[positive_BPC], truth.offsets_BPC2[positive_BPC])
+        sums_B = sums_B.index_add(0, positive_BPC.nonzero()[:, 0], pairs_N)
+        normaliser = self.normaliser(positive_BPC.any(dim=-1).sum())
+        counts_B = (normaliser / len(sums_B)).expand(len(sums_B))
+        auxiliary = self.auxiliary()
+        if auxiliary is not None:
+            sums_B = sums_B + auxiliary.float() * counts_B
+        return sums_B, counts_B.to(torch.float32)
