@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from catalog.dataset import Dataset
 from heads.evaluate import mean_loss
 from heads.fit import Fitted, fit
 from heads.model import build, names, plugin
-from heads.optimise import SCHEDULES, AveragedWeights, rate_share
+from heads.optimise import SCHEDULES, AveragedWeights, optimiser, rate_share
 from heads.predict import logits
 from heads.read import Split, read_split
 from heads.settings import Settings, published_settings
@@ -45,6 +47,46 @@ def test_cmbs_halves_the_rate_after_epochs_10_20_and_30() -> None:
     shares = [rate_share("cmbs", step=0, total=1, epoch=epoch) for epoch in range(1, 201)]
     assert shares == [1.0] * 10 + [0.5] * 10 + [0.25] * 10 + [0.125] * 170
     assert published_settings("cmbs").schedule == "cmbs"
+
+
+def test_warmup_cosine_equals_the_published_rates(shared: Path) -> None:
+    wanted = np.load(shared / "parity" / "heads" / "decode" / "decode.npz", allow_pickle=False)["lr/values"]
+    rates = [1e-4 * rate_share("warmup-cosine", step=k, total=360, epoch=1, warmup_steps=40) for k in range(361)]
+    np.testing.assert_allclose(rates, wanted, rtol=1e-12)
+
+
+def test_warmup_cosine_of_one_warm_step_or_none_divides_by_nothing() -> None:
+    assert rate_share("warmup-cosine", step=0, total=5, epoch=1, warmup_steps=1) == 0.0
+    assert rate_share("warmup-cosine", step=0, total=5, epoch=1) == 1.0
+    assert rate_share("warmup-cosine", step=4, total=5, epoch=1, warmup_steps=9) == 0.5
+
+
+def test_adamw_weights_decays_what_multiplies_and_nothing_else() -> None:
+    class Various(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+            self.conv = nn.Conv1d(4, 4, 3)
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.recurrent = nn.LSTM(4, 2)
+            self.norm = nn.LayerNorm(4)
+            self.table = nn.Embedding(5, 4)
+            self.scale = nn.Parameter(torch.ones(1, 4, 1))
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    head = Various()
+    # With no gradient but zero, a step shrinks what decays, by rate x decay.
+    before = {name: p.detach().clone().fill_(2.0) for name, p in head.named_parameters()}
+    head.load_state_dict(before)
+    for p in head.parameters():
+        p.grad = torch.zeros_like(p) if p.requires_grad else None
+    optimiser("adamw-weights", head, learning_rate=0.5, weight_decay=0.1).step()
+    shrunk = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
+    assert shrunk == {
+        *("linear.weight", "conv.weight", "attention.in_proj_weight", "attention.out_proj.weight"),
+        *("recurrent.weight_ih_l0", "recurrent.weight_hh_l0"),
+    }
+    torch.testing.assert_close(head.linear.weight, torch.full((4, 3), 1.9))
 
 
 def test_every_published_schedule_exists() -> None:
