@@ -100,6 +100,7 @@ def test_targets_of_a_batch_are_those_of_its_items_alone(mode: str) -> None:
     where = points(64, 5)
     held = [random_events(count, count) for count in (3, 0, 7)]
     events_BE2 = torch.full((3, 9, 2), torch.nan)
+    events_BE2[:, -1] = torch.tensor([1.0, 30.0])  # padded: whatever times it has
     labels_BE = torch.full((3, 9), -1)
     for b, (events, labels) in enumerate(held):
         events_BE2[b, : len(events)], labels_BE[b, : len(events)] = events, labels
