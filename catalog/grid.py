@@ -65,11 +65,15 @@ class SegmentGrid:
         """(count,) float64 seconds, each the float nearest to the exact end."""
         return np.array([float(self.end_s(i)) for i in range(self.count)])
 
-    def clip_times_s(self, segment: int, num: int, phase: Fraction) -> list[Fraction]:
-        """The `num` instants of `segment` at which a frame is taken: `start + (j + phase) * window / num`."""
+    def clip_times_s(self, segment: int, num: int, phase: Fraction, after: int = 0) -> list[Fraction]:
+        """The `num` instants of `segment` at which a frame is taken: `start + (j + phase) * window / num`.
+
+        Args:
+            after: so many more, at the same step beyond the segment's end.
+        """
         step = self.window_s / num
         start = self.start_s(segment)
-        return [start + (j + phase) * step for j in range(num)]
+        return [start + (j + phase) * step for j in range(num + after)]
 
     def clip_spans_s(
         self, segment: int, num: int, clip_s: Fraction, until_s: Fraction

@@ -32,24 +32,28 @@ class VideoSampling:
 
     Attributes:
         frames_per_segment: P; frame j of a segment is the one shown at `start + (j + phase) * window / P`.
+        frames_after: that many frames more, at the same step beyond the segment's end: P flows need P + 1 frames.
         phase: 1/2 takes the middle of each of the P slots, 0 its beginning.
         clip_s: where given, frames come in pairs instead: the first and the last to begin within each of P / 2 clips of
             this many seconds, spread evenly over the segment (up to the picture's end).
         height_px, width_px: the encoder's input size.
         fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre;
             "three_crops" resizes the short side to `width_px` and cuts three squares at the beginning, the middle and
-            the end of the long side, one below the other: `height_px` is 3 * `width_px`.
-        short_side_px: with "crop" only; None means the larger of height_px and width_px.
+            the end of the long side, one below the other: `height_px` is 3 * `width_px`; "whole" resizes the short
+            side to `short_side_px` and cuts nothing (but what passes 4 times the short side), so that the encoder cuts
+            its `height_px` x `width_px` out of what it has made of the whole.
+        short_side_px: with "crop" and "whole" only; None means the larger of height_px and width_px.
         interpolation: a Pillow filter ("area" is its box filter), to uint8; or, with "_tensor", as torch's
             `interpolate` without antialiasing, to float32 in units of 1/255 that are neither rounded nor clipped.
     """
 
     frames_per_segment: int
+    frames_after: int = field(default=0, metadata={LATER: True})
     height_px: int
     width_px: int
     phase: Fraction = Fraction(1, 2)
     clip_s: Fraction | None = field(default=None, metadata={LATER: True})
-    fit: Literal["stretch", "crop", "three_crops"] = "crop"
+    fit: Literal["stretch", "crop", "three_crops", "whole"] = "crop"
     short_side_px: int | None = None
     interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos", "bilinear_tensor", "bicubic_tensor"] = (
         "bicubic"
@@ -67,12 +71,14 @@ class VideoSampling:
                 raise ValueError(f"video.clip_s must be above 0 and go with 4, 6, 8 ... frames_per_segment, got {self}")
             if self.phase != Fraction(1, 2):
                 raise ValueError(f"video.phase has no meaning beside video.clip_s, got {self.phase}")
+        if self.frames_after < 0 or (self.frames_after and self.clip_s is not None):
+            raise ValueError(f"video.frames_after must be 0 or more, and 0 beside video.clip_s, got {self}")
         if self.fit == "three_crops" and self.height_px != 3 * self.width_px:
             raise ValueError(f"video.fit='three_crops' needs height_px of 3 * width_px, got {self}")
         if self.short_side_px is not None and (
-            self.fit != "crop" or self.short_side_px < max(self.height_px, self.width_px)
+            self.fit not in ("crop", "whole") or self.short_side_px < max(self.height_px, self.width_px)
         ):
-            raise ValueError(f"video.short_side_px goes with fit='crop' and covers the crop, got {self}")
+            raise ValueError(f"video.short_side_px goes with fit='crop' or 'whole' and covers the crop, got {self}")
 
     @property
     def is_float(self) -> bool:
@@ -80,9 +86,17 @@ class VideoSampling:
         return self.interpolation.endswith("_tensor")
 
     @property
+    def slots(self) -> int:
+        """How many frames a segment comes with."""
+        return self.frames_per_segment + self.frames_after
+
+    @property
     def segment_bytes(self) -> int:
-        """Of the P frames of a segment."""
-        return self.frames_per_segment * self.height_px * self.width_px * 3 * (4 if self.is_float else 1)
+        """Of the frames of a segment; where they are whole, of 2:1 ones."""
+        pixels = self.height_px * self.width_px
+        if self.fit == "whole":
+            pixels = 2 * (self.short_side_px or max(self.height_px, self.width_px)) ** 2
+        return self.slots * pixels * 3 * (4 if self.is_float else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

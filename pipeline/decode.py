@@ -174,7 +174,10 @@ def _window_s(feeds: list[_Feed], window_bytes: int) -> Fraction:
     per_s = Fraction(0)
     for feed in feeds:
         if (video := feed.video) is not None:
-            per_s += video.segment_bytes / feed.grid.hop_s
+            # Segments that overlap by whole steps between frames share those.
+            step_s = feed.grid.window_s / video.frames_per_segment
+            shares = video.clip_s is None and feed.grid.hop_s % step_s == 0
+            per_s += video.segment_bytes / (max(feed.grid.hop_s, feed.grid.window_s) if shares else feed.grid.hop_s)
         if (audio := feed.audio) is not None:
             per_s += audio.rate_hz * 5  # float32 and its validity
     return min(_MAX_WINDOW_S, window_bytes / per_s) if per_s else _MAX_WINDOW_S
@@ -187,9 +190,7 @@ def _clips(feed: _Feed, stop: int, pictures: _Pictures | None, sounds: _Sounds |
         frames, index = pictures.gather(feed.planned[:count], Geometry.of(feed.video))
     else:
         height, width, slots = (
-            (recipe.video.height_px, recipe.video.width_px, recipe.video.frames_per_segment)
-            if recipe.video
-            else (0, 0, 0)
+            (recipe.video.height_px, recipe.video.width_px, recipe.video.slots) if recipe.video else (0, 0, 0)
         )
         frames = np.zeros((0, height, width, 3), np.float32 if recipe.video and recipe.video.is_float else np.uint8)
         index = np.full((count, slots), -1, np.int32)
@@ -257,11 +258,11 @@ class _Pictures:
         held = self._held[geometry]
         numbers = sorted({n for row in planned for n in row if n >= 0 and held[n] is not None})
         place = {number: position for position, number in enumerate(numbers)}
-        shape = (len(numbers), geometry.height_px, geometry.width_px, 3)
-        frames: Frame = np.empty(shape, geometry.dtype)
-        for position, number in enumerate(numbers):
-            if (frame := held[number]) is not None:
-                frames[position] = frame
+        there = [frame for number in numbers if (frame := held[number]) is not None]
+        shape = there[0].shape if there else (geometry.height_px, geometry.width_px, 3)
+        frames: Frame = np.empty((len(there), *shape), geometry.dtype)
+        for position, frame in enumerate(there):
+            frames[position] = frame
         index = np.array([[place.get(n, -1) for n in row] for row in planned], np.int32)
         return frames, index
 

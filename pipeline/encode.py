@@ -342,7 +342,7 @@ def _piece(clips: Clips, skip: int, count: int, context_s: Fraction) -> Clips:
 
 
 def _check_clips(clips: Clips, recipe: Recipe) -> None:
-    frames = recipe.video.frames_per_segment if recipe.video is not None else 0
+    frames = recipe.video.slots if recipe.video is not None else 0
     if clips.frame_index_SP.shape[1] != frames:
         raise ValueError(
             f"{clips.video_id}: recipe {recipe.name} takes {frames} frames a segment, "

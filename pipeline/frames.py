@@ -31,6 +31,10 @@ Frame = NDArray[np.uint8 | np.float32]
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
+# Frames left whole are at most so many times as long as wide; of longer ones the middle is kept. A 512 x 8 picture
+# would become one of 16384 x 256.
+_LONGEST_WHOLE = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTable:
@@ -59,11 +63,11 @@ class FrameTable:
         return int(np.searchsorted(self.pts_F, ticks, side="right")) - 1
 
     def of_segment(self, grid: SegmentGrid, segment: int, sampling: VideoSampling) -> list[int]:
-        """P frame numbers of `segment`, the smallest first; ascending but where clips overlap."""
+        """Frame numbers of `segment`, one a slot, the smallest first; ascending but where clips overlap."""
         if sampling.clip_s is not None:
             spans_s = grid.clip_spans_s(segment, sampling.frames_per_segment // 2, sampling.clip_s, self.end_s)
             return [number for span_s in spans_s for number in self._ends_of(*span_s)]
-        times_s = grid.clip_times_s(segment, sampling.frames_per_segment, sampling.phase)
+        times_s = grid.clip_times_s(segment, sampling.frames_per_segment, sampling.phase, sampling.frames_after)
         return [self.shown_at(time_s) for time_s in times_s]
 
     def _ends_of(self, start_s: Fraction, end_s: Fraction) -> tuple[int, int]:
@@ -99,20 +103,36 @@ class Geometry:
             interpolation=sampling.interpolation,
         )
 
+    def size(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """(height, width) of the output for a source of that size."""
+        if self.fit != "whole":
+            return self.height_px, self.width_px
+        resized_h, resized_w = self._resized(height_px, width_px)
+        longest = _LONGEST_WHOLE * self.short_side_px
+        return min(resized_h, longest), min(resized_w, longest)
+
     def boxes(self, height_px: int, width_px: int) -> list[Box]:
         """The parts of the source that become the output, one below the other, in source pixels."""
         if self.fit == "stretch":
             return [(0.0, 0.0, float(width_px), float(height_px))]
         if self.fit == "three_crops":
             return self._three_boxes(height_px, width_px)
-        # As torchvision: Resize makes the long side int(size * long / short), CenterCrop begins at int(round(d / 2)).
-        short = min(height_px, width_px)
-        resized_h = self.short_side_px if height_px == short else int(self.short_side_px * height_px / width_px)
-        resized_w = self.short_side_px if width_px == short else int(self.short_side_px * width_px / height_px)
-        left = round((resized_w - self.width_px) / 2.0)
-        top = round((resized_h - self.height_px) / 2.0)
+        # As torchvision's CenterCrop, which begins at int(round(d / 2)).
+        resized_h, resized_w = self._resized(height_px, width_px)
+        cut_h, cut_w = self.size(height_px, width_px)
+        if self.fit == "whole" and (cut_h, cut_w) == (resized_h, resized_w):
+            return [(0.0, 0.0, float(width_px), float(height_px))]
+        left, top = round((resized_w - cut_w) / 2.0), round((resized_h - cut_h) / 2.0)
         scale_w, scale_h = width_px / resized_w, height_px / resized_h
-        return [(left * scale_w, top * scale_h, (left + self.width_px) * scale_w, (top + self.height_px) * scale_h)]
+        return [(left * scale_w, top * scale_h, (left + cut_w) * scale_w, (top + cut_h) * scale_h)]
+
+    def _resized(self, height_px: int, width_px: int) -> tuple[int, int]:
+        # As torchvision's Resize: the long side becomes int(size * long / short).
+        short = min(height_px, width_px)
+        return (
+            self.short_side_px if height_px == short else int(self.short_side_px * height_px / width_px),
+            self.short_side_px if width_px == short else int(self.short_side_px * width_px / height_px),
+        )
 
     def _three_boxes(self, height_px: int, width_px: int) -> list[Box]:
         # As pytorchvideo: short_side_scale makes the long side floor(long / short * size), in this order of rounding;
@@ -141,10 +161,11 @@ def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> Frame:
         frame_HWC: uint8 RGB of any size.
 
     Returns:
-        (height_px, width_px, 3) RGB of the geometry's dtype, in units of 1/255.
+        (H', W', 3) RGB of the geometry's size and dtype, in units of 1/255.
     """
     boxes = geometry.boxes(*frame_HWC.shape[:2])
-    size = (geometry.width_px, geometry.height_px // len(boxes))
+    out_h, out_w = geometry.size(*frame_HWC.shape[:2])
+    size = (out_w, out_h // len(boxes))
     parts = [_resize_box(frame_HWC, box, size, geometry.interpolation) for box in boxes]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -24,8 +24,9 @@ class Clips:
         grid: the whole video's grid (not only of these segments).
         first: number of the first segment here.
         frames_FHWC: uint8 RGB, or float32 in the same units by a tensor interpolation; ascending in time; F = 0 where
-            there is no picture.
-        frame_index_SP: int32 into `frames_FHWC`; -1 where no picture has been shown yet. P = 0 without a video tower.
+            there is no picture. Of the recipe's size; where it leaves frames whole, of a size of the video's own.
+        frame_index_SP: int32 into `frames_FHWC`; -1 where no picture has been shown yet. P counts frames beyond the
+            segment too where the recipe has such; P = 0 without a video tower.
         samples_N: float32 in about [-1, 1], mono, at `rate_hz`; zeros where there is no sound. N = 0 without
             an audio tower or track.
         sample_valid_N: bool, True where a sample is real.

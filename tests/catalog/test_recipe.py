@@ -202,7 +202,7 @@ def test_changed_sets_one_field_and_leaves_the_rest(path: str, text: str, value:
         ("grid.hop_s", "1e999999999", "seconds must be"),
         ("video.frames_per_segment", "1.5", r"recipe\.video\.frames_per_segment: needs a whole number, got '1\.5'"),
         ("video.frames_per_segment", "true", "whole number"),
-        ("video.fit", "squash", "must be one of stretch, crop, three_crops, got 'squash'"),
+        ("video.fit", "squash", "must be one of stretch, crop, three_crops, whole, got 'squash'"),
         ("video.phase", "2", r"video\.phase must lie in \[0, 1\]"),
         ("video", "64", "needs an object"),
         ("name", "../x", "name needs letters"),
@@ -281,6 +281,21 @@ def test_recipe_that_cannot_be_is_refused(change: dict[str, Any], match: str) ->
             {"frames_per_segment": 4, "height_px": 8, "width_px": 8, "clip_s": Fraction(2), "phase": Fraction(0)},
             "phase has no meaning beside",
         ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 4, "height_px": 8, "width_px": 8, "frames_after": -1},
+            "frames_after must be 0 or more",
+        ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 4, "height_px": 8, "width_px": 8, "frames_after": 1, "clip_s": Fraction(1)},
+            "and 0 beside video.clip_s",
+        ),
+        (
+            VideoSampling,
+            {"frames_per_segment": 4, "height_px": 8, "width_px": 8, "fit": "whole", "short_side_px": 7},
+            "covers the crop",
+        ),
         (AudioSampling, {"rate_hz": 999}, "at least 1000"),
         (AudioSampling, {"rate_hz": 8000, "context_s": Fraction(-1)}, "context_s"),
         (AudioSampling, {"rate_hz": 8000, "min_coverage": Fraction(0)}, "min_coverage"),
@@ -334,6 +349,23 @@ def test_fingerprint_of_a_recipe_from_before_clips_is_kept() -> None:
     assert Recipe.from_json(clips.to_json()) == clips
     assert old.differences(clips) == [("video.clip_s", None, "2")]
     assert clips.changed({"video.clip_s": "none"}) == old
+
+
+def test_fingerprint_of_a_recipe_from_before_frames_after_is_kept() -> None:
+    old = recipe(video=VideoSampling(frames_per_segment=4, height_px=8, width_px=8))
+    assert "frames_after" not in old.to_json()
+    more = old.changed({"video.frames_after": "1"})
+    assert more.video is not None
+    assert (more.video.slots, more.video.frames_per_segment) == (5, 4)
+    assert more.fingerprint() != old.fingerprint()
+    assert Recipe.from_json(more.to_json()) == more
+
+
+def test_bytes_of_a_segment_count_every_slot_and_whole_frames_as_two_to_one() -> None:
+    video = VideoSampling(frames_per_segment=24, frames_after=1, height_px=224, width_px=224)
+    assert video.segment_bytes == 25 * 224 * 224 * 3
+    whole = dataclasses.replace(video, fit="whole", short_side_px=256)
+    assert whole.segment_bytes == 25 * 512 * 256 * 3
 
 
 def test_fingerprint_of_a_recipe_from_before_channels_is_kept() -> None:

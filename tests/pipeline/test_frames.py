@@ -108,6 +108,38 @@ def test_frames_three_crops_equal_resizing_the_whole_and_cutting(interpolation: 
     assert np.abs(got.astype(int) - np.concatenate(crops)).max() <= 1  # one rounding of the weights
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (97, 31), (24, 24), (60, 61), (240, 426)])
+def test_frames_left_whole_equal_resizing_the_short_side(interpolation: str, height: int, width: int) -> None:
+    frame = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    geometry = Geometry.of(_sampling("whole", interpolation, short=32))
+    size = (int(width / height * 32), 32) if height < width else (32, int(height / width * 32))
+    got = resize(frame, geometry)
+    assert got.shape[:2] == geometry.size(height, width) == size[::-1]
+    np.testing.assert_array_equal(got, np.asarray(Image.fromarray(frame).resize(size, FILTERS[interpolation])))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 512), (512, 8)])
+def test_frames_left_whole_are_cut_where_they_are_far_too_long(height: int, width: int) -> None:
+    frame = np.random.default_rng(width).integers(64, 192, (height, width, 3), dtype=np.uint8)
+    got = resize(frame, Geometry.of(_sampling("whole", "bilinear", short=32)))
+    long = Image.fromarray(frame).resize((32 * width // min(height, width), 32 * height // min(height, width)), 2)
+    want = np.asarray(long)
+    middle = slice((2048 - 128) // 2, (2048 + 128) // 2)
+    want = want[:, middle] if width > height else want[middle]
+    assert got.shape == want.shape
+    assert np.abs(got.astype(int) - want).max() <= 1  # one rounding of the weights
+
+
+def test_frames_after_a_segment_follow_at_the_same_step() -> None:
+    grid = SegmentGrid(window_s=Fraction("0.96"), hop_s=Fraction("0.32"), count=30)
+    sampling = VideoSampling(frames_per_segment=24, frames_after=1, height_px=8, width_px=8)
+    table = _table(list(range(100)))
+    assert table.of_segment(grid, 2, sampling) == list(range(16, 41))
+    assert table.of_segment(grid, 9, sampling) == [*range(72, 97)]
+    assert table.of_segment(grid, 10, sampling)[-6:] == [99] * 6  # the last frame is held beyond the end
+
+
 def _clip_sampling(clips: int, clip_s: Fraction = Fraction(2)) -> VideoSampling:
     return VideoSampling(frames_per_segment=2 * clips, height_px=8, width_px=8, clip_s=clip_s)
 
