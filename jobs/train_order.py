@@ -83,9 +83,16 @@ def gather(order: Order) -> Materials:
 
     Raises:
         StoreError, AnnotationError, ValueError: it is not there, or damaged.
-        BadArguments: no vocabulary fits.
+        BadArguments: the store has no such recipe, or no vocabulary fits.
     """
     store = open_store(order.store, at=order.snapshot)
+    held = sorted(store.recipes())
+    if order.recipe not in held:
+        at = "" if order.snapshot is None else f" at snapshot {order.snapshot}"
+        raise BadArguments(
+            f"recipe {order.recipe}: the store {order.store} has no such features{at}; "
+            f"it has {', '.join(held) or 'none'}"
+        )
     dataset = load(order.dataset, order.root, order.media, order.options)
     texts = None
     if getattr(plugin(order.head), "NEEDS_TEXTS", False):

@@ -59,6 +59,7 @@ def test_outcomes_are_in_the_order_given_and_a_failure_is_one_of_them(order: Cal
     orders = {
         "long": order("long", epochs=150),
         "wrong": replace(order("wrong", epochs=1), root="/nowhere"),
+        "unknown": replace(order("unknown", epochs=1), recipe="nosuch"),
         "short": order("short", epochs=1),
     }
     # A terminal's signals reach the workers too, and they are deaf to them once they have begun: the parent decides.
@@ -68,11 +69,13 @@ def test_outcomes_are_in_the_order_given_and_a_failure_is_one_of_them(order: Cal
     sender.start()
     outcomes = carry_out_all(orders, threading.Event(), jobs=2, what="runs", quiet=True)
     sender.join()
-    assert list(outcomes) == ["long", "wrong", "short"]
-    assert [outcome.stopped for outcome in outcomes.values()] == [False, False, False]
+    assert list(outcomes) == ["long", "wrong", "unknown", "short"]
+    assert [outcome.stopped for outcome in outcomes.values()] == [False] * 4
     assert (outcomes["long"].error, outcomes["short"].error) == (None, None)
     assert "/nowhere" in str(outcomes["wrong"].error)
-    assert [(one.out / "run.json").exists() for one in orders.values()] == [True, False, True]
+    assert "recipe nosuch: the store" in str(outcomes["unknown"].error)
+    assert "it has descriptors-1s" in str(outcomes["unknown"].error)
+    assert [(one.out / "run.json").exists() for one in orders.values()] == [True, False, False, True]
 
 
 def test_stopped_runs_say_so_and_those_not_begun_never_begin(order: Callable[..., Order]) -> None:
