@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from catalog.store import open_store
     from heads.model import plugin
     from heads.run_folder import check_free
-    from jobs.train_order import Order, gather
+    from jobs.train_order import Order, check_head, gather
 
     settings = settings_of(args, args.head, seed=args.seed)
     changes = config_changes(args.head, args.set)
@@ -115,6 +115,10 @@ def run(args: argparse.Namespace) -> int:
         restart=args.restart,
     )
     materials = gather(order)
+    try:
+        check_head(order, materials)
+    except ValueError as error:
+        raise BadArguments(f"--head {args.head}: {error}") from error
     if args.seeds is not None:
         from jobs.train_seeds import train_seeds
 

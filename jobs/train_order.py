@@ -24,10 +24,11 @@ from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
-from heads.model import Modality, Scalar, plugin
+from heads.model import Modality, Scalar, plugin, read_config
 from heads.run_folder import check_free, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
+from heads.targets import has_one_label
 from heads.train import TrainedRun, train_run
 from heads.vocabulary import Vocabulary, of_data_set
 from jobs.console import BadArguments
@@ -101,6 +102,22 @@ def gather(order: Order) -> Materials:
         except ValueError as error:
             raise BadArguments(f"--vocabulary: {error}") from error
     return Materials(store=store, dataset=dataset, texts=texts)
+
+
+def check_head(order: Order, materials: Materials) -> None:
+    """Sees that the order's head goes with the store's features, the classes and the changes; reads no feature.
+
+    Raises:
+        ValueError: it does not, such as sound alone for a head that relates sound to picture.
+    """
+    entry = materials.store.recipes()[order.recipe]
+    config = plugin(order.head).configure(
+        visual_shape=entry.visual_shape,
+        audio_shape=entry.audio_shape,
+        num_classes=len(materials.dataset.classes) + has_one_label(materials.dataset),
+        modality=order.modality,
+    )
+    read_config(order.head, dataclasses.asdict(config) | dict(order.changes))
 
 
 def carry_out(

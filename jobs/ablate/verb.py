@@ -31,7 +31,8 @@ examples:
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
 Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
 that is there is not trained again, also not for another table, so the same command goes on where it was stopped.
-Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2 bad arguments; 130/143 stopped.
+Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2 bad arguments, and of --dry-run a row
+that cannot be trained; 130/143 stopped.
 """
 
 
@@ -154,18 +155,22 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
 
 
 def _tell_plan(args: argparse.Namespace, orders: Orders, chosen: Mapping[str, Table], why_not: WhyNot) -> int:
-    from jobs.console import print_json, say
+    from jobs.cli import BAD_ARGUMENTS, OK
+    from jobs.console import note, print_json, say
 
+    cannot = _cannot_be(orders, {})
     there = sum((order.out / "run.json").exists() for order in orders.values())
     plan = {"tables": list(chosen), "runs": len(orders), "there": there, "left_out": len(why_not)}
     if args.json:
-        print_json({"dry_run": True} | plan)
+        print_json({"dry_run": True} | plan | {"cannot_be": cannot})
     else:
         say(
             f"tables {', '.join(chosen)}: {len(orders)} runs, {there} of them there already; "
-            f"{len(why_not)} variants without features"
+            f"{len(why_not)} variants without features, {len(cannot)} that cannot be"
         )
-    return 0
+    for key, why in cannot.items():
+        note(f"avel ablate: error: {args.out / 'runs' / key}: {why}")
+    return BAD_ARGUMENTS if cannot else OK
 
 
 def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot]:
@@ -178,7 +183,9 @@ def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot
 
     gathered: dict[tuple[str, str, str], Materials] = {}
     wanted: Orders = {}
-    failed: WhyNot = {}
+    failed = _cannot_be(orders, gathered)
+    for key, why in failed.items():
+        note(f"avel ablate: error: {args.out / 'runs' / key}: {why}")
     for (key, seed), order in orders.items():
         if key in failed:
             continue
@@ -187,7 +194,7 @@ def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot
                 wanted[key, seed] = order
         except BadArguments:
             raise
-        except (AvelError, ValueError, OSError) as error:  # a reduced list that is not there fails its row alone
+        except (AvelError, ValueError, OSError) as error:  # something else lies at the run's place
             failed[key] = f"failed: {error}"
             note(f"avel ablate: error: {order.out.parent}: {error}")
     gathered.clear()
@@ -204,6 +211,27 @@ def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot
                 failed[key] = f"seed {seed} failed: {outcome.error}"
                 note(f"avel ablate: error: {orders[key, seed].out}: {outcome.error}")
     return None, failed
+
+
+def _cannot_be(orders: Orders, gathered: dict[tuple[str, str, str], Materials]) -> WhyNot:
+    """The variants that nothing can be trained for, and why: a reduced list that is not there, an impossible config.
+
+    Raises:
+        BadArguments: no vocabulary fits, or the store has lost a recipe.
+    """
+    from catalog.errors import AvelError
+    from jobs.console import BadArguments
+    from jobs.train_order import check_head
+
+    found: WhyNot = {}
+    for key, order in {key: order for (key, _), order in orders.items()}.items():
+        try:
+            check_head(order, _materials(order, gathered))
+        except BadArguments:
+            raise
+        except (AvelError, ValueError, OSError) as error:  # it fails its row alone
+            found[key] = f"failed: {order.head}: {error}"
+    return found
 
 
 def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) -> Materials:

@@ -125,10 +125,31 @@ def test_ablate_run_that_fails_is_a_row_and_the_others_are_done(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*words(place, tmp_path), "--table", "3", "--seeds", "1", "--epochs", "1", "--set", "psp.hidden=-4"]
+    # In the way of a run that could be trained: its worker finds it.
+    av_transformer = table.plugin("ave-clip").TABLES["3"].rows[1].variant
+    assert av_transformer is not None
+    place_of_run = tmp_path / "runs" / av_transformer.key()
+    place_of_run.mkdir(parents=True)
+    (place_of_run / "seed-0.partial").write_text("mine")
     shown = told(capsys, *arguments, status=1)
     rows = shown["tables"]["3"]["rows"]
-    assert "seed 0 failed" in rows[0]["remark"]
-    assert [bool(row["metrics"]) for row in rows] == [False, True, True, True, True, True]
+    assert "failed: psp: " in rows[0]["remark"]
+    assert "seed 0 failed: " in rows[1]["remark"]
+    assert "seed-0.partial is not a folder" in rows[1]["remark"]
+    assert [bool(row["metrics"]) for row in rows] == [False, False, True, True, True, True]
+
+
+def test_ablate_dry_run_tells_rows_that_cannot_be_trained(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*words(place, tmp_path / "out"), "--table", "3", "--dry-run", "--set", "psp.hidden=-4"]
+    psp = table.plugin("ave-clip").TABLES["3"].rows[0].variant
+    assert psp is not None
+    shown = told(capsys, *arguments, status=2)
+    assert list(shown["cannot_be"]) == [psp.key()]
+    assert "-4" in shown["cannot_be"][psp.key()]
+    assert told(capsys, *arguments[:-2])["cannot_be"] == {}
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
