@@ -60,6 +60,7 @@ class Dataset:
         num_segments: of an item where the data set fixes it (10 of one second), else None.
         background: what the data set calls a segment without event, or None.
         oddities: what is odd in the files, one sentence each. Not compared: it is a remark, not data.
+        unseen: classes held out of training, where items of several classes cannot say it themselves (`Item.seen`).
     """
 
     name: str
@@ -69,10 +70,14 @@ class Dataset:
     num_segments: int | None
     background: str | None
     oddities: tuple[str, ...] = field(default=(), compare=False)
+    unseen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self._class_indexes) != len(self.classes) or self.background in self._class_indexes:
             raise ValueError(f"{self.name}: classes must be distinct and without the background, got {self.classes}")
+        strange = sorted(set(self.unseen) - set(self.classes))
+        if strange:
+            raise ValueError(f"{self.name}: unseen classes are among the classes, got {strange[0]!r}")
         if len(self.by_id) != len(self.videos):
             raise ValueError(f"{self.name}: video ids must be distinct")
         seen: set[str] = set()

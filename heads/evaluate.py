@@ -16,6 +16,7 @@ from torch import nn
 
 from catalog.dataset import Dataset
 from heads import baselines as trivial
+from heads.blocks.dense_head import DenseHead
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave, segments
 from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
@@ -34,8 +35,9 @@ class Evaluation:
     Attributes:
         metrics: with one label `accuracy` or, where there are seen and unseen classes, OV-AVEBench's measures; else
             `segment_map` and `segment_micro_f1`; always `loss` (of real segments, where there are any) and counts.
+            Of a dense head what `heads.evaluate_dense` says.
         rows: one JSON-able object an item, for `predictions_{split}.json`; as predicted, without the run filter.
-        confusion: (K + 1, K + 1) counts, rows true; None with several labels.
+        confusion: (K + 1, K + 1) counts, rows true; None with several labels, and of a dense head.
         halves: `confusion` in two: of items of seen and of unseen classes; None where there are none such.
         smoothed: the measures after the run filter; None where it was not asked for.
     """
@@ -56,8 +58,15 @@ def evaluate(
         smooth: the run filter's least run, in segments, for `smoothed`.
 
     Raises:
-        ValueError: `smooth` with several labels a segment, or below 1.
+        ValueError: `smooth` with several labels a segment or with a dense head, or below 1.
     """
+    if isinstance(head, DenseHead):
+        from heads.evaluate_dense import evaluate_dense
+
+        if smooth is not None:
+            raise ValueError("the run filter is for heads that score segments")
+        metrics, rows = evaluate_dense(head, split, dataset, device=device)
+        return Evaluation(metrics=metrics, rows=rows, confusion=None)
     logits_NTK = logits(head, split, device=device)
     one_label = has_one_label(dataset)
     true = truth(dataset, split.items, split.recipe.grid, split.num_segments)
@@ -97,11 +106,24 @@ def evaluate(
     )
 
 
-def judge(logits_NTK: NDArray[np.float32], true_NT: NDArray[np.int64], split: Split, dataset: Dataset) -> Numbers:
-    """The number that counts, by its name, of a split with one label a segment: cheaper than all of `evaluate`."""
-    predicted_NT = np.where(split.mask_NT, ave.decide(logits_NTK), len(dataset.classes))
+def judge(
+    logits_NTK: NDArray[np.float32], true: NDArray[np.int64] | NDArray[np.bool_], split: Split, dataset: Dataset
+) -> Numbers:
+    """The number that counts, by its name; empty where it is not defined. Cheaper than all of `evaluate`.
+
+    Args:
+        true: as `heads.targets.truth` gives it.
+    """
     name = headline(dataset)
-    return {name: _class_metrics(predicted_NT, true_NT, split, dataset)[name]}
+    if has_one_label(dataset):
+        predicted_NT = np.where(split.mask_NT, ave.decide(logits_NTK), len(dataset.classes))
+        return {name: _class_metrics(predicted_NT, np.asarray(true, dtype=np.int64), split, dataset)[name]}
+    true_SK = np.asarray(true, dtype=bool)[split.counted_NT]
+    if not true_SK.any():
+        return {}
+    # What has no features scores nothing.
+    scores_SK = probabilities(logits_NTK, split.mask_NT, one_label=False)[split.counted_NT]
+    return {name: segments.mean_average_precision(scores_SK, true_SK)}
 
 
 def mean_loss(
@@ -115,12 +137,18 @@ def mean_loss(
     return float(sums.double().sum() / numbers.sum())
 
 
-def baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
+def baselines(split: Split, dataset: Dataset, *, dense: bool = False) -> dict[str, Numbers]:
     """The trivial baselines on `split`, decided from the labels of the training split (with or without features).
+
+    Beside a dense head: those of `heads.evaluate_dense`.
 
     With one label: `majority`, `always_event`, and `class_known`, which is told each item's class.
     With several: `majority`, which scores each class by its share of training segments.
     """
+    if dense:
+        from heads.evaluate_dense import dense_baselines
+
+        return dense_baselines(split, dataset)
     grid = split.recipe.grid
     train_labels = training_labels(dataset, grid)
     true = truth(dataset, split.items, grid, split.num_segments)

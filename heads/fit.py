@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,18 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catalog.errors import AvelError
-from heads.batches import DeviceBatch, DeviceSplit
-from heads.evaluate import mean_loss
+from heads.batches import DeviceBatch
 from heads.fit_checkpoint import Checkpoint, Moving, Progress
 from heads.losses import binary_cross_entropy, cross_entropy
-from heads.metrics import ave, segments
 from heads.optimise import AveragedWeights, optimiser, rate_share
-from heads.predict import logits, probabilities
 from heads.read import Split
 from heads.run_record import Numbers
 from heads.settings import Settings
-
-Truth = NDArray[np.int64] | NDArray[np.bool_]
 
 
 class TrainingStopped(AvelError):
@@ -59,28 +55,42 @@ class Fitted:
     history: tuple[Numbers, ...]
 
 
+class Task(Protocol):
+    """What is learned: `heads.segment_task`, `heads.dense_task`."""
+
+    @property
+    def train(self) -> Split:
+        """The training split."""
+        ...
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that must have features."""
+        ...
+
+    def batch(self, items_B: NDArray[np.int64]) -> DeviceBatch:
+        """Training items with their truth, on the device; may draw from torch's global generator."""
+        ...
+
+    def validate(self, head: nn.Module) -> Numbers:
+        """`val_loss`, and `val_NAME` of the number that counts where it is defined; the head's mode is put back."""
+        ...
+
+
 def fit(
     head: nn.Module,
-    train: Split,
-    train_true: Truth,
-    val: Split,
-    val_true: Truth,
+    task: Task,
     settings: Settings,
     *,
-    background: int | None = None,
-    judge: Callable[[NDArray[np.float32]], Numbers] | None = None,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Train `head` in place; it ends with the last epoch's parameters, the best are returned.
 
-    The best epoch has the highest number that `judge` gives, then the lower validation loss, then is the earlier.
+    The best epoch has the highest number that validation gives, then the lower loss there, then is the earlier.
 
     Args:
-        background: number of the class that stands for no event; None takes the largest in the truth.
-        judge: the validation logits' number that decides, by its name ({"mean": 0.5}); None takes the accuracy with one
-            label, and the segment mAP with several.
         on_epoch: called with each row of the history, first with those of an earlier, interrupted call.
         checkpoint: where to go on from, and where to leave what to go on from.
         stop: asked before each epoch.
@@ -90,20 +100,14 @@ def fit(
         TrainingDiverged: a loss is NaN or infinite; names the items.
         TrainingStopped: `stop` said so.
     """
-    for split in (train, val):
+    train = task.train
+    for split in task.splits:
         if not len(split.present):
             why = "; ".join(sorted(set(split.absent.values()))[:3])
             raise ValueError(f"none of the {len(split.items)} items of {split.name} has features ({why})")
     used_R = np.unique(train.rows_NT[train.rows_NT >= 0])
     head.fit_statistics(*_statistics_input(train, used_R))  # type: ignore[operator]  # a plug-in's method, see model.py
     head.to(settings.device).train()
-    if train_true.ndim == 2 and background is None:
-        background = int(max(train_true.max(), val_true.max()))
-    data = DeviceSplit(train, train_true, settings.device, background=background)
-
-    def validate() -> Numbers:
-        return _validate(head, val, val_true, settings.device, judge)
-
     with _own_generators(settings):
         moving = Moving(
             head=head,
@@ -123,7 +127,7 @@ def fit(
                 if checkpoint is not None and done.history:
                     checkpoint.write(moving, done)
                 raise TrainingStopped(f"stopped after {len(done.history)} of at most {settings.epochs} epochs")
-            row = _epoch(moving, train, data, settings, done, validate)
+            row = _epoch(moving, task, settings, done)
             if checkpoint is not None and checkpoint.due():
                 checkpoint.write(moving, done)
             on_epoch(row)
@@ -144,20 +148,13 @@ def _finished(done: Progress, settings: Settings) -> bool:
     return run >= settings.epochs or (settings.patience > 0 and run - done.best_epoch >= settings.patience)
 
 
-def _epoch(
-    moving: Moving,
-    train: Split,
-    data: DeviceSplit,
-    settings: Settings,
-    done: Progress,
-    validate: Callable[[], Numbers],
-) -> Numbers:
+def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Numbers:
     """One pass over the training items and one over validation; adds its row to `done` and returns it."""
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
-    row: Numbers = {"epoch": epoch} | _steps(moving, train, data, settings, epoch)
+    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch)
     with contextlib.nullcontext() if moving.averaged is None else moving.averaged.swapped():
-        row |= validate()
+        row |= task.validate(head)
         best = done.history[done.best_epoch - 1] if done.best_epoch else None
         if best is None or settings.keep == "last" or _standing(row) > _standing(best):
             done.best_epoch = epoch
@@ -167,21 +164,25 @@ def _epoch(
     return row
 
 
-def _steps(moving: Moving, train: Split, data: DeviceSplit, settings: Settings, epoch: int) -> Numbers:
+def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Numbers:
     """The steps of an epoch: its loss, and the learning rate it ended with."""
-    head, stepper, scaler = moving.head, moving.stepper, moving.scaler
+    head, stepper, scaler, train = moving.head, moving.stepper, moving.scaler, task.train
     steps = -(-len(train.present) // settings.batch_size)
-    rate, loss_sum, loss_count = 0.0, 0.0, 0
+    rate, loss_sum, loss_count = 0.0, 0.0, 0.0
     shuffled = train.present[torch.randperm(len(train.present), generator=moving.order).numpy()]
     for step in range(steps):
         items = shuffled[step * settings.batch_size : (step + 1) * settings.batch_size]
         share = rate_share(
-            settings.schedule, step=(epoch - 1) * steps + step, total=settings.epochs * steps, epoch=epoch
+            settings.schedule,
+            step=(epoch - 1) * steps + step,
+            total=settings.epochs * steps,
+            epoch=epoch,
+            warmup_steps=settings.warmup_epochs * steps,
         )
         rate = settings.learning_rate * share
         for group in stepper.param_groups:
             group["lr"] = rate
-        sums_B, counts_B = _loss(head, data.batch(torch.from_numpy(items).to(settings.device)), settings)
+        sums_B, counts_B = _loss(head, task.batch(items), settings)
         loss = sums_B.sum() / counts_B.sum()
         if not math.isfinite(loss.item()):
             raise _diverged(train, items, sums_B, epoch)
@@ -195,7 +196,7 @@ def _steps(moving: Moving, train: Split, data: DeviceSplit, settings: Settings, 
         if moving.averaged is not None:
             moving.averaged.update()
         loss_sum += float(sums_B.detach().double().sum())
-        loss_count += int(counts_B.sum())
+        loss_count += float(counts_B.sum())
     return {"train_loss": loss_sum / loss_count, "learning_rate": rate}
 
 
@@ -237,30 +238,6 @@ def _statistics_input(
             valid_R[used_R] = rows.valid_R[used_R]
         used[name] = (None if rows is None else rows.values, valid_R)
     return used["visual"][0], used["audio"][0], used["visual"][1], used["audio"][1]
-
-
-def _validate(
-    head: nn.Module,
-    val: Split,
-    true: Truth,
-    device: str,
-    judge: Callable[[NDArray[np.float32]], Numbers] | None,
-) -> Numbers:
-    logits_NTK = logits(head, val, device=device)
-    loss = mean_loss(logits_NTK, true, val.mask_NT)
-    assert loss is not None, "fit checks that validation has features"
-    row: Numbers = {"val_loss": loss}
-    if judge is not None:
-        row |= {f"val_{name}": value for name, value in judge(logits_NTK).items()}
-    elif true.ndim == 2:
-        background = logits_NTK.shape[-1] - 1
-        predicted_NT = np.where(val.mask_NT, ave.decide(logits_NTK), background)
-        row["val_accuracy"] = ave.accuracy(predicted_NT, true.astype(np.int64), val.counted_NT)
-    elif true[val.counted_NT].any():
-        # As `evaluate` counts: what has no features scores nothing.
-        scores_SK = probabilities(logits_NTK, val.mask_NT, one_label=False)[val.counted_NT]
-        row["val_segment_map"] = segments.mean_average_precision(scores_SK, true[val.counted_NT].astype(bool))
-    return row
 
 
 def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> TrainingDiverged:

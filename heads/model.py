@@ -11,6 +11,7 @@ Where they apply:
     TRAINING         the published settings of its training, fields of `heads.settings.Settings`
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
     NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
+    DENSE            True of a head that finds events with a start and an end of their own (`heads.blocks.dense_head`)
     Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have
                                                                the background's class; for OV-AVEBench's F1 measures
 """
@@ -60,6 +61,11 @@ def plugin(name: str) -> Plugin:
     if name not in names():  # also keeps a name from a run folder from importing anything else
         raise ValueError(f"there is no head {name!r}; there are {', '.join(names())}")
     return typing.cast(Plugin, importlib.import_module(f"heads.models.{name}"))
+
+
+def is_dense(name: str) -> bool:
+    """Does the head find events with a start and an end of their own, rather than score segments?"""
+    return bool(getattr(plugin(name), "DENSE", False))
 
 
 def read_config(name: str, fields: Mapping[str, object]) -> Any:

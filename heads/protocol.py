@@ -4,6 +4,7 @@
     a background (one label)                                AVE's accuracy
     a background, and items that say whether they are seen  OV-AVEBench's accuracy, segment F1, event F1 and their mean,
                                                             for all, seen and unseen; the mean counts
+    whatever, and a dense head                              UnAV-100's mAP at tIoU 0.1 to 0.9; their mean counts
 
 N items, T segments, C classes (background not included; index C is background).
 """
@@ -37,11 +38,13 @@ def seen_items(items: Sequence[Item]) -> NDArray[np.bool_] | None:
 def seen_classes(dataset: Dataset) -> NDArray[np.bool_]:
     """(C,) bool, the classes that may be trained on: all, unless the data set has unseen ones.
 
-    A class is unseen where an item of its category says so.
+    A class is unseen where the data set says so, or an item of its category does.
 
     Raises:
         ValueError: a class has seen and unseen items.
     """
+    if dataset.unseen:
+        return np.array([label not in dataset.unseen for label in dataset.classes])
     if not tells_seen(dataset):
         return np.ones(len(dataset.classes), dtype=bool)
     named = {
@@ -55,13 +58,27 @@ def seen_classes(dataset: Dataset) -> NDArray[np.bool_]:
 
 
 def without_unseen_training(dataset: Dataset) -> Dataset:
-    """The data set whose training split has no item of an unseen class; the very one where it has none anyway."""
-    kept = tuple(item for item in dataset.items if item.split != "train" or item.seen is not False)
+    """The data set whose training split has no item of an unseen class; the very one where it has none anyway.
+
+    A video with several classes is left out where one of them is unseen: its event would be taught as background.
+    """
+    unseen = set(dataset.unseen)
+    kept = tuple(
+        item
+        for item in dataset.items
+        if item.split != "train" or (item.seen is not False and not unseen & _labels(item))
+    )
     return dataset if len(kept) == len(dataset.items) else dataclasses.replace(dataset, items=kept)
 
 
-def headline(dataset: Dataset) -> str:
-    """The metric that counts: it chooses the epoch, and the trivial baselines are told by it."""
+def headline(dataset: Dataset, *, dense: bool = False) -> str:
+    """The metric that counts: it chooses the epoch, and the trivial baselines are told by it.
+
+    Args:
+        dense: of a head that finds events with a start and an end of their own.
+    """
+    if dense:
+        return "average_map"
     if tells_seen(dataset):
         return "mean"
     return "accuracy" if has_one_label(dataset) else "segment_map"

@@ -124,7 +124,9 @@ def find_recipe(store: FeatureStore, wanted: Recipe) -> str:
         raise RecipeMismatch(f"needs features of recipe {wanted.name}, the store holds none; run `avel extract`", [])
     near = wanted.name if wanted.name in held else min(held, key=lambda name: len(wanted.differences(held[name])))
     differences = wanted.differences(held[near])
-    told = "; ".join(f"{path}: needs {here}, store has {there}" for path, here, there in differences)
+    # Of two encoders nothing else is worth telling.
+    shown = [row for row in differences if row[0] == "encoder"] or differences
+    told = "; ".join(f"{path}: needs {here}, store has {there}" for path, here, there in shown)
     raise RecipeMismatch(
         f"needs features of recipe {wanted.name} ({wanted.fingerprint()[:12]}), "
         f"the store's {near} ({held[near].fingerprint()[:12]}) differs: {told}; "

@@ -37,6 +37,9 @@ class Settings:
             float16 scales the loss, and needs a GPU.
         keep: whose parameters are kept: the "best" epoch's on validation, or the "last" one's (patience stops nothing).
         ema: decay a step of the average of parameters that is validated and kept; None keeps the parameters themselves.
+        warmup_epochs: of the schedule "warmup-cosine".
+        crop_share: dense heads are shown a stretch of each video at a step, drawn anew; this is its least share.
+        max_segments: dense heads are shown at most so many segments of a video at a step; None sets no bound.
 
     The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
     0.913 after 14 epochs there, against 0.903 after 57 with a learning rate of 1e-3 and batches of 64.
@@ -55,6 +58,9 @@ class Settings:
     precision: Precision = "float32"
     ema: float | None = None
     keep: Literal["best", "last"] = "best"
+    warmup_epochs: int = 0
+    crop_share: float = 1.0
+    max_segments: int | None = None
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
@@ -80,6 +86,13 @@ class Settings:
             raise ValueError("precision float16 needs a GPU (--device cuda); on a CPU take bfloat16 or float32")
         if self.keep not in ("best", "last"):
             raise ValueError(f"keep must be 'best' or 'last', got {self.keep!r}")
+        if self.warmup_epochs < 0 or not 0 < self.crop_share <= 1:
+            raise ValueError(
+                f"warmup_epochs must be 0 or more and crop_share above 0 and at most 1, got {self.warmup_epochs} and "
+                f"{self.crop_share}"
+            )
+        if self.max_segments is not None and self.max_segments < 1:
+            raise ValueError(f"max_segments must be at least 1, got {self.max_segments}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
 

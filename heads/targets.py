@@ -1,7 +1,7 @@
 """Events to the truth of each segment. A segment has a class where its middle lies inside the event: exact rationals.
 
-N items, T segments, E events, K classes (background not included). With 1 s segments and whole-second events this is AVE's
-rule: second t has the class if start <= t < end.
+N items, T segments, E events, K classes (background not included). With 1 s segments and whole-second events this is
+AVE's rule: second t has the class if start <= t < end.
 """
 
 from __future__ import annotations

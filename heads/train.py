@@ -19,15 +19,16 @@ from torch import Tensor, nn
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
-from heads.evaluate import Evaluation, baselines, evaluate, judge
-from heads.fit import Fitted, fit
+from heads.evaluate import Evaluation, baselines, evaluate
+from heads.fit import Fitted, Task, fit
 from heads.fit_checkpoint import Checkpoint
-from heads.model import Modality, build, plugin, read_config
-from heads.protocol import headline, seen_classes, tells_seen, without_unseen_training
+from heads.model import Modality, build, is_dense, plugin, read_config
+from heads.protocol import headline, seen_classes, without_unseen_training
 from heads.read import Split, read_split
 from heads.run_record import Numbers, RunRecord
+from heads.segment_task import SegmentTask
 from heads.settings import Settings
-from heads.targets import has_one_label, truth
+from heads.targets import has_one_label
 from heads.vocabulary import Vocabulary, hand_over
 
 
@@ -94,7 +95,7 @@ def train_run(
     config = head_plugin.configure(
         visual_shape=entry.visual_shape,
         audio_shape=entry.audio_shape,
-        num_classes=len(dataset.classes) + one_label,
+        num_classes=len(dataset.classes) + (one_label and not is_dense(head_name)),
         modality=modality,
     )
     if changes:
@@ -104,7 +105,14 @@ def train_run(
     if texts is not None:
         _set_texts(head, texts, dataset, seen_C)
     if trains:
-        fitted = _fitted(head, read, dataset, settings, on_epoch, checkpoint, stop)
+        fitted = fit(
+            head,
+            _task(head_name, read, dataset, settings),
+            settings,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+            stop=stop,
+        )
         head.load_state_dict(fitted.state)
     else:
         state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
@@ -113,8 +121,9 @@ def train_run(
 
     scored = {name: split for name, split in read.items() if name != "train"}
     evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
-    found = {name: baselines(split, dataset) for name, split in scored.items()}
-    last, metric = list(found)[-1], headline(dataset)
+    dense = is_dense(head_name)
+    found = {name: baselines(split, dataset, dense=dense) for name, split in scored.items()}
+    last, metric = list(found)[-1], headline(dataset, dense=dense)
     record = RunRecord(
         head=head_name,
         config=dataclasses.asdict(config),
@@ -176,36 +185,12 @@ def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDA
     hand_over(head, texts, seen_C)
 
 
-def _fitted(
-    head: nn.Module,
-    read: Mapping[str, Split],
-    dataset: Dataset,
-    settings: Settings,
-    on_epoch: Callable[[Numbers], None],
-    checkpoint: Checkpoint | None,
-    stop: Callable[[], bool],
-) -> Fitted:
-    true = {
-        name: truth(dataset, read[name].items, read[name].recipe.grid, read[name].num_segments)
-        for name in ("train", "val")
-    }
+def _task(head_name: str, read: Mapping[str, Split], dataset: Dataset, settings: Settings) -> Task:
+    if is_dense(head_name):
+        from heads.dense_task import DenseTask
 
-    def judged(logits_NTK: NDArray[np.float32]) -> Numbers:
-        return judge(logits_NTK, np.asarray(true["val"], dtype=np.int64), read["val"], dataset)
-
-    return fit(
-        head,
-        read["train"],
-        true["train"],
-        read["val"],
-        true["val"],
-        settings,
-        background=len(dataset.classes) if has_one_label(dataset) else None,
-        judge=judged if tells_seen(dataset) else None,
-        on_epoch=on_epoch,
-        checkpoint=checkpoint,
-        stop=stop,
-    )
+        return DenseTask(read["train"], read["val"], dataset, settings)
+    return SegmentTask(read["train"], read["val"], dataset, settings)
 
 
 def _left_out(whole: Dataset, trained_on: Dataset) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ Source: github.com/ttgeng233/UnAV, data/unav100/annotations (commit 60144ed).
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -31,15 +33,18 @@ _SPLIT_OF_SUBSET = {"train": "train", "validation": "val", "val": "val", "test":
 _SUBSET_OF_SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
 
-def load(root: str | Path, *, media: str | Path | None = None) -> Dataset:
+def load(root: str | Path, *, media: str | Path | None = None, unseen: str | None = None) -> Dataset:
     """Reads UnAV-100's file.
 
     Args:
         root: folder of `unav100_annotations.json`.
         media: folder or URL prefix of `ID.mp4`; by default `root/videos` or `root`.
+        unseen: classes to hold out of training: a share such as "0.25" (always the same classes, by a hash of their
+            names) or a text file with one class a line. Ours: the data set has no such split.
 
     Raises:
         AnnotationError: the file is missing, wrong or damaged.
+        ValueError: `unseen` is neither a share nor a file of classes.
     """
     path = need_file(Path(root), (FILE,), "UnAV-100's annotations")
     whole = need(read_json(path), dict, f"{path}", "an object with the field 'database'")
@@ -65,7 +70,30 @@ def load(root: str | Path, *, media: str | Path | None = None) -> Dataset:
         num_segments=None,
         background=None,
         oddities=(*_odd(items), *absent),
+        unseen=held_out(classes, unseen),
     )
+
+
+def held_out(classes: Sequence[str], unseen: str | None) -> tuple[str, ...]:
+    """The classes to hold out, in the order of `classes`; see `load`."""
+    if unseen is None:
+        return ()
+    try:
+        share = Fraction(unseen)
+    except (ValueError, ZeroDivisionError):
+        path = Path(unseen)
+        if not path.is_file():
+            raise ValueError(f"unseen: needs a share such as 0.25 or a file of classes, got {unseen!r}") from None
+        named = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+        strange = sorted(named - set(classes))
+        if strange:
+            raise ValueError(f"{path}: {strange[0]!r} is no class of UnAV-100") from None
+    else:
+        if not 0 < share < 1:
+            raise ValueError(f"unseen: a share lies above 0 and below 1, got {unseen}")
+        by_hash = sorted(classes, key=lambda label: hashlib.sha256(label.encode()).digest())
+        named = set(by_hash[: max(1, round(share * len(classes)))])
+    return tuple(label for label in classes if label in named)
 
 
 def write(dataset: Dataset, root: Path) -> None:

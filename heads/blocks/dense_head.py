@@ -1,6 +1,6 @@
 """What dense heads inherit: their loss. B items, P points, K classes, C = K (class-aware regression) or 1, E events.
 
-    loss = (focal loss over all points and classes + IoU loss over positive (point, class) pairs) / normaliser + auxiliary
+    loss = (focal loss of all points and classes + IoU loss of positive (point, class) pairs) / normaliser + auxiliary
 
 The normaliser is a moving average of the number of positive points of a batch, taken over in evaluation as it stands.
 

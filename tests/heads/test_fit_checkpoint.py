@@ -18,8 +18,8 @@ from heads.fit_checkpoint import FILE, Checkpoint, Moving, OtherTraining, Progre
 from heads.model import build, names, plugin
 from heads.optimise import AveragedWeights, optimiser
 from heads.read import Split, read_split
+from heads.segment_task import SegmentTask
 from heads.settings import Settings, published_settings
-from heads.targets import truth
 
 EPOCHS = 3
 
@@ -30,8 +30,7 @@ class Splits:
     read: dict[str, Split]
 
     def fit(self, head: nn.Module, settings: Settings, **more: Any) -> Fitted:
-        true = {name: truth(self.data, s.items, s.recipe.grid, s.num_segments) for name, s in self.read.items()}
-        return fit(head, self.read["train"], true["train"], self.read["val"], true["val"], settings, **more)
+        return fit(head, SegmentTask(self.read["train"], self.read["val"], self.data, settings), settings, **more)
 
 
 @pytest.fixture(scope="module")

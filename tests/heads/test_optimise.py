@@ -19,6 +19,7 @@ from heads.model import build, names, plugin
 from heads.optimise import SCHEDULES, AveragedWeights, optimiser, rate_share
 from heads.predict import logits
 from heads.read import Split, read_split
+from heads.segment_task import SegmentTask
 from heads.settings import Settings, published_settings
 from heads.targets import truth
 
@@ -33,9 +34,8 @@ def splits(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 def trained(splits: tuple[Dataset, Split, Split], head: nn.Module, **how: Any) -> Fitted:
     data, train, val = splits
-    true = [truth(data, split.items, split.recipe.grid, split.num_segments) for split in (train, val)]
     settings = Settings(**({"epochs": 4, "batch_size": 5, "patience": 0} | how))
-    return fit(head, train, true[0], val, true[1], settings)
+    return fit(head, SegmentTask(train, val, data, settings), settings)
 
 
 def fresh(name: str = "linear") -> nn.Module:

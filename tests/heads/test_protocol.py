@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import runpy
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from catalog.dataset import load
+from catalog.dataset import Dataset, Item, load
+from catalog.event import Event
+from catalog.video import Video
 from heads.metrics import ave, ovavebench
 from heads.protocol import (
     class_metrics,
@@ -79,3 +82,23 @@ def test_protocol_of_the_real_annotations(shared: Path) -> None:
     assert without_unseen_training(ov) is ov
     assert headline(load("ave", place / "ave")) == "accuracy"
     assert headline(load("unav100", place / "unav100")) == "segment_map"
+
+
+def test_a_video_with_an_unseen_class_is_not_trained_on() -> None:
+    def item(name: str, split: str, *labels: str) -> Item:
+        events = tuple(Event(start_s=Fraction(0), end_s=Fraction(1), label=label) for label in labels)
+        return Item(id=name, video_id=name, split=split, events=events)
+
+    items = (item("a", "train", "dog", "cat"), item("b", "train", "cat"), item("c", "test", "dog"))
+    whole = Dataset(
+        name="dense",
+        classes=("cat", "dog"),
+        items=items,
+        videos=tuple(Video(id=one.video_id, uri=one.video_id) for one in items),
+        num_segments=None,
+        background=None,
+        unseen=("dog",),
+    )
+    assert [one.id for one in without_unseen_training(whole).items] == ["b", "c"]
+    assert seen_classes(whole).tolist() == [True, False]
+    assert headline(whole, dense=True) == "average_map"

@@ -23,8 +23,8 @@ from heads.metrics.ave import accuracy
 from heads.model import Modality, build, read_config
 from heads.read import read_split
 from heads.run_folder import read_run, write_run
+from heads.segment_task import SegmentTask
 from heads.settings import Settings
-from heads.targets import truth
 from heads.train import TrainedRun, train_run
 
 PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}
@@ -114,12 +114,11 @@ class Forgetful(nn.Module):
 
 def test_fit_seed_decides_order_and_dropout(store: FeatureStore, data: Dataset) -> None:
     splits = [read_split(store, "descriptors-1s", data, name) for name in ("train", "val")]
-    truths = [truth(data, split.items, split.recipe.grid, 10) for split in splits]
 
     def fitted(seed: int, head: nn.Module) -> Tensor:
         settings = Settings(epochs=2, batch_size=8, seed=seed)
         torch.rand(seed + 1)  # the global generator is elsewhere each time
-        return fit(head, splits[0], truths[0], splits[1], truths[1], settings).state["classify.weight"]
+        return fit(head, SegmentTask(splits[0], splits[1], data, settings), settings).state["classify.weight"]
 
     config = read_config("linear", {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both"})
     # Equal parameters to begin with: only the order of items is left to differ.

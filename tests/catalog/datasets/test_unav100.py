@@ -297,3 +297,28 @@ def test_write_of_what_the_format_cannot_hold_is_refused(tmp_path: Path, changes
     with pytest.raises(ValueError, match=match):
         unav100.write(small(**changes), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_held_out_classes_are_a_fixed_share_or_those_of_a_file(tmp_path: Path) -> None:
+    classes = [f"class {k}, of some kind" for k in range(40)]
+    quarter = unav100.held_out(classes, "0.25")
+    assert len(quarter) == 10
+    assert unav100.held_out(list(reversed(classes)), "0.25") == tuple(reversed(quarter))
+    assert set(quarter) < set(unav100.held_out(classes, "0.5"))
+    assert unav100.held_out(classes, None) == ()
+    names = tmp_path / "unseen.txt"
+    names.write_text("class 7, of some kind\n\nclass 3, of some kind\n", encoding="utf-8")
+    assert unav100.held_out(classes, str(names)) == ("class 3, of some kind", "class 7, of some kind")
+
+
+@pytest.mark.parametrize(("unseen", "said"), [("1", "below 1"), ("0", "above 0"), ("nowhere.txt", "0.25 or a file")])
+def test_held_out_classes_that_cannot_be_are_refused(unseen: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        unav100.held_out(["a", "b"], unseen)
+
+
+def test_held_out_class_that_is_none_is_named(tmp_path: Path) -> None:
+    names = tmp_path / "unseen.txt"
+    names.write_text("c\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="'c' is no class"):
+        unav100.held_out(["a", "b"], str(names))

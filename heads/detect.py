@@ -1,0 +1,129 @@
+"""Events that a dense head finds: outputs decoded, suppressed, and brought from grid units to seconds.
+
+N items, B items of a batch, T segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from catalog.event import Prediction
+from catalog.grid import GridRule
+from heads.batches import DeviceSplit
+from heads.blocks.dense_head import DenseHead
+from heads.candidates import Candidates
+from heads.decode import Decoding, decode
+from heads.points import points
+from heads.read import Split
+from heads.suppress import Suppression, suppress
+
+# Segments of a batch, padding included: memory is the same for many short items and for few long ones.
+BATCH_SEGMENTS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """How outputs become events; the published settings unless told otherwise."""
+
+    decoding: Decoding = field(default_factory=Decoding)
+    suppression: Suppression = field(default_factory=Suppression)
+
+
+def detect(
+    head: DenseHead,
+    split: Split,
+    *,
+    device: str = "cpu",
+    detection: Detection | None = None,
+    data: DeviceSplit | None = None,
+) -> list[Candidates]:
+    """The events of every item of a split, best first, in grid units; none for an item without features.
+
+    Items of like length go through the head together; the head's mode is put back.
+
+    Args:
+        data: the split on the device, where it lies there already.
+
+    Raises:
+        ValueError: an output of a real segment is not finite; names the item.
+    """
+    detection = detection or Detection()
+    data = data or DeviceSplit(split, None, device)
+    lengths_N = split.mask_NT.sum(axis=1)
+    order_N = split.present[np.argsort(-lengths_N[split.present], kind="stable")]
+    found = [_NONE] * len(split.items)
+    was_training = head.training
+    head.eval()
+    first = 0
+    with torch.inference_mode():
+        while first < len(order_N):
+            items_B = order_N[first : first + max(1, BATCH_SEGMENTS // int(lengths_N[order_N[first]]))]
+            first += len(items_B)
+            told = [torch.from_numpy(v).to(device) for v in (items_B, np.zeros_like(items_B), lengths_N[items_B])]
+            batch = data.windows(told[0], told[1], told[2], None)
+            output = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+            _check(output.logits_BPK, output.offsets_BPC2, output.mask_BP, split, items_B)
+            pyramid = points(output.counts[0], len(output.counts), device=device)
+            for n, candidates in zip(items_B, decode(output, pyramid, detection.decoding), strict=True):
+                found[n] = suppress(candidates, detection.suppression)
+    head.train(was_training)
+    return found
+
+
+def in_seconds(found: Candidates, grid: GridRule, duration_s: float | None) -> Candidates:
+    """The same in seconds, cut to [0, duration]; what is nothing then is left out.
+
+    Args:
+        duration_s: None where it is not known: only the beginning is cut.
+    """
+    window_s, hop_s = float(grid.window_s), float(grid.hop_s)
+    times_N2 = np.maximum(found.segments_N2 * hop_s + 0.5 * window_s, 0.0)
+    if duration_s is not None:
+        times_N2 = np.minimum(times_N2, duration_s)
+    # A segment without length would match any truth without length: 0 / 0 is no number below a threshold.
+    kept_N = times_N2[:, 1] > times_N2[:, 0]
+    return Candidates(segments_N2=times_N2[kept_N], scores_N=found.scores_N[kept_N], labels_N=found.labels_N[kept_N])
+
+
+def predictions(video_id: str, found_s: Candidates, classes: Sequence[str]) -> list[Prediction]:
+    """Events in seconds as predictions, best first."""
+    return [
+        Prediction(video_id=video_id, start_s=float(start), end_s=float(end), label=classes[label], score=float(score))
+        for (start, end), label, score in zip(
+            found_s.segments_N2, found_s.labels_N.tolist(), found_s.scores_N, strict=True
+        )
+    ]
+
+
+def reach_s(split: Split, item: int, duration_s: Fraction | None) -> float | None:
+    """Where an item ends: its duration where known, else the end of its last window, else None."""
+    if duration_s is not None:
+        return float(duration_s)
+    count = int(split.mask_NT[item].sum())
+    grid = split.recipe.grid
+    return float((count - 1) * grid.hop_s + grid.window_s) if count else None
+
+
+_NONE = Candidates(
+    segments_N2=np.zeros((0, 2)), scores_N=np.zeros(0, dtype=np.float32), labels_N=np.zeros(0, dtype=np.int64)
+)
+
+
+def _check(
+    logits_BPK: torch.Tensor,
+    offsets_BPC2: torch.Tensor,
+    mask_BP: torch.Tensor,
+    split: Split,
+    items_B: NDArray[np.int64],
+) -> None:
+    finite_BP = torch.isfinite(logits_BPK).all(dim=-1) & torch.isfinite(offsets_BPC2).flatten(2).all(dim=-1)
+    bad_B = (~finite_BP & mask_BP).any(dim=1).cpu().numpy()
+    if bad_B.any():
+        told = ", ".join(split.items[int(n)].id for n in items_B[bad_B][:10])
+        raise ValueError(f"the head gives NaN or infinity for {int(bad_B.sum())} items of {split.name}: {told}")

@@ -1,0 +1,136 @@
+"""A dense head's numbers on a split by UnAV-100's protocol, and those of baselines that look at nothing.
+
+N items, E events, K classes. Items without features stay: all their events are missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.dataset import Dataset
+from heads import dense_baselines as trivial
+from heads.blocks.dense_head import DenseHead
+from heads.candidates import Candidates
+from heads.detect import Detection, detect, in_seconds, reach_s
+from heads.metrics.unav100 import DetectionScores, EventTable, mean_average_precision
+from heads.read import Split
+from heads.run_record import Numbers
+
+
+def evaluate_dense(
+    head: DenseHead, split: Split, dataset: Dataset, *, device: str = "cpu", detection: Detection | None = None
+) -> tuple[Numbers, list[dict[str, Any]]]:
+    """Metrics, and one row an item for `predictions_{split}.json`.
+
+    Metrics are `average_map` (tIoU 0.1 to 0.9), `average_map_strict` (0.5 to 0.9), `map_0.1` ... `map_0.9` (with
+    `_seen` and `_unseen` where the data set has unseen classes) and counts. A row has "item", "video", "duration_s",
+    "events_true" and "events_pred": lists of [start_s, end_s, class] and [start_s, end_s, class, score].
+    """
+    found = detect(head, split, device=device, detection=detection)
+    found_s = _found_in_seconds(found, split, dataset)
+    true = truth_table(split, dataset)
+    metrics = _metrics(mean_average_precision(true, _table(found_s)), dataset)
+    counts: Numbers = {
+        "items": len(split.items),
+        "items_without_features": len(split.absent),
+        "events": len(true.item_N),
+    }
+    return metrics | counts, _rows(found_s, split, dataset)
+
+
+def average_map(found: Sequence[Candidates], split: Split, dataset: Dataset) -> float | None:
+    """The number that counts, of events in grid units; None where the split has no event."""
+    true = truth_table(split, dataset)
+    if not len(true.item_N):
+        return None
+    scores = mean_average_precision(true, _table(_found_in_seconds(found, split, dataset)))
+    return _metrics(scores, dataset)["average_map"]
+
+
+def dense_baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
+    """Of what looks at nothing: `majority` says every class of every video, by its share of the training events."""
+    true = truth_table(split, dataset)
+    lengths_s = np.array([_end_s(split, dataset, n) or 0.0 for n in range(len(split.items))])
+    train = [event for item in dataset.split("train") for event in item.events]
+    labels_N = np.array([dataset.class_index(event.label) for event in train], dtype=np.int64)
+    guessed = trivial.whole_videos(lengths_s, labels_N, len(dataset.classes))
+    return {"majority": _metrics(mean_average_precision(true, guessed), dataset)}
+
+
+def truth_table(split: Split, dataset: Dataset) -> EventTable:
+    """All events of a split in seconds; items by their number."""
+    rows = [
+        (n, float(event.start_s), float(event.end_s), dataset.class_index(event.label))
+        for n, item in enumerate(split.items)
+        for event in item.events
+    ]
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return EventTable(
+        item_N=columns[:, 0].astype(np.int64),
+        start_N=columns[:, 1],
+        end_N=columns[:, 2],
+        label_N=columns[:, 3].astype(np.int64),
+    )
+
+
+def _found_in_seconds(found: Sequence[Candidates], split: Split, dataset: Dataset) -> list[Candidates]:
+    return [in_seconds(one, split.recipe.grid, _end_s(split, dataset, n)) for n, one in enumerate(found)]
+
+
+def _end_s(split: Split, dataset: Dataset, item: int) -> float | None:
+    return reach_s(split, item, dataset.by_id[split.items[item].video_id].duration_s)
+
+
+def _table(found_s: Sequence[Candidates]) -> EventTable:
+    times_N2 = np.concatenate([np.zeros((0, 2)), *(one.segments_N2 for one in found_s)])
+    return EventTable(
+        item_N=np.repeat(np.arange(len(found_s)), [len(one) for one in found_s]),
+        start_N=times_N2[:, 0],
+        end_N=times_N2[:, 1],
+        label_N=np.concatenate([np.zeros(0, dtype=np.int64), *(one.labels_N for one in found_s)]),
+        score_N=np.concatenate([np.zeros(0), *(one.scores_N for one in found_s)]).astype(np.float64),
+    )
+
+
+def _metrics(scores: DetectionScores, dataset: Dataset) -> Numbers:
+    groups: dict[str, NDArray[np.bool_]] = {"": np.ones(len(scores.classes_K), dtype=bool)}
+    if dataset.unseen:
+        unseen_K = np.isin(scores.classes_K, [dataset.class_index(label) for label in dataset.unseen])
+        groups |= {"_seen": ~unseen_K, "_unseen": unseen_K}
+    told: Numbers = {}
+    for suffix, of_K in groups.items():
+        if not of_K.any():
+            continue
+        map_T = scores.ap_TK[:, of_K].mean(axis=1)
+        told[f"average_map{suffix}"] = float(map_T.mean())
+        told[f"average_map_strict{suffix}"] = float(map_T[scores.thresholds_T > 0.45].mean())
+        for threshold, value in zip(scores.thresholds_T.tolist(), map_T.tolist(), strict=True):
+            told[f"map_{threshold:.1f}{suffix}"] = value
+    return told
+
+
+def _rows(found_s: Sequence[Candidates], split: Split, dataset: Dataset) -> list[dict[str, Any]]:
+    rows = []
+    for n, (item, one) in enumerate(zip(split.items, found_s, strict=True)):
+        rows.append(
+            {
+                "item": item.id,
+                "video": item.video_id,
+                "duration_s": _end_s(split, dataset, n),
+                "events_true": [
+                    [float(event.start_s), float(event.end_s), dataset.class_index(event.label)]
+                    for event in item.events
+                ],
+                "events_pred": [
+                    [round(start, 4), round(end, 4), label, round(score, 6)]
+                    for (start, end), label, score in zip(
+                        one.segments_N2.tolist(), one.labels_N.tolist(), one.scores_N.tolist(), strict=True
+                    )
+                ],
+            }
+        )
+    return rows
