@@ -97,10 +97,11 @@ def sinusoid(num_segments: int, width: int, *, device: str | torch.device = "cpu
     """
     # In float64, as published: an angle of some hundred radians loses its last digits in float32.
     places_T1 = torch.arange(num_segments, dtype=torch.float64)[:, None]
-    channels_C = torch.arange(width)
-    angles_TC = places_T1 / 10000.0 ** (2 * (channels_C // 2) / width)
-    values_TC = torch.where(channels_C % 2 == 0, angles_TC.sin(), angles_TC.cos()) / width**0.5
-    return values_TC.to(device=device, dtype=torch.float32)
+    pairs_C = torch.arange(width, dtype=torch.float64).div(2, rounding_mode="floor")
+    angles_TC = places_T1 / torch.pow(10000.0, 2 * pairs_C / width)
+    even_C = torch.arange(width) % 2 == 0
+    values_TC = torch.where(even_C, angles_TC.sin(), angles_TC.cos())
+    return (values_TC * width**-0.5).to(device=device, dtype=torch.float32)
 
 
 class AffineDropPath(nn.Module):
