@@ -57,8 +57,8 @@ class Raft(nn.Module):
                 f"optical flow needs pictures of one shape, got {tuple(first_BCHW.shape)} and "
                 f"{tuple(second_BCHW.shape)}"
             )
-        features_BChw = self._features(torch.cat([first_BCHW, second_BCHW]))
-        return self.between(*features_BChw.chunk(2), self._context(first_BCHW), iterations)
+        first_BChw, second_BChw = self._features(torch.cat([first_BCHW, second_BCHW])).tensor_split(2)
+        return self.between(first_BChw, second_BChw, self._context(first_BCHW), iterations)
 
     def encode(self, frames_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """What `flow` needs of each frame: features (B, 256, H / 8, W / 8) and context (B, 256, H / 8, W / 8).
@@ -99,8 +99,7 @@ class Raft(nn.Module):
             raise ValueError(f"optical flow needs at least one iteration, got {iterations}")
         update = self._parts[2]
         levels = pyramid(first_BChw, second_BChw)
-        hidden, context = context_BChw.split([HIDDEN, CONTEXT], dim=1)
-        hidden, context = torch.tanh(hidden), F.relu(context)
+        hidden, context = torch.tanh(context_BChw[:, :HIDDEN]), F.relu(context_BChw[:, HIDDEN:])
         start_B2hw = _places(context)
         at_B2hw = start_B2hw
         step = update.prepared(context)

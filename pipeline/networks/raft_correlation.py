@@ -16,7 +16,7 @@ LEVELS, RADIUS = 4, 4
 
 
 def pyramid(first_BChw: Tensor, second_BChw: Tensor) -> list[Tensor]:
-    """Dot products of the features at each place of the first and of the second pictures, over the root of their number.
+    """Dot products of the features at all places of the first and the second pictures, over the root of their number.
 
     Returns:
         Four float32 (N, h / 2^k, w / 2^k), rounded down: level k holds means of 2^k x 2^k places of the second.

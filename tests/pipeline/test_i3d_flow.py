@@ -19,4 +19,4 @@ def test_flow_equals_the_published(shared: Path) -> None:
     np.testing.assert_array_equal(quantised(flow).numpy(), want["quantised"])
     final = prepared(flow).transpose(0, 1)[None]
     assert list(final.shape) == want["final_shape"].tolist()
-    np.testing.assert_allclose(final.flatten()[::1000].numpy(), want["final_probe"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(final.flatten()[::997].numpy(), want["final_probe"], rtol=0, atol=1e-6)
