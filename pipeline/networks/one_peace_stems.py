@@ -1,0 +1,263 @@
+"""What ONE-PEACE's transformer is given: words, pictures and sound as tokens, and biases for how far apart they are.
+
+A stem holds its parameters under the published names of `text_adapter`, `image_adapter` and `audio_adapter`. A learnt
+class token comes first. Attention is biased by learnt tables: a pair of tokens falls into a bucket by the distance of
+their places, and each table has a number a bucket and head.
+
+Shape suffixes: B batch, N tokens (class token first), C width, A heads, H W pixels, P patches a side, L sound samples,
+T sound frames.
+
+Source: Wang et al., ONE-PEACE: Exploring One General Representation Model Toward Unlimited Modalities, 2023
+(arXiv 2305.11172); github.com/OFA-Sys/ONE-PEACE.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-5
+PATCH_PX = 16
+# Most tokens of a text or a sound, class token included.
+MAX_TOKENS = 1024
+# Kernel and stride of the convolutions that a sound begins with: a frame every 320 samples.
+SOUND_LAYERS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
+# The convolutions that tell a sound's frames where they are.
+PLACE_LAYERS, PLACE_KERNEL, PLACE_GROUPS = 5, 19, 16
+PADDING = 1  # token of a text
+
+
+def sound_frames(num_samples: int) -> int:
+    """T of so many samples at 16 kHz: 49 of a second."""
+    for kernel, stride in SOUND_LAYERS:
+        num_samples = (num_samples - kernel) // stride + 1
+    return max(num_samples, 0)
+
+
+def token_buckets(rows: int) -> Tensor:
+    """Bucket of each pair of a text's or a sound's tokens, int64 (1024, 1024).
+
+    Distances below a quarter of the table have a bucket each, longer ones share them by their logarithm; the last three
+    are of the class token: to another, from another, to itself.
+
+    Args:
+        rows: of the table, 514 for text and 1026 for sound.
+    """
+    reach = (rows - 2) // 2
+    near = reach // 2
+    place = torch.arange(MAX_TOKENS)
+    away = place[:, None] - place[None, :]
+    # float32 and in this order, for a rounded-up logarithm on the edge of a bucket would fall into the next.
+    steps = torch.log(away.abs().clamp(min=near - 1) / near) / math.log((MAX_TOKENS - 1) / near) * (near - 1)
+    far = (near + torch.ceil(steps).long()) * torch.sign(away)
+    return _with_class(torch.where(away.abs() <= near, away, far) + reach - 1, rows)
+
+
+def picture_buckets(side: int) -> Tensor:
+    """Bucket of each pair of a picture's tokens, int64 (side ** 2 + 1, side ** 2 + 1): one for each step down and right.
+
+    Args:
+        side: P.
+    """
+    row, column = (axis.reshape(-1) for axis in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    down, right = row[:, None] - row[None, :], column[:, None] - column[None, :]
+    span = 2 * side - 1
+    buckets = torch.zeros(side**2 + 1, side**2 + 1, dtype=torch.int64)
+    buckets[1:, 1:] = (down + side - 1) * span + right + side - 1
+    return _with_class(buckets, picture_rows(side))
+
+
+def picture_rows(side: int) -> int:
+    """Rows of a picture's table."""
+    return (2 * side - 1) ** 2 + 3
+
+
+class Stem(nn.Module):
+    """Class token, and biases by distance; the base of all stems.
+
+    Args:
+        width: C. heads: A. rows: buckets of a table. places: tokens that buckets are known for.
+        tables: one for all layers, or one a layer.
+    """
+
+    rp_bucket: Tensor
+
+    def __init__(self, width: int, heads: int, *, rows: int, places: int, tables: int) -> None:
+        super().__init__()
+        self.cls_embedding = nn.Parameter(torch.zeros(1, 1, width))
+        self.register_buffer("rp_bucket", torch.zeros(places, places, dtype=torch.int64))
+        self.rel_pos_table_list = nn.ModuleList(nn.Embedding(rows, heads) for _ in range(tables))
+
+    def biases(self, num_tokens: int) -> list[Tensor]:
+        """Of each table (1, A, N, N), in the table's dtype.
+
+        Raises:
+            ValueError: more tokens than there are places.
+        """
+        if num_tokens > len(self.rp_bucket):
+            raise ValueError(f"ONE-PEACE takes at most {len(self.rp_bucket)} tokens, got {num_tokens}; shorten the input")
+        return [bias_of(table, self.rp_bucket[:num_tokens, :num_tokens]) for table in self.rel_pos_table_list]
+
+
+def bias_of(table: nn.Module, buckets_NN: Tensor) -> Tensor:
+    """(1, A, N, N) of a table of biases."""
+    made: Tensor = table(buckets_NN)
+    return made.permute(2, 0, 1).contiguous()[None]
+
+
+class TextStem(Stem):
+    """Token numbers to tokens; keys of `text_adapter`."""
+
+    def __init__(
+        self, width: int, heads: int, *, rows: int, tables: int, vocabulary: int, places: int, positions: int
+    ) -> None:
+        super().__init__(width, heads, rows=rows, places=places, tables=tables)
+        self.embed_tokens = nn.Embedding(vocabulary, width)
+        self.embed_positions = nn.Embedding(positions, width)
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """(B, N, C) of token numbers int64 (B, N - 1), `PADDING` behind a text's end."""
+        if tokens_BL.shape[1] >= self.embed_positions.num_embeddings:
+            raise ValueError(
+                f"ONE-PEACE has places for {self.embed_positions.num_embeddings - 1} tokens of a text, "
+                f"got {tokens_BL.shape[1]}; shorten the text"
+            )
+        x_BNC = with_class_token(self.cls_embedding, self.embed_tokens(tokens_BL))
+        made: Tensor = x_BNC + self.embed_positions.weight[: x_BNC.shape[1]]
+        return made
+
+
+class PictureStem(Stem):
+    """Pictures to tokens, a patch of 16 x 16 pixels each; keys of `image_adapter`."""
+
+    position_idx: Tensor
+
+    def __init__(self, width: int, heads: int, *, side: int, reach: int, tables: int) -> None:
+        super().__init__(width, heads, rows=picture_rows(reach), places=reach**2 + 1, tables=tables)
+        self.pos_embed = nn.Parameter(torch.zeros(side**2 + 1, width))
+        self.register_buffer("position_idx", torch.arange(side**2 + 1))
+        self.embed_images = patches(width)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, N, C) of pictures (B, 3, 16 P, 16 P); learnt places for another P are stretched bicubically."""
+        side = images_BCHW.shape[2] // PATCH_PX
+        x_BNC = with_class_token(self.cls_embedding, self.embed_images(images_BCHW).flatten(2).transpose(1, 2))
+        return x_BNC + stretched(self.pos_embed, side)
+
+
+class SoundStem(Stem):
+    """Samples to tokens, one a frame of 320 samples (25 ms seen); keys of `audio_adapter`."""
+
+    def __init__(self, width: int, heads: int, *, rows: int, tables: int, places: int, channels: int) -> None:
+        super().__init__(width, heads, rows=rows, places=places, tables=tables)
+        self.cls_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
+        # Of masked pre-training; in the published files.
+        self.mask_embedding = nn.Parameter(torch.zeros(1, width))
+        self.embed_audios = _SoundFrames(channels, width)
+        self.embed_positions = _SoundPlaces(width)
+
+    def forward(self, samples_BL: Tensor) -> Tensor:
+        """(B, N, C) of normalised samples (B, L) at 16 kHz."""
+        frames_BTC = self.embed_audios(samples_BL)
+        x_BNC = with_class_token(self.cls_embedding, frames_BTC)
+        return x_BNC + with_class_token(self.cls_pos_embed, self.embed_positions(frames_BTC))
+
+
+class _SoundFrames(nn.Module):
+    """Convolutions, each with a norm over channels and a GELU; then a norm and a linear layer."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "0": nn.Conv1d(channels if number else 1, channels, kernel, stride=stride, bias=False),
+                    "2": nn.ModuleDict({"1": nn.LayerNorm(channels, eps=EPS)}),
+                }
+            )
+            for number, (kernel, stride) in enumerate(SOUND_LAYERS)
+        )
+        convolutions = nn.Module()
+        convolutions.conv_layers = layers
+        norm, project = nn.LayerNorm(channels, eps=EPS), nn.Linear(channels, width)
+        for name, part in (("0", convolutions), ("2", norm), ("3", project)):
+            self.add_module(name, part)
+        # In lists: they are registered under their published names already.
+        self._layers, self._norm, self._project = [layers], [norm], [project]
+
+    def forward(self, samples_BL: Tensor) -> Tensor:
+        x_BCT = samples_BL[:, None]
+        for layer in self._layers[0]:
+            assert isinstance(layer, nn.ModuleDict) and isinstance(layer["2"], nn.ModuleDict)
+            x_BCT = F.gelu(layer["2"]["1"](layer["0"](x_BCT).transpose(1, 2))).transpose(1, 2)
+        made: Tensor = self._project[0](self._norm[0](x_BCT.transpose(1, 2)))
+        return made
+
+
+class _SoundPlaces(nn.Module):
+    """Where a frame is, told from its neighbours: convolutions, each with a norm without parameters and a GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers = [
+            nn.Conv1d(width, width, PLACE_KERNEL, padding=PLACE_KERNEL // 2, groups=PLACE_GROUPS)
+            for _ in range(PLACE_LAYERS)
+        ]
+        for number, layer in enumerate(layers, start=1):
+            self.add_module(str(number), nn.ModuleDict({"0": layer}))
+        self._layers = layers
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        for layer in self._layers:
+            x_BTC = layer(x_BTC.transpose(1, 2)).transpose(1, 2)
+            x_BTC = F.gelu(F.layer_norm(x_BTC, x_BTC.shape[-1:], eps=EPS))
+        return x_BTC
+
+
+class _ChannelNorm(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(channels, eps=EPS)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        made: Tensor = self.layer_norm(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return made
+
+
+def patches(width: int) -> nn.Sequential:
+    """Pictures (B, 3, 16 P, 16 P) to (B, C, P, P) by three convolutions; keys of `embed_images`."""
+    inner = width // 4
+    return nn.Sequential(
+        nn.Conv2d(3, inner, 4, stride=4),
+        _ChannelNorm(inner),
+        nn.GELU(),
+        nn.Conv2d(inner, inner, 2, stride=2),
+        _ChannelNorm(inner),
+        nn.GELU(),
+        nn.Conv2d(inner, width, 2, stride=2),
+    )
+
+
+def with_class_token(token_11C: Tensor, x_BNC: Tensor) -> Tensor:
+    """A token in front of each sequence."""
+    return torch.cat([token_11C.expand(len(x_BNC), -1, -1).to(x_BNC.dtype), x_BNC], dim=1)
+
+
+def stretched(places_NC: Tensor, side: int) -> Tensor:
+    """A picture's learnt places, class token first, for P = `side`."""
+    own = math.isqrt(len(places_NC) - 1)
+    if own == side:
+        return places_NC
+    grid = places_NC[1:].reshape(1, own, own, -1).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(grid, size=(side, side), mode="bicubic").to(places_NC.dtype)
+    return torch.cat([places_NC[:1], resized[0].flatten(1).T])
+
+
+def _with_class(buckets_NN: Tensor, rows: int) -> Tensor:
+    buckets_NN[0, :] = rows - 3
+    buckets_NN[:, 0] = rows - 2
+    buckets_NN[0, 0] = rows - 1
+    return buckets_NN
