@@ -84,7 +84,7 @@ def with_weights(
         for_text: the text tower's assets are needed too.
 
     Raises:
-        BadArguments: a path is not there or not of this recipe's checkpoint.
+        BadArguments: no encoder makes such features, or a path is not there or not of this recipe's checkpoint.
         MissingWeights: what is needed is nowhere; says how to get it.
     """
     from dataclasses import replace
@@ -104,6 +104,7 @@ def with_weights(
             raise BadArguments(f"--weights needs RECIPE:PATH with one of {', '.join(given)}, got {text!r}")
     found, places = [], Weights()
     for recipe in recipes:
+        _check_encoder(recipe)
         assets = assets_of(recipe)
         if not assets and given[recipe.name]:
             raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {texts[0]!r} out")
@@ -146,3 +147,21 @@ def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:
 
         raise BadArguments("--device cuda: this machine has no GPU that torch can use; leave it out to run on the CPU")
     return "cpu", 0
+
+
+def _check_encoder(recipe: Recipe) -> None:
+    """Recipes of a store (or of a head trained on it) may be of features that came from nowhere here."""
+    from catalog.planting import ENCODER
+    from jobs.console import BadArguments
+    from pipeline.encode import encoder_names
+
+    if recipe.encoder in encoder_names():
+        return
+    if recipe.encoder == ENCODER:
+        why = "was planted (`avel synth-features`), and planted features have no encoder"
+    else:
+        why = f"was made elsewhere ({recipe.encoder}), and no encoder of that name is here"
+    raise BadArguments(
+        f"recipe {recipe.name} {why}: neither it nor a head trained on it can be run on media; extract with one of "
+        "`avel recipe list` and train on that"
+    )

@@ -167,6 +167,21 @@ def test_predict_bad_argument_exits_2(
     assert told in capsys.readouterr().err
 
 
+def test_predict_with_a_head_trained_on_planted_features_says_that_no_encoder_makes_them(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--root", str(place), "--store", str(tmp_path / "planted")]
+    assert main(["synth-features", "ave", *places]) == 0
+    quick = ["--epochs", "1", "--out", str(tmp_path / "run"), "--json"]
+    assert main(["train", "--dataset", "ave", *places, *quick]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "run"), str(place / "videos" / "v3.mp4")]) == 2
+    err = capsys.readouterr().err
+    assert "recipe planted-ave was planted" in err
+    assert "planted features have no encoder" in err
+    assert "nor a head trained on it can be run on media" in err
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
 def test_predict_out_that_is_no_file_is_refused_and_left(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None]
