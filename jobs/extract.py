@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.recipe_options import add_set, add_weights
 from jobs.stopping import stoppable
+from jobs.store_options import add_wait, seconds
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -73,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Ray: N workers of their own for encoding (default: with GPUs)",
     )
     where.add_argument("--address", metavar="A", help="Ray: a running cluster instead of a local one")
-    where.add_argument("--commit-every", type=_seconds, default=30.0, metavar="S", help="default: %(default)g s")
-    where.add_argument("--wait", type=_seconds, default=0.0, metavar="S", help="for another writer of the store to end")
+    where.add_argument("--commit-every", type=seconds, default=30.0, metavar="S", help="default: %(default)g s")
+    add_wait(where)
     where.add_argument(
         "--max-quarantined", default="0", metavar="N", help="a number or a share such as 5%% (default: %(default)s)"
     )
@@ -262,10 +263,4 @@ def _allowed(text: str, num_videos: int) -> int:
 def _count(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"needs a whole number of at least 1, got {text}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    if not 0 <= (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"needs seconds of at least 0, got {text}")
     return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.recipe_options import add_set, add_weights
+from jobs.store_options import add_wait
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-other", action="store_true", help=f"do not add {OTHER!r}")
     add_set(parser)
     add_weights(parser)
-    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another writer of the store to end")
+    add_wait(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be encoded")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

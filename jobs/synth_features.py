@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.recipe_options import add_set
+from jobs.store_options import add_wait
 
 if TYPE_CHECKING:
     from catalog.dataset import Dataset
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_set(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a store that holds this recipe and no other")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another writer of the store to end")
+    add_wait(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from jobs.store_options import add_wait
+
 HELP = "read features in AVE's HDF5, UnAV's .npy or plain Zarr layout into a store"
 
 EXAMPLES = """\
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop", metavar="S", help="seconds between rows")
     parser.add_argument("--dataset", metavar="NAME", help="whose rows they are: ave, unav100, ...")
     parser.add_argument("--root", metavar="DIR", help="where the data set's official files are")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another writer of the store to end")
+    add_wait(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
