@@ -10,6 +10,8 @@ Source: Zhang et al., ECCV 2022 (ActionFormer); the branches' scale is LayerScal
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,6 +59,38 @@ class MaskedConv(nn.Module):
         return over_time(x_BTC, self.conv) * strided(mask_BT, stride)[..., None]
 
 
+class ConvStack(nn.Module):
+    """Masked convolutions without bias, each followed by a norm over channels and ReLU: (B, T, C) to (B, T, O).
+
+    Zero outside the mask. (The published code leaves the norm's bias there, which the next convolution then sees.)
+
+    Args:
+        in_width, out_width: C and O.
+        layers: how many convolutions.
+        kernel: odd.
+    """
+
+    def __init__(self, in_width: int, out_width: int, *, layers: int = 2, kernel: int = 3) -> None:
+        super().__init__()
+        widths = [in_width] + [out_width] * layers
+        self.convs = nn.ModuleList(MaskedConv(widths[i], widths[i + 1], kernel, bias=False) for i in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(out_width) for _ in range(layers))
+
+    def forward(self, x_BTC: Tensor, mask_BT: Tensor) -> Tensor:
+        """The last convolution's output, normalised and rectified.
+
+        Args:
+            x_BTC: float, zero outside the mask.
+            mask_BT: bool, the real segments.
+        """
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(conv, MaskedConv), "made so above"
+            # A norm of zeros is its bias: only what comes behind it needs the mask.
+            y_BTO = over_time(x_BTC, conv.conv)
+            x_BTC = F.relu(norm(y_BTO)) * mask_BT[..., None]
+        return x_BTC
+
+
 def over_time(x_BTC: Tensor, conv: nn.Conv1d) -> Tensor:
     """A convolution over time of channels-last data, (B, T, C) to (B, T / stride, O).
 
@@ -101,7 +135,7 @@ def sinusoid(num_segments: int, width: int, *, device: str | torch.device = "cpu
     angles_TC = places_T1 / torch.pow(10000.0, 2 * pairs_C / width)
     even_C = torch.arange(width) % 2 == 0
     values_TC = torch.where(even_C, angles_TC.sin(), angles_TC.cos())
-    return (values_TC * width**-0.5).to(device=device, dtype=torch.float32)
+    return (values_TC / math.sqrt(width)).to(device=device, dtype=torch.float32)
 
 
 class AffineDropPath(nn.Module):

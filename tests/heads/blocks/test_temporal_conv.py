@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks.temporal_conv import INITIAL_SCALE, AffineDropPath, MaskedConv, pooled, sinusoid, strided
+from heads.blocks.temporal_conv import INITIAL_SCALE, AffineDropPath, ConvStack, MaskedConv, pooled, sinusoid, strided
 
 
 def golden(shared: Path, name: str) -> Tensor:
@@ -78,6 +78,17 @@ def test_masked_conv_padding_changes_nothing() -> None:
 def test_masked_conv_bad_sizes_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="an odd kernel"):
         MaskedConv(4, 4, **bad)  # type: ignore[arg-type]  # bad on purpose
+
+
+def test_conv_stack_padding_changes_nothing_whatever_the_norms_bias() -> None:
+    torch.manual_seed(4)
+    stack = ConvStack(4, 6, layers=3)
+    for norm in stack.norms:
+        nn.init.normal_(norm.bias)  # type: ignore[arg-type]  # a norm has one
+    x, mask_BT = torch.randn(2, 8, 4), torch.ones(2, 8, dtype=torch.bool)
+    padded = stack(F.pad(x, (0, 0, 0, 5)), F.pad(mask_BT, (0, 5)))
+    torch.testing.assert_close(padded[:, :8], stack(x, mask_BT), rtol=1e-5, atol=1e-6)
+    assert not padded[:, 8:].any()
 
 
 def test_pooled_equals_slow_loop() -> None:
