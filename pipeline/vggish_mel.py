@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 RATE_HZ = 16000
 EXAMPLE_FRAMES, MEL_BANDS = 96, 64
+EXAMPLE_SAMPLES = 15600  # that 96 frames see: 0.975 s
 _WINDOW, _HOP, _FFT = 400, 160, 512  # 25 ms, 10 ms
 _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 _OFFSET = 0.01  # in the logarithm
@@ -29,6 +31,24 @@ def examples(samples_N: NDArray[np.floating]) -> NDArray[np.float32]:
     count = len(logmel_TM) // EXAMPLE_FRAMES
     whole = logmel_TM[: count * EXAMPLE_FRAMES].reshape(count, 1, EXAMPLE_FRAMES, MEL_BANDS)
     return whole.astype(np.float32)
+
+
+def examples_at(samples_N: NDArray[np.floating], begins: Sequence[int]) -> NDArray[np.float32]:
+    """(n, 1, 96, 64) float32: the examples that begin at given samples.
+
+    Those that begin whole mel frames apart are cut from one log-mel, which examples with a hop of their own (UnAV-100's
+    0.32 s) share: a mel frame depends on its 25 ms alone, so it is the same in each.
+
+    Args:
+        samples_N: as `examples` takes them.
+        begins: ascending, at least one; each leaves 15,600 samples.
+    """
+    first = begins[0]
+    if any((begin - first) % _HOP for begin in begins):
+        return np.concatenate([examples_at(samples_N, [begin]) for begin in begins])
+    logmel_TM = log_mel(samples_N[first : begins[-1] + EXAMPLE_SAMPLES]).astype(np.float32)
+    places = [(begin - first) // _HOP for begin in begins]
+    return np.stack([logmel_TM[place : place + EXAMPLE_FRAMES] for place in places])[:, None]
 
 
 def log_mel(samples_N: NDArray[np.floating]) -> NDArray[np.float64]:

