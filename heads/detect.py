@@ -12,19 +12,26 @@ from fractions import Fraction
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from catalog.event import Prediction
 from catalog.grid import GridRule
 from heads.batches import DeviceSplit
 from heads.blocks.dense_head import DenseHead
+from heads.blocks.dense_output import DenseOutput
 from heads.candidates import Candidates
 from heads.decode import Decoding, decode
 from heads.points import points
 from heads.read import Split
 from heads.suppress import Suppression, suppress
 
-# Segments of a batch, padding included: memory is the same for many short items and for few long ones.
+# Segments of a batch, padding included: memory is the same for many short items and for one long one.
 BATCH_SEGMENTS = 4096
+
+# A longer item goes through the head in windows of BATCH_SEGMENTS. So many segments at either end of a window, where it
+# does not see all that a point looks at, are taken from its neighbour. Both are multiples of the coarsest stride, so a
+# window's points are the item's.
+MARGIN_SEGMENTS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +72,87 @@ def detect(
         while first < len(order_N):
             items_B = order_N[first : first + max(1, BATCH_SEGMENTS // int(lengths_N[order_N[first]]))]
             first += len(items_B)
-            told = [torch.from_numpy(v).to(device) for v in (items_B, np.zeros_like(items_B), lengths_N[items_B])]
-            batch = data.windows(told[0], told[1], told[2], None)
-            output = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+            output = outputs(head, data, items_B, lengths_N[items_B], device)
             _check(output.logits_BPK, output.offsets_BPC2, output.mask_BP, split, items_B)
             pyramid = points(output.counts[0], len(output.counts), device=device)
             for n, candidates in zip(items_B, decode(output, pyramid, detection.decoding), strict=True):
                 found[n] = suppress(candidates, detection.suppression)
     head.train(was_training)
     return found
+
+
+def outputs(
+    head: DenseHead,
+    data: DeviceSplit,
+    items_B: NDArray[np.int64],
+    lengths_B: NDArray[np.int64],
+    device: str,
+    *,
+    window: int = BATCH_SEGMENTS,
+    margin: int = MARGIN_SEGMENTS,
+) -> DenseOutput:
+    """The head's output for whole items, in windows where they are longer than one.
+
+    In windows the result is that of one pass, as long as no point looks further than `margin` segments: so with sliding
+    windows of attention, not with attention to the whole item.
+
+    Args:
+        window, margin: segments, multiples of the coarsest level's stride.
+    """
+    longest = int(lengths_B.max())
+    if longest <= window:
+        return _pass(head, data, items_B, np.zeros_like(lengths_B), lengths_B, device)
+    if len(items_B) > 1:
+        raise ValueError(f"items longer than {window} segments go through a head one by one, got {len(items_B)}")
+    levels: list[list[tuple[Tensor, Tensor, Tensor]]] = []
+    start = 0
+    while True:
+        length = min(window, longest - start)
+        output = _pass(head, data, items_B, np.array([start]), np.array([length]), device)
+        is_last = start + length == longest
+        core = slice(margin if start else 0, None if is_last else length - margin)
+        levels.append(_core(output, core))
+        if is_last:
+            break
+        start += window - 2 * margin
+    joined = [[torch.cat(parts, dim=1) for parts in zip(*level, strict=True)] for level in zip(*levels, strict=True)]
+    logits, offsets, masks = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
+    return DenseOutput(
+        logits_BPK=logits,
+        offsets_BPC2=offsets,
+        mask_BP=masks,
+        counts=tuple(level[2].shape[1] for level in joined),
+    )
+
+
+def _pass(
+    head: DenseHead,
+    data: DeviceSplit,
+    items_B: NDArray[np.int64],
+    starts_B: NDArray[np.int64],
+    lengths_B: NDArray[np.int64],
+    device: str,
+) -> DenseOutput:
+    told = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B)]
+    batch = data.windows(told[0], told[1], told[2], None)
+    output: DenseOutput = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+    return output
+
+
+def _core(output: DenseOutput, core: slice) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, offsets and mask of each level's points in `core`, segments of the finest level."""
+    parts = []
+    for level, (logits, offsets, mask) in enumerate(
+        zip(
+            torch.split(output.logits_BPK, list(output.counts), dim=1),
+            torch.split(output.offsets_BPC2, list(output.counts), dim=1),
+            torch.split(output.mask_BP, list(output.counts), dim=1),
+            strict=True,
+        )
+    ):
+        of_level = slice(core.start // 2**level, None if core.stop is None else core.stop // 2**level)
+        parts.append((logits[:, of_level], offsets[:, of_level], mask[:, of_level]))
+    return parts
 
 
 def in_seconds(found: Candidates, grid: GridRule, duration_s: float | None) -> Candidates:
@@ -116,9 +195,9 @@ _NONE = Candidates(
 
 
 def _check(
-    logits_BPK: torch.Tensor,
-    offsets_BPC2: torch.Tensor,
-    mask_BP: torch.Tensor,
+    logits_BPK: Tensor,
+    offsets_BPC2: Tensor,
+    mask_BP: Tensor,
     split: Split,
     items_B: NDArray[np.int64],
 ) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.recipe import Recipe
-from heads.model import names, plugin
+from heads.model import is_dense, names, plugin
 
 FORMAT = 1
 _DATASET_KEYS = ("name", "root", "media")
@@ -43,8 +43,8 @@ class RunRecord:
         created: ISO 8601, UTC.
         unseen: classes that were not trained on, where the data set has such.
         texts: {"vocabulary", "prompt", "background"} of a head that chooses among class texts: the vocabulary's name in
-            the store, what was encoded, the name whose text is the background's. The texts' features are in the
-            checkpoint. None elsewhere.
+            the store, what was encoded, the name whose text is the background's ("" where there is none). The texts'
+            features are in the checkpoint. None elsewhere.
     """
 
     head: str
@@ -66,7 +66,7 @@ class RunRecord:
     texts: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        wanted = len(self.classes) + (self.background is not None)
+        wanted = len(self.classes) + (self.background is not None and not is_dense(self.head))
         got = self.config.get("num_classes")
         if got != wanted:
             raise ValueError(f"a head for {len(self.classes)} classes needs {wanted} outputs, its config says {got}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
+from heads.blocks.dense_head import DenseHead
 from heads.evaluate import Evaluation, baselines, evaluate
 from heads.fit import Fitted, Task, fit
 from heads.fit_checkpoint import Checkpoint
@@ -146,7 +147,7 @@ def train_run(
         unseen=tuple(label for label, seen in zip(dataset.classes, seen_C, strict=True) if not seen),
         texts=None
         if texts is None
-        else {"vocabulary": texts.name, "prompt": texts.prompt, "background": str(texts.background)},
+        else {"vocabulary": texts.name, "prompt": texts.prompt, "background": texts.background or ""},
     )
     return TrainedRun(
         record=record,
@@ -178,7 +179,7 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: boo
 
 
 def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDArray[np.bool_]) -> None:
-    if texts.classes != dataset.classes or texts.background is None:
+    if texts.classes != dataset.classes or (texts.background is None and not isinstance(head, DenseHead)):
         raise ValueError(
             f"vocabulary {texts.name} must hold the classes of {dataset.name} in its order, background last"
         )

@@ -17,6 +17,7 @@ from torch import nn
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
 from catalog.store_rows import Labels
+from heads.blocks.dense_head import DenseHead
 from heads.model import TEXTS
 
 # What `avel labels` adds at a vocabulary's end, for segments without an event.
@@ -48,7 +49,7 @@ class Vocabulary:
 
 
 def of_data_set(store: FeatureStore, recipe_name: str, dataset: Dataset, name: str | None = None) -> Vocabulary:
-    """The texts of all classes of `dataset`, in its order, and of its background.
+    """The texts of all classes of `dataset`, in its order, and of its background, where it has one.
 
     The background's text is the one that is called as the data set calls it, else `other`. Names of no class are left
     out.
@@ -57,13 +58,9 @@ def of_data_set(store: FeatureStore, recipe_name: str, dataset: Dataset, name: s
         name: of the vocabulary; None takes the store's only one that has every class.
 
     Raises:
-        ValueError: the data set has several labels a segment, there is no such vocabulary, none or several fit, or a
-            class is missing or stands twice; the message names it and the command that makes what is missing.
+        ValueError: there is no such vocabulary, none or several fit, or a class is missing or stands twice; the
+            message names it and the command that makes what is missing.
     """
-    if dataset.background is None:
-        raise ValueError(
-            f"class texts choose one class a segment or the background, and {dataset.name} has several a segment"
-        )
     held = store.vocabularies(recipe_name)
     make = f"make it with `avel labels --store {store.uri} --recipe {recipe_name} --dataset {dataset.name} --root DIR`"
     if name is not None and name not in held:
@@ -84,8 +81,7 @@ def of_data_set(store: FeatureStore, recipe_name: str, dataset: Dataset, name: s
         told = "; ".join(f"vocabulary {held_name}: {problem}" for held_name, problem in wrong.items())
         raise ValueError(f"{store.uri}: recipe {recipe_name}: {told or 'there is no vocabulary'}; {make}")
     ((chosen, labels),) = found.items()
-    background = _background(labels, dataset.background, dataset.classes)
-    assert background is not None, "_problem has looked for it"
+    background = None if dataset.background is None else _background(labels, dataset.background, dataset.classes)
     return _taken(chosen, labels, dataset.classes, background)
 
 
@@ -112,6 +108,8 @@ def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: st
 def hand_over(head: nn.Module, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None) -> None:
     """Give a head its texts, the background's last: the vocabulary's or, where it has none, the one the head holds.
 
+    A dense head knows no background: it gets the classes' texts alone.
+
     Args:
         trained_C: the classes that the training loss chooses among (and the background); None means all.
 
@@ -119,6 +117,10 @@ def hand_over(head: nn.Module, vocabulary: Vocabulary, trained_C: NDArray[np.boo
         ValueError: the features are not of the head's width, not finite or zero.
     """
     texts = torch.from_numpy(vocabulary.features)
+    if isinstance(head, DenseHead):
+        trained = None if trained_C is None else torch.from_numpy(trained_C)
+        head.set_texts(texts[: len(vocabulary.classes)], trained)  # type: ignore[operator]  # a plug-in's, see model.py
+        return
     if vocabulary.background is None:
         texts = torch.cat([texts, head.get_buffer(TEXTS)[-1:].to(texts)])
     trained = None if trained_C is None else torch.from_numpy(np.append(trained_C, True))
@@ -133,7 +135,7 @@ def _problem(labels: Labels, dataset: Dataset) -> str:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"class {missing[0]!r} is missing{more}"
-    if _background(labels, str(dataset.background), dataset.classes) is None:
+    if dataset.background is not None and _background(labels, dataset.background, dataset.classes) is None:
         names = " or ".join(dict.fromkeys(repr(name) for name in (dataset.background, OTHER)))
         return f"the background's text {names} is missing (no --no-other)"
     return ""

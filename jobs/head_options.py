@@ -1,7 +1,7 @@
 """The options that say how a head is trained: one spelling for every verb that trains.
 
-`--epochs --lr --weight-decay --batch --optimiser --schedule --clip-norm --precision --ema --keep --patience --threads`
-`--device`, and `--set FIELD=VALUE` for fields of a head's config.
+`--epochs --lr --weight-decay --batch --optimiser --schedule --warmup-epochs --crop-share --max-segments --clip-norm`
+`--precision --ema --keep --patience --threads --device`, and `--set FIELD=VALUE` for fields of a head's config.
 """
 
 from __future__ import annotations
@@ -28,9 +28,20 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--lr", type=float, help="learning rate (3e-3)")
     how.add_argument("--weight-decay", type=float, help="(1e-2)")
     how.add_argument("--batch", type=int, help="items a step (16)")
-    how.add_argument("--optimiser", choices=("adam", "adamw"), help="(adamw)")
     how.add_argument(
-        "--schedule", choices=("constant", "cosine", "one-cycle", "psp", "cmbs"), help="of the rate (constant)"
+        "--optimiser", choices=("adam", "adamw", "adamw-weights"), help="the last decays what multiplies only (adamw)"
+    )
+    how.add_argument(
+        "--schedule",
+        choices=("constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine"),
+        help="of the rate (constant)",
+    )
+    how.add_argument("--warmup-epochs", type=int, metavar="N", help="of warmup-cosine (0)")
+    how.add_argument(
+        "--crop-share", type=float, metavar="S", help="dense heads: least share of a video shown at a step (1)"
+    )
+    how.add_argument(
+        "--max-segments", type=int, metavar="N", help="dense heads: most segments of a video shown at a step (all)"
     )
     how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
     how.add_argument(
@@ -94,6 +105,9 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
             precision=args.precision,
             ema=args.ema,
             keep=args.keep,
+            warmup_epochs=args.warmup_epochs,
+            crop_share=args.crop_share,
+            max_segments=args.max_segments,
         )
     except ValueError as error:
         raise BadArguments(str(error)) from error

@@ -14,6 +14,8 @@ _METRICS = {
     "mean": "mean",
     "segment_map": "segment mAP",
     "segment_micro_f1": "segment F1",
+    **{f"map_0.{tenth}": f"mAP@0.{tenth}" for tenth in range(5, 10)},
+    "average_map": "mAP 0.1:0.9",
 }
 _EXPLAINED = {
     "majority": "majority (commonest class of training)",

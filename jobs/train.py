@@ -24,6 +24,8 @@ examples:
   avel train --store STORE --dataset unav100 --root UNAV --epochs 30 --lr 3e-4 --out runs/unav --overwrite
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --vocabulary ovavebench --out runs/ov
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel --train-share 25 --out runs/ov-25
+  avel train --store STORE --dataset unav100 --root UNAV --head loco --out runs/loco       events with times: mAP
+  avel train --store STORE --dataset unav100 --root UNAV --head loco_texts --unseen 0.25 --out runs/loco-open
   avel train --store STORE --dataset ovavebench --root OV --head ov_avel_free --out runs/ov-free   nothing to train
   avel train --store STORE --dataset ave --root AVE --head ave_clip --set windows=10,5 --set shared=false --out runs/w
   avel train --store STORE --dataset ave --root AVE --head psp --seeds 5 --out runs/psp    mean and sd of five runs
@@ -55,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(25, 50, 75),
         help="per cent of the training items, by the data set's own list (ovavebench)",
+    )
+    parser.add_argument(
+        "--unseen",
+        metavar="SHARE|FILE",
+        help="classes held out of training: a share such as 0.25, or a file with one class a line (unav100)",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
@@ -220,11 +227,16 @@ def _dataset_options(args: argparse.Namespace) -> dict[str, str]:
     from catalog.dataset import options_of
     from jobs.console import BadArguments
 
-    if args.train_share is None:
-        return {}
-    if "train_list" not in options_of(args.dataset):
-        raise BadArguments(f"--train-share: {args.dataset} has no reduced training lists")
-    return {"train_list": f"{args.train_share / 100:g}"}
+    known, found = options_of(args.dataset), {}
+    if args.train_share is not None:
+        if "train_list" not in known:
+            raise BadArguments(f"--train-share: {args.dataset} has no reduced training lists")
+        found["train_list"] = f"{args.train_share / 100:g}"
+    if args.unseen is not None:
+        if "unseen" not in known:
+            raise BadArguments(f"--unseen: {args.dataset} has no choice of unseen classes")
+        found["unseen"] = str(Path(args.unseen).absolute()) if Path(args.unseen).is_file() else args.unseen
+    return found
 
 
 def _recipe_name(store: FeatureStore, given: str | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.errors import AvelError
+from heads.model import is_dense
 from heads.protocol import headline
 from heads.run_folder import read_record, write_whole
 from heads.run_record import Numbers, RunRecord
@@ -63,7 +64,7 @@ def train_seeds(order: Order, materials: Materials, *, num_seeds: int, jobs: int
             warnings = tuple(dict.fromkeys(w for outcome in outcomes.values() for w in outcome.warnings))
         records = {seed: read_record(one.out) for seed, one in orders.items()}
         found = spreads([record.metrics for record in records.values()])
-        summary = _summary(records, found, headline(materials.dataset))
+        summary = _summary(records, found, headline(materials.dataset, dense=is_dense(order.head)))
         write_whole(order.out / SEEDS_FILE, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     for warning in warnings:
         note(f"avel train: warning: {warning}")

@@ -65,13 +65,19 @@ def test_vocabulary_that_does_not_fit_names_what_is_wrong_and_the_command(
     assert command in str(error.value)
 
 
-def test_vocabulary_none_stored_or_several_labels_raise(tmp_path: Path) -> None:
+def test_vocabulary_none_stored_raises(tmp_path: Path) -> None:
     held = store_with(tmp_path)
-    data = planted.dataset(a_class=1)
     with pytest.raises(ValueError, match="there is no vocabulary; make it with `avel labels"):
-        of_data_set(held, RECIPE, data)
-    with pytest.raises(ValueError, match="has several a segment"):
-        of_data_set(held, RECIPE, replace(data, background=None))
+        of_data_set(held, RECIPE, planted.dataset(a_class=1))
+
+
+def test_vocabulary_of_a_data_set_without_background_is_its_classes_alone(tmp_path: Path) -> None:
+    data = planted.dataset(a_class=1)
+    held = store_with(tmp_path, mine=NAMES)
+    found, whole = of_data_set(held, RECIPE, replace(data, background=None)), of_data_set(held, RECIPE, data)
+    assert found.background is None
+    assert found.classes == data.classes
+    np.testing.assert_array_equal(found.features, whole.features[:-1])
 
 
 def test_vocabulary_background_is_called_as_the_data_set_does_or_else_other(tmp_path: Path) -> None:
