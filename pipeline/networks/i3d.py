@@ -61,6 +61,8 @@ class Block(NamedTuple):
     pooled: int
 
 
+# In front of an Inception block's last convolution.
+_AROUND = Pool((3, 3, 3), (1, 1, 1))
 _LAST = Block(384, 192, 384, 48, 128, 128)
 # As published; names are TensorFlow's.
 TRUNK: Mapping[str, Conv | Pool | Block] = {
@@ -263,8 +265,8 @@ class _Conv(nn.Module):
         self._norm = [norm]
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        x_BCTHW = _padded(x_BCTHW, self.layout, (self.kernel,) * 3, (self.stride,) * 3)
-        return F.relu(self._norm[0](self.conv3d(x_BCTHW)))
+        x_BCTHW = _padded(x_BCTHW, self.layout, self.kernel, self.stride)
+        return F.relu(self._norm[0](self.conv3d(x_BCTHW)), inplace=True)
 
 
 class _Pool(nn.Module):
@@ -273,9 +275,7 @@ class _Pool(nn.Module):
         self.layout, self.pool = layout, pool
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        # Zeros, which change no maximum after a ReLU.
-        x_BCTHW = _padded(x_BCTHW, self.layout, *self.pool)
-        return F.max_pool3d(x_BCTHW, *self.pool, ceil_mode=not self.layout.same)
+        return _highest(x_BCTHW, self.layout, self.pool)
 
 
 class _Block(nn.Module):
@@ -283,6 +283,7 @@ class _Block(nn.Module):
 
     def __init__(self, layout: Layout, channels: int, block: Block) -> None:
         super().__init__()
+        self._layout = layout
         self.channels = block.one + block.first + block.second + block.pooled
         self._branches = [
             _Conv(layout, channels, block.one, 1),
@@ -303,13 +304,42 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         one, to_first, first, to_second, second, pooled = self._branches
-        highest = F.max_pool3d(x, 3, stride=1, padding=1)
+        highest = _highest(x, self._layout, _AROUND)
         return torch.cat([one(x), first(to_first(x)), second(to_second(x)), pooled(highest)], dim=1)
 
 
-def _padded(x_BCTHW: Tensor, layout: Layout, kernel: Size, stride: Size) -> Tensor:
-    sides = [layout.padding(size, *window) for size, *window in zip(x_BCTHW.shape[2:], kernel, stride, strict=True)]
+def _padded(x_BCTHW: Tensor, layout: Layout, kernel: int, stride: int) -> Tensor:
+    sides = [layout.padding(size, kernel, stride) for size in x_BCTHW.shape[2:]]
     if not any(map(any, sides)):
         return x_BCTHW
     # Torch counts from the last dimension.
     return F.pad(x_BCTHW, [zeros for side in reversed(sides) for zeros in side])
+
+
+def _highest(x_BCTHW: Tensor, layout: Layout, pool: Pool) -> Tensor:
+    """A max pool, one direction after the other: on a CPU torch's takes a third of the network's time, this one 3 %.
+
+    The published pools pad with zeros; x is a ReLU's, so these change nothing and are left out.
+    """
+    for dim, (kernel, stride) in enumerate(zip(*pool, strict=True), 2):
+        if kernel > 1:
+            x_BCTHW = _highest_along(
+                x_BCTHW, dim, kernel, stride, layout.padding(x_BCTHW.shape[dim], kernel, stride)[0]
+            )
+    return x_BCTHW
+
+
+def _highest_along(x: Tensor, dim: int, kernel: int, stride: int, before: int) -> Tensor:
+    """Both layouts have as many windows as strides begin; `before` places of the first one lie outside."""
+    size = x.shape[dim]
+    count = -(-size // stride)
+    every = (slice(None),) * dim
+    made = x[(*every, slice(0, None, stride))].clone()  # of each window the place that always lies inside
+    for shift in range(-before, kernel - before):
+        low, high = max(0, -(shift // stride)), min(count, -((shift - size) // stride))
+        if shift and low < high:
+            window = made[(*every, slice(low, high))]
+            torch.maximum(
+                window, x[(*every, slice(low * stride + shift, None, stride))].narrow(dim, 0, high - low), out=window
+            )
+    return made
