@@ -6,11 +6,14 @@
     RUN/tensorboard/               the history as scalars, where they were asked for
 
 Nothing is pickled. A folder from a stranger is checked: the record, and the shapes and numbers of the parameters.
-A folder appears whole or not at all; later changes replace one file at a time, each in one step.
+A folder appears whole or not at all; later changes replace one file at a time, each in one step. A run that replaces
+another one takes its place in two steps; whoever looks for it after a kill between them finds the old one put back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -45,8 +48,10 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     """See that a run may be written to `folder`: nothing there, an empty folder, or a run to overwrite.
 
     Raises:
-        ValueError: something else is there, or a run and not `overwrite`.
+        ValueError: something else is there or in the way to it, or a run and not `overwrite`.
     """
+    check_way(folder)
+    put_back(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -61,6 +66,37 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{folder} is not overwritten: it holds {strange[0] if strange else 'no run.json'}")
 
 
+def check_way(folder: Path) -> None:
+    """See that `folder` could be made: what lies above it are folders.
+
+    Raises:
+        ValueError: one is not; names it.
+    """
+    there = next((parent for parent in folder.absolute().parents if os.path.lexists(parent)), None)
+    if there is not None and not there.is_dir():
+        raise ValueError(f"{folder} cannot be made: {there} is not a folder; choose another place")
+
+
+def put_back(folder: Path) -> bool:
+    """Give a run its name back that a killed `write_run` had moved aside to replace it; False where there is none.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    above = folder.absolute().parent
+    if os.path.lexists(folder) or not above.is_dir():
+        return False
+    # As `_move_in` names it, to the letter: what another run called NAME.old leaves has another name.
+    aside = re.compile(rf"\.{re.escape(folder.name)}\.old\.[a-z0-9_]{{8}}")
+    found = [path for path in above.iterdir() if aside.fullmatch(path.name) and (path / "run.json").is_file()]
+    if not found:
+        return False
+    # Of several, which nobody should have, the last that was a run.
+    with contextlib.suppress(FileNotFoundError):  # another process has just put it back
+        max(found, key=lambda path: (path / "run.json").stat().st_mtime_ns).rename(folder)
+    return True
+
+
 def write_run(
     folder: Path,
     record: RunRecord,
@@ -70,7 +106,7 @@ def write_run(
     overwrite: bool = False,
     scalars: Path | None = None,
 ) -> None:
-    """Write a whole run folder: made beside its place and moved there in one step.
+    """Write a whole run folder: made beside its place and moved there.
 
     Args:
         predictions: split to its rows, as `heads.evaluate.Evaluation.rows` has them.
@@ -81,7 +117,7 @@ def write_run(
     """
     check_free(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new.", dir=folder.parent))
     try:
         making.chmod(0o777 & ~_umask())
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -92,15 +128,10 @@ def write_run(
         if scalars is not None:
             shutil.copytree(scalars, making / "tensorboard")
         (making / "run.json").write_text(record.to_json(), encoding="utf-8")
-        if folder.is_dir() and any(folder.iterdir()):
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.rename(old)
-            making.rename(folder)
-            shutil.rmtree(old)
-        else:
-            making.rename(folder)
+        _move_in(making, folder)
     except BaseException:  # also on an interrupt: leave nothing half made beside the user's folder
         shutil.rmtree(making, ignore_errors=True)
+        put_back(folder)
         raise
 
 
@@ -120,6 +151,7 @@ def read_record(folder: Path) -> RunRecord:
         ValueError: there is no run, or its record is wrong; the message names the file and the field.
     """
     path = folder / "run.json"
+    put_back(folder)
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -144,6 +176,8 @@ def read_run(folder: Path) -> Run:
         config = read_config(record.head, record.config)
     except ValueError as error:
         raise ValueError(f"{folder / 'run.json'}: {error}") from error
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; a run has its parameters in a file of that name")
     try:
         state = safetensors.torch.load_file(path)
         head = restore(record.head, config, state)
@@ -166,6 +200,27 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:  # also on an interrupt
         Path(making).unlink(missing_ok=True)
         raise
+
+
+def _move_in(making: Path, folder: Path) -> None:
+    """Give a whole run its place; one that is there is moved aside for a moment (see `put_back`) and then removed."""
+    while True:
+        aside = None
+        if folder.is_dir() and any(folder.iterdir()):
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(aside)
+        try:
+            making.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            continue  # a reader came in between and has put the old run back
+        if aside is not None:
+            # Half removed it must not be taken for a run, should its successor be removed too.
+            gone = Path(tempfile.mkdtemp(prefix=f".{folder.name}.gone.", dir=folder.parent))
+            aside.rename(gone)
+            shutil.rmtree(gone)
+        return
 
 
 def _check_texts(head: nn.Module, record: RunRecord) -> None:

@@ -25,7 +25,7 @@ from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.model import Modality, Scalar, plugin, read_config
-from heads.run_folder import check_free, read_record, write_run
+from heads.run_folder import check_free, check_way, put_back, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
 from heads.targets import has_one_label
@@ -217,6 +217,7 @@ def is_there(order: Order, materials: Materials) -> bool:
         BadArguments: a run of other settings lies there and the order does not overwrite it.
         ValueError: something else does.
     """
+    put_back(order.out)
     if not (order.out / "run.json").exists():
         check_free(order.out, overwrite=order.overwrite)
         return False
@@ -234,8 +235,12 @@ def alone(folder: Path, busy: str) -> Iterator[None]:
     """Hold `folder` (made if absent) against other processes; its lock file is gone afterwards.
 
     Raises:
-        BadArguments: `busy`, where another process holds it.
+        BadArguments: `busy`, where another process holds it; or a file lies in its way.
     """
+    try:
+        check_way(folder / ".lock")
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
     path = folder / ".lock"
     while True:
         folder.mkdir(parents=True, exist_ok=True)

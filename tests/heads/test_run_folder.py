@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +128,72 @@ def test_write_run_existing_run_is_refused_unless_overwrite(run: Path, record: R
     assert sorted(path.name for path in run.parent.iterdir()) == ["one"]
 
 
+# Replaces the run argv[1] by itself with seed 9; before the argv[2]th renaming it dies, or reads what is there.
+REPLACE = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from heads.run_folder import read_record, read_run, write_run
+
+folder, left = Path(sys.argv[1]), int(sys.argv[2])
+run = read_run(folder)
+
+def before(event, arguments):
+    global left
+    if event == "os.rename":
+        left -= 1
+        if left == 0 and sys.argv[3] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif left == 0:
+            assert not folder.exists()
+            print(read_record(folder).seed)
+
+sys.addaudithook(before)
+write_run(folder, replace(run.record, seed=9), run.head.state_dict(), {}, overwrite=True)
+"""
+
+
+def replaced(run: Path, renaming: int, then: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", REPLACE, str(run), str(renaming), then]
+    return subprocess.run(words, check=False, timeout=120, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("renaming", "seed"), [(1, 3), (2, 3), (3, 9)])
+def test_write_run_killed_while_it_replaces_a_run_leaves_a_whole_one(run: Path, renaming: int, seed: int) -> None:
+    assert replaced(run, renaming, "die").returncode == -signal.SIGKILL
+    # In between there is nothing at its place, which is not free all the same.
+    assert run.exists() == (renaming != 2)
+    with pytest.raises(ValueError, match="exists; choose another folder or pass --overwrite"):
+        check_free(run, overwrite=False)
+    assert read_run(run).record.seed == seed
+
+
+def test_read_run_killed_while_it_was_replaced_puts_the_old_one_back(run: Path) -> None:
+    replaced(run, 2, "die")
+    assert not run.exists()
+    # What a run of a similar name left is not this one's, whatever comes after it.
+    other = run.with_name("one.old")
+    shutil.copytree(next(run.parent.glob(".one.old.*")), other)
+    replaced(other, 2, "die")
+    (next(run.parent.glob(".one.old.old.*")) / "run.json").touch()
+    assert read_run(run).record.seed == 3
+    assert not other.exists()
+    assert read_run(other).record.seed == 3
+
+
+def test_write_run_whose_place_a_reader_gave_back_to_the_old_run_replaces_it(run: Path) -> None:
+    done = replaced(run, 2, "read")
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert read_run(run).record.seed == 9
+    assert [path.name for path in run.parent.iterdir()] == ["one"]
+
+
+def test_check_free_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"file/sub/run cannot be made: .*/file is not a folder; choose another place"):
+        check_free(tmp_path / "file" / "sub" / "run", overwrite=False)
+
+
 def test_check_free_overwrite_keeps_folders_that_are_not_runs(tmp_path: Path, run: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_text("x")
@@ -209,6 +279,13 @@ def test_read_run_missing_parts_say_which(tmp_path: Path, run: Path) -> None:
         read_run(tmp_path / "nowhere")
     (run / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        read_run(run)
+
+
+def test_read_run_checkpoint_that_is_a_folder_is_named(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    (run / "model.safetensors").mkdir()
+    with pytest.raises(ValueError, match=r"one/model\.safetensors is a folder"):
         read_run(run)
 
 

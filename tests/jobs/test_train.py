@@ -108,6 +108,16 @@ def test_train_bad_argument_exits_2_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--seeds", "2"], ["--overwrite"]])
+def test_train_out_below_a_file_is_a_bad_argument_that_names_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert main(words(folder, tmp_path / "file" / "sub", *more)) == 2
+    assert f"{tmp_path / 'file'} is not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_train_missing_store_exits_1(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(folder, tmp_path / "run", "--store", str(tmp_path / "nowhere"))) == 1
     assert "no store there" in capsys.readouterr().err
