@@ -89,6 +89,8 @@ class Config:
             raise ValueError(f"ONE-PEACE has one table of biases, or one a layer, got {self}")
         if self.rows < 8 or (self.modality == "image" and self.rows != picture_rows(self.reach)):
             raise ValueError(f"a table of biases of {self.rows} rows fits no {self.modality} of ONE-PEACE, got {self}")
+        if (self.classes is None) != (self.classifier_hidden is None):
+            raise ValueError(f"ONE-PEACE's classifier needs classes and classifier_hidden, got {self}")
 
     @classmethod
     def published(cls, modality: Modality) -> Config:
@@ -246,8 +248,8 @@ class OnePeace(nn.Module):
         """What the transformer ends with, (B, N, C), class token first.
 
         Args:
-            x: token numbers int64 (B, N - 1), padded with 1; pictures (B, 3, 16 P, 16 P) with CLIP's mean and deviation;
-                or samples (B, L) at 16 kHz, of mean 0 and variance 1.
+            x: token numbers int64 (B, N - 1), padded with 1; pictures (B, 3, 16 P, 16 P) of P patches a side, with
+                CLIP's mean and deviation; or samples (B, L) at 16 kHz, of mean 0 and variance 1.
             padding_BN: of sound, True where a token is of the padding behind its end. It is kept from attention, but
                 the convolutions see it: pad to one length only what may be a little unlike what it is alone.
         """
@@ -300,8 +302,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BNC: Tensor, bias_1ANN: Tensor | None = None) -> Tensor:
         q_BANE, k_BANE, v_BANE = (
-            project(x_BNC).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            _heads(project(x_BNC), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         y_BANE = F.scaled_dot_product_attention(q_BANE, k_BANE, v_BANE, attn_mask=bias_1ANN)
         made: Tensor = self.out_proj(self.ln(y_BANE.transpose(1, 2).flatten(2)))
@@ -326,35 +327,48 @@ class FeedForward(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """One learnt query looks at all tokens but the class token; a norm; two layers."""
+    """Pooled tokens, a norm, two layers."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        width, hidden, classes = config.width, config.classifier_hidden, config.classes
-        assert hidden is not None and classes is not None
-        pool = nn.Module()
-        pool.q = nn.Parameter(torch.zeros(1, 1, config.heads, width // config.heads))
-        pool.k_proj = nn.Linear(width, width, bias=False)
-        pool.v_proj, pool.out_proj = nn.Linear(width, width), nn.Linear(width, width)
-        self.attn_pooling_func = pool
-        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.attn_pooling_func = _Pooling(config.width, config.heads)
+        self.norm = nn.LayerNorm(config.width, eps=EPS)
+        hidden = config.classifier_hidden or config.width
         self.classifier = nn.Sequential(
-            nn.Linear(width, hidden), nn.LayerNorm(hidden, eps=EPS), nn.GELU(), nn.Linear(hidden, classes)
+            nn.Linear(config.width, hidden),
+            nn.LayerNorm(hidden, eps=EPS),
+            nn.GELU(),
+            nn.Linear(hidden, config.classes or 1),
         )
 
     def forward(self, x_BNC: Tensor, padding_BN: Tensor | None) -> tuple[Tensor, Tensor]:
-        pool = self.attn_pooling_func
-        assert isinstance(pool.k_proj, nn.Linear) and isinstance(pool.v_proj, nn.Linear)
-        assert isinstance(pool.out_proj, nn.Linear) and isinstance(pool.q, Tensor)
-        k_BANE, v_BANE = (
-            project(x_BNC).unflatten(-1, (pool.q.shape[2], -1)).transpose(1, 2) for project in (pool.k_proj, pool.v_proj)
-        )
-        q_BANE = pool.q.transpose(1, 2).expand(len(x_BNC), -1, -1, -1).to(k_BANE.dtype)
-        mask = None if padding_BN is None else ~padding_BN[:, None, None, :]
-        # The query is learnt at its scale: not divided by the root of the width, as the layers' are.
-        y_BANE = F.scaled_dot_product_attention(q_BANE, k_BANE, v_BANE, attn_mask=mask, scale=1.0)
-        pooled_BC = self.norm(pool.out_proj(y_BANE.flatten(1)))
+        pooled_BC = self.norm(self.attn_pooling_func(x_BNC, padding_BN))
         return pooled_BC, self.classifier(pooled_BC)
+
+
+class _Pooling(nn.Module):
+    """One learnt query looks at all tokens."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.q = nn.Parameter(torch.zeros(1, 1, heads, width // heads))
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x_BNC: Tensor, padding_BN: Tensor | None) -> Tensor:
+        k_BANE, v_BANE = (_heads(project(x_BNC), self.q.shape[2]) for project in (self.k_proj, self.v_proj))
+        q_BA1E = self.q.transpose(1, 2).expand(len(x_BNC), -1, -1, -1).to(k_BANE.dtype)
+        mask = None if padding_BN is None else ~padding_BN[:, None, None, :]
+        # The query is learnt at its scale: not divided by the root of the heads' width, as the layers' are.
+        y_BA1E = F.scaled_dot_product_attention(q_BA1E, k_BANE, v_BANE, attn_mask=mask, scale=1.0)
+        made: Tensor = self.out_proj(y_BA1E.flatten(1))
+        return made
+
+
+def _heads(x_BNC: Tensor, heads: int) -> Tensor:
+    """(B, A, N, E)."""
+    return x_BNC.reshape(*x_BNC.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _stem(config: Config) -> Stem:

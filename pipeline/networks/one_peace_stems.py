@@ -57,7 +57,7 @@ def token_buckets(rows: int) -> Tensor:
 
 
 def picture_buckets(side: int) -> Tensor:
-    """Bucket of each pair of a picture's tokens, int64 (side ** 2 + 1, side ** 2 + 1): one for each step down and right.
+    """Bucket of each pair of a picture's tokens, int64 (P ** 2 + 1, P ** 2 + 1): one for each step down and right.
 
     Args:
         side: P.
@@ -98,7 +98,9 @@ class Stem(nn.Module):
             ValueError: more tokens than there are places.
         """
         if num_tokens > len(self.rp_bucket):
-            raise ValueError(f"ONE-PEACE takes at most {len(self.rp_bucket)} tokens, got {num_tokens}; shorten the input")
+            raise ValueError(
+                f"ONE-PEACE takes at most {len(self.rp_bucket)} tokens, got {num_tokens}; shorten the input"
+            )
         return [bias_of(table, self.rp_bucket[:num_tokens, :num_tokens]) for table in self.rel_pos_table_list]
 
 
@@ -171,30 +173,30 @@ class _SoundFrames(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "0": nn.Conv1d(channels if number else 1, channels, kernel, stride=stride, bias=False),
-                    "2": nn.ModuleDict({"1": nn.LayerNorm(channels, eps=EPS)}),
-                }
-            )
+        self._convolutions = [
+            nn.Conv1d(channels if number else 1, channels, kernel, stride=stride, bias=False)
             for number, (kernel, stride) in enumerate(SOUND_LAYERS)
+        ]
+        self._norms = [nn.LayerNorm(channels, eps=EPS) for _ in SOUND_LAYERS]
+        layers = nn.Module()
+        layers.conv_layers = nn.ModuleList(
+            nn.ModuleDict({"0": convolution, "2": nn.ModuleDict({"1": norm})})
+            for convolution, norm in zip(self._convolutions, self._norms, strict=True)
         )
-        convolutions = nn.Module()
-        convolutions.conv_layers = layers
         norm, project = nn.LayerNorm(channels, eps=EPS), nn.Linear(channels, width)
-        for name, part in (("0", convolutions), ("2", norm), ("3", project)):
+        for name, part in (("0", layers), ("2", norm), ("3", project)):
             self.add_module(name, part)
-        # In lists: they are registered under their published names already.
-        self._layers, self._norm, self._project = [layers], [norm], [project]
+        # In lists: they are registered under their published names.
+        self._end = [norm, project]
 
     def forward(self, samples_BL: Tensor) -> Tensor:
         x_BCT = samples_BL[:, None]
-        for layer in self._layers[0]:
-            assert isinstance(layer, nn.ModuleDict) and isinstance(layer["2"], nn.ModuleDict)
-            x_BCT = F.gelu(layer["2"]["1"](layer["0"](x_BCT).transpose(1, 2))).transpose(1, 2)
-        made: Tensor = self._project[0](self._norm[0](x_BCT.transpose(1, 2)))
-        return made
+        for convolution, norm in zip(self._convolutions, self._norms, strict=True):
+            x_BCT = F.gelu(norm(convolution(x_BCT).transpose(1, 2))).transpose(1, 2)
+        x_BTC = x_BCT.transpose(1, 2)
+        for part in self._end:
+            x_BTC = part(x_BTC)
+        return x_BTC
 
 
 class _SoundPlaces(nn.Module):

@@ -7,7 +7,8 @@ What a frame is alone, its patches, is `VideoTower.stem`; windows that overlap s
 frame's tokens hang on where in the window it is (the temporal embedding) and on the other frames: nothing more can be
 shared.
 
-Shape suffixes: B clips, T frames, N tokens of a frame (class token first), C width, A heads, H W pixels, K classes.
+Shape suffixes: B clips, T frames of a clip, F frames, N tokens of a frame (class token first), C width, A heads,
+H W pixels, K classes.
 
 Source: Wang et al., ONE-PEACE, 2023 (arXiv 2305.11172); github.com/OFA-Sys/ONE-PEACE, one_peace_vision/video. The
 adapters are AIM's: Yang et al., AIM: Adapting Image Models for Efficient Video Action Recognition, ICLR 2023.
@@ -138,8 +139,8 @@ class VideoTower(nn.Module):
 
     def forward(self, clips_BTCHW: Tensor) -> Tensor:
         """Features (B, C), as the classifier takes them, of clips (B, T, 3, H, W) of published mean and deviation."""
-        tokens_BTNC = self.stem(clips_BTCHW.flatten(0, 1)).unflatten(0, clips_BTCHW.shape[:2])
-        return self.class_tokens(tokens_BTNC).mean(dim=1)
+        tokens_FNC = self.stem(clips_BTCHW.flatten(0, 1))
+        return self.class_tokens(tokens_FNC.reshape(*clips_BTCHW.shape[:2], *tokens_FNC.shape[1:])).mean(dim=1)
 
     def stem(self, frames_BCHW: Tensor) -> Tensor:
         """Tokens (B, N, C) of frames (B, 3, H, W), each by itself.
@@ -224,9 +225,9 @@ class _Layer(nn.Module):
         clips, frames, tokens = x_BTNC.shape[:3]
         over_time = self.self_attn_layer_norm(x_BTNC).transpose(1, 2).flatten(0, 1)
         over_time = self.T_Adapter(self.self_attn(over_time))
-        x_BTNC = x_BTNC + over_time.unflatten(0, (clips, tokens)).transpose(1, 2)
+        x_BTNC = x_BTNC + over_time.reshape(clips, tokens, frames, -1).transpose(1, 2)
         over_place = self.self_attn(self.self_attn_layer_norm(x_BTNC).flatten(0, 1), bias_1ANN)
-        over_place = (over_place + self.S_Adapter(over_place)).unflatten(0, (clips, frames))
+        over_place = (over_place + self.S_Adapter(over_place)).reshape(x_BTNC.shape)
         # To what the layer was given: what was seen over time counts through the second attention alone.
         x_BTNC = given_BTNC + self.gamma_1 * over_place
         normed = self.final_layer_norm(x_BTNC)
