@@ -45,14 +45,19 @@ class MissingWeights(AvelError, ValueError):
 
 
 def weights_folder() -> Path:
-    """Where checkpoints lie: $AVEL_WEIGHTS, else `avel/weights` in $XDG_CACHE_HOME, else in ~/.cache."""
-    named = os.environ.get(FOLDER)
-    if named:
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "")
+    """Where checkpoints lie: $AVEL_WEIGHTS, else `avel/weights` in $XDG_CACHE_HOME, else in ~/.cache.
+
+    Raises:
+        ValueError: a file is there, or where a folder above it should be.
+    """
+    named, cache = os.environ.get(FOLDER), os.environ.get("XDG_CACHE_HOME", "")
     # The specification: a relative path there is invalid and to be ignored.
     base = Path(cache) if os.path.isabs(cache) else Path(os.path.expanduser("~")) / ".cache"
-    return base / "avel" / "weights"
+    folder = Path(named).expanduser() if named else base / "avel" / "weights"
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"the weights folder {folder}: {there} is not a folder; set ${FOLDER} to one")
+    return folder
 
 
 def check(asset: Asset, path: Path) -> None:

@@ -86,6 +86,14 @@ def test_weights_folder_is_the_variable_then_the_cache(monkeypatch: pytest.Monke
         assert weights_folder() == Path("/home/somebody/.cache/avel/weights")
 
 
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_weights_folder_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("AVEL_WEIGHTS", str(tmp_path / "file" / below))
+    with pytest.raises(ValueError, match=r"the weights folder .*: .*/file is not a folder; set \$AVEL_WEIGHTS to one"):
+        weights_folder()
+
+
 def test_manifest_of_all_encoders_is_consistent() -> None:
     """A file name is one file, whichever encoder wants it; and nothing is fetched unencrypted."""
     seen: dict[str, tuple[object, ...]] = {}
