@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from catalog.dataset import load
     from heads.evaluate import baselines, evaluate
-    from heads.model import plugin
+    from heads.model import is_dense, plugin
     from heads.protocol import without_unseen_training
     from heads.read import find_recipe, read_split
     from heads.run_folder import read_run, update_run
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     trained = read_run(args.run_folder)
     record = trained.record
-    if args.smooth is not None and record.background is None:
+    dense = is_dense(record.head)
+    if args.smooth is not None and (record.background is None or dense):
         raise BadArguments("--smooth is for data sets with one class a segment")
     dataset_name = record.dataset["name"] or ""
     root, media = args.root or record.dataset["root"] or "", args.media or record.dataset["media"]
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     recipe_name = find_recipe(store, record.recipe)
     split = read_split(store, recipe_name, dataset, args.split, pool_places=plugin(record.head).POOLS_PLACES)
     evaluation = evaluate(trained.head.to(args.device), split, dataset, device=args.device, smooth=args.smooth)
-    found = baselines(split, without_unseen_training(dataset))
+    found = baselines(split, without_unseen_training(dataset), dense=dense)
     warnings = split_warnings(dataset, {args.split: split}, training=False)
 
     kept = store.snapshot_id == record.store["snapshot"]
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     metrics_shown = evaluation.metrics
     print_scores(
         f"{args.run_folder} on the {args.split} split of {dataset.name}: "
-        f"{metrics_shown['items']} items, {metrics_shown['segments']} segments",
+        f"{metrics_shown['items']} items, "
+        + (f"{metrics_shown['events']} events" if dense else f"{metrics_shown['segments']} segments"),
         str(record.head),
         {args.split: metrics_shown},
         {

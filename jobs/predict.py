@@ -28,6 +28,7 @@ examples:
   avel predict runs/ave-clip media/ --weights AudioCLIP-Full-Training.pt
   avel predict runs/ov clip.mp4 --vocabulary kitchen      other classes: only their texts are needed, see avel labels
   avel predict runs/ov clip.mp4 --vocabulary mine --labels features --smooth 3
+  avel predict runs/loco lecture.mp4 --threshold 0.3      an hour goes through the head in overlapping windows
 Media are extracted with the recipe that the head was trained on, into a store that is thrown away afterwards.
 Exit status: 0 all media have predictions; 3 some have not (listed with the reason); 1 failed; 2 bad arguments.
 """
@@ -39,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the events on timelines (.png, .svg or .pdf)")
     parser.add_argument(
-        "--threshold", type=float, help="least probability of a class, for data sets with several labels (default: 0.5)"
+        "--threshold",
+        type=float,
+        help="least probability of a class, for data sets with several labels (default: 0.5), or least score of an "
+        "event, for heads that find events with times of their own (default: 0.1)",
     )
     parser.add_argument(
         "--vocabulary",
@@ -96,6 +100,7 @@ class _Predicted:
 
 def run(args: argparse.Namespace) -> int:
     from catalog.store import open_store
+    from heads.model import is_dense
     from heads.run_folder import read_run, write_whole
     from jobs.cli import OK, QUARANTINED
     from jobs.console import BadArguments, Progress, print_json
@@ -106,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args, FORMATS)
     trained = read_run(args.run_folder)
-    one_label = trained.record.background is not None
+    one_label = trained.record.background is not None and not is_dense(trained.record.head)
     if one_label and args.threshold is not None:
         raise BadArguments("--threshold is for data sets with several labels; here the likeliest class of each wins")
     if args.smooth is not None and not one_label:
@@ -259,14 +264,11 @@ def _predict(
     import numpy as np
 
     from catalog.dataset import Dataset, Item
-    from heads.metrics.ave import decide
+    from heads.media_events import looked_at, media_events
     from heads.model import plugin
-    from heads.predict import THRESHOLD, events, logits, probabilities
     from heads.read import find_recipe, read_split
-    from heads.smooth import filter_runs
 
     record = trained.record
-    one_label = record.background is not None
     # New classes may be called as the background was; here it only stands for there being one.
     background = None if record.background is None else next(b for b in (record.background, "") if b not in classes)
     items = tuple(Item(id=video.id, video_id=video.id, split="test", events=()) for video in videos)
@@ -280,52 +282,33 @@ def _predict(
     )
     name = find_recipe(store, record.recipe)
     split = read_split(store, name, media, "test", pool_places=plugin(record.head).POOLS_PLACES)
-    logits_NTK = logits(trained.head.to(device), split, device=device)
-    probabilities_NTK = probabilities(logits_NTK, split.mask_NT, one_label=one_label)
-    filtered_NT = None
-    if smooth is not None:
-        filtered_NT = filter_runs(decide(probabilities_NTK), minimum=smooth, mask_NT=split.mask_NT)
-    batch = split.batch(slice(None))
-    modality = record.training.get("modality", "both")
-    looked_at_NT = np.zeros_like(batch.mask_BT)
-    looked_at_NT |= batch.visual_valid_BT if modality != "audio" else False
-    looked_at_NT |= batch.audio_valid_BT if modality != "visual" else False
-
     table, outcomes = store.videos(), store.outcomes(name)
     place = {video_id: i for i, video_id in enumerate(table.ids)}
-    found = []
-    for n, video in enumerate(videos):
-        i = place[video.id]
-        duration_s = float(table.duration_s[i])
-        known_s = duration_s if np.isfinite(duration_s) else None
-        failed = not looked_at_NT[n].any()
-        predicted = (
-            []
-            if failed
-            else events(
-                video.id,
-                probabilities_NTK[n],
-                split.mask_NT[n],
-                record.recipe.grid,
-                classes,
-                one_label=one_label,
-                threshold=THRESHOLD if threshold is None else threshold,
-                duration_s=known_s,
-                classes_T=None if filtered_NT is None else filtered_NT[n],
-            )
+    at = [place[video.id] for video in videos]
+    durations_s = [float(s) if np.isfinite(s) else None for s in np.asarray(table.duration_s, dtype=float)[at]]
+    found = media_events(
+        trained.head.to(device),
+        split,
+        classes,
+        durations_s,
+        one_label=record.background is not None,
+        threshold=threshold,
+        smooth=smooth,
+        device=device,
+    )
+    seen_N = looked_at(split, record.training.get("modality", "both"))
+    return [
+        _Predicted(
+            video=video,
+            status=outcomes.status[i],
+            reason=outcomes.reason[i],
+            detail=outcomes.detail[i],
+            duration_s=duration_s,
+            events=tuple(events) if seen else (),
+            failed=not seen,
         )
-        found.append(
-            _Predicted(
-                video=video,
-                status=outcomes.status[i],
-                reason=outcomes.reason[i],
-                detail=outcomes.detail[i],
-                duration_s=known_s,
-                events=tuple(predicted),
-                failed=failed,
-            )
-        )
-    return found
+        for video, i, duration_s, events, seen in zip(videos, at, durations_s, found, seen_N.tolist(), strict=True)
+    ]
 
 
 def _tell(found: Sequence[_Predicted], args: argparse.Namespace) -> None:
