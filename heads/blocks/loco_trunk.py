@@ -1,0 +1,275 @@
+"""LoCo up to what its heads say at the points: encoders of both modalities, LCC, the pyramid, the decoder's blocks.
+
+    each modality: 2 masked convolutions to width C, transformer blocks                    F_v, F_a
+    LCC draws F_v and F_a of one time together (a loss, in training only)
+    pyramid: both streams ask each other in windows of their own choice, joined a level    (B, T / 2^l, 2 C)
+    transformer blocks over each level, one set of weights for all
+
+No code was ever published. Readings of what the paper leaves open:
+
+- width 512, 4 attention heads, 2 unimodal blocks, 6 levels, 1 block a level in the decoder: what the code bases that it
+  builds on have (UnAV, UniAV); so are the convolutions before the blocks, the blocks' own convolutions of queries, keys
+  and values, and the size of the decoder's blocks, that of the joined streams;
+- unimodal and decoder blocks attend to 256 segments a side: all of a video of UnAV-100 (237 at most), as published. In
+  longer ones the cost stays linear in T;
+- no places in time are added: they would be other numbers in each window of a long video, and beyond 256 none was ever
+  seen in training. `sinusoid` adds UnAV's;
+- a segment that lacks one modality has zeros there, and no part in LCC.
+
+One modality alone makes a pyramid of one stream that asks itself, without LCC.
+
+B batch, T segments, C width, K classes, L levels.
+
+Source: the LoCo paper (locality-aware cross-modal correspondence learning for dense audio-visual events localization),
+sections 3.2 to 3.5 and 4.2; Geng et al., CVPR 2023 (UnAV).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heads.blocks.cdp import Region
+from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig, check_choices
+from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
+from heads.blocks.perception_pyramid import Level, PerceptionPyramid
+from heads.blocks.segment_vectors import segment_vectors
+from heads.blocks.standardise import Standardise
+from heads.blocks.temporal_conv import ConvStack, sinusoid
+from heads.points import divisor
+
+# Beyond, a config from a damaged file would take all memory; nobody has used more than 9 levels or 8 blocks.
+MAX_LEVELS = 16
+MAX_BLOCKS = 64
+
+# As UnAV was trained, whose settings the paper takes over; the decay holds for weights of maps and convolutions.
+TRAINING: Mapping[str, int | float | str] = {
+    "epochs": 45,
+    "warmup_epochs": 5,
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-4,
+    "optimiser": "adamw-weights",
+    "schedule": "warmup-cosine",
+    "clip_norm": 1.0,
+    "ema": 0.999,
+    "crop_share": 0.9,
+    "max_segments": 256,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocoConfig(FeatureConfig):
+    """The architecture and the ablations of the paper's tables.
+
+    Attributes:
+        width: C, even and a multiple of `heads`.
+        heads: of every attention.
+        unimodal_layers: transformer blocks a modality.
+        levels: L.
+        window: of the pyramid, in points of a level (table 2d: 4, 8, 16, 32).
+        cross: what a point of the pyramid attends to (table 2c).
+        lcc: the objective of LCC (table 2b), or no LCC (table 2a).
+        lcc_weight: of its loss.
+        lcc_sigma: grid steps, where the Gaussian starts (or stays).
+        lcc_stride: LCC takes every so-manieth segment; its matrix has (B T / stride)^2 entries.
+        tau: where LCC's temperature starts.
+        decoder_layers: transformer blocks over each level.
+        attention_window: of unimodal and decoder blocks, in segments or points of a level; 0 attends to all, at a cost
+            that grows with the square of T.
+        sinusoid: adds places in time after the convolutions.
+        iou_loss: DIoU as in the code base, or the paper's GIoU, which is 1 - IoU here.
+        center_radius: see `heads.blocks.dense_head`.
+        dropout: in the pyramid's blocks and in all feed-forward layers.
+        drop_path: share of items whose residual branch is left out in training.
+        standardise: features by channel, by the training split; the published features are taken as they are.
+    """
+
+    width: int = 512
+    heads: int = 4
+    unimodal_layers: int = 2
+    levels: int = 6
+    window: int = 8
+    cross: Region = "cdp"
+    lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
+    lcc_weight: float = 0.1
+    lcc_sigma: float = 1.0
+    lcc_stride: int = 1
+    tau: float = 0.07
+    decoder_layers: int = 1
+    attention_window: int = 512
+    sinusoid: bool = False
+    iou_loss: Literal["diou", "giou"] = "diou"
+    center_radius: float | None = None
+    dropout: float = 0.0
+    drop_path: float = 0.1
+    standardise: bool = False
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        self.need_either("LoCo")
+        sizes = (self.width, self.heads, self.levels, self.window, self.lcc_stride)
+        if min(sizes) < 1 or self.width % 2 or self.width % self.heads or max(sizes) > MAX_WIDTH:
+            raise ValueError(
+                f"LoCo needs sizes from 1 to {MAX_WIDTH} and an even width that is a multiple of heads, got {self}"
+            )
+        blocks = (self.unimodal_layers, self.decoder_layers)
+        if self.levels > MAX_LEVELS or min(blocks) < 0:
+            raise ValueError(f"LoCo takes 1 to {MAX_LEVELS} levels and 0 or more blocks, got {self}")
+        if max(blocks) > MAX_BLOCKS or not 0 <= self.attention_window <= MAX_WIDTH:
+            raise ValueError(f"LoCo takes up to {MAX_BLOCKS} blocks and an attention_window of 0 or more, got {self}")
+        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
+            raise ValueError(f"dropout and drop_path must lie in [0, 1), got {self.dropout}, {self.drop_path}")
+        if not (math.isfinite(self.lcc_weight) and self.lcc_weight >= 0):
+            raise ValueError(f"lcc_weight must be a finite number of at least 0, got {self.lcc_weight}")
+        for name, value, (low, high) in (
+            ("lcc_sigma", self.lcc_sigma, SIGMA_RANGE),
+            ("tau", self.tau, TAU_RANGE),
+            ("center_radius", 1.0 if self.center_radius is None else self.center_radius, (1e-6, 1e6)),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The modalities that are looked at."""
+        used = {"visual": self.uses_visual, "audio": self.uses_audio}
+        return tuple(name for name, is_used in used.items() if is_used)
+
+
+class LocoTrunk(nn.Module):
+    """Features of sound and picture to the levels of a pyramid."""
+
+    def __init__(self, config: LocoConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = {"visual": config.visual_width, "audio": config.audio_width}
+        names = config.streams
+        self.standard = nn.ModuleDict({name: Standardise(widths[name]) for name in names})
+        self.embed = nn.ModuleDict({name: ConvStack(widths[name], config.width) for name in names})
+        self.encode = nn.ModuleDict(
+            {name: _blocks(config, config.width, config.unimodal_layers) for name in names},
+        )
+        self.lcc: CorrespondenceCorrection | None = None
+        if config.lcc != "off" and len(names) == 2:
+            self.lcc = CorrespondenceCorrection(
+                config.width,
+                objective=config.lcc,
+                sigma=config.lcc_sigma,
+                tau=config.tau,
+                stride=config.lcc_stride,
+            )
+        self.pyramid = PerceptionPyramid(
+            config.width,
+            streams=len(names),
+            levels=config.levels,
+            num_heads=config.heads,
+            window=config.window,
+            region=config.cross,
+            dropout=config.dropout,
+            drop_path=config.drop_path,
+        )
+        self.decode = _blocks(config, len(names) * config.width, config.decoder_layers)
+        self.correspondence_loss: Tensor | None = None
+
+    @property
+    def out_width(self) -> int:
+        """Channels of a level."""
+        return len(self.config.streams) * self.config.width
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.float32] | None,
+        audio: NDArray[np.float32] | None,
+        visual_valid_NT: NDArray[np.bool_],
+        audio_valid_NT: NDArray[np.bool_],
+    ) -> None:
+        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
+        given = {"visual": (visual, visual_valid_NT), "audio": (audio, audio_valid_NT)}
+        for name, standard in self.standard.items():
+            values, valid_NT = given[name]
+            if self.config.standardise and values is not None:
+                assert isinstance(standard, Standardise)
+                standard.fit(values, valid_NT)
+
+    def encoded(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """F_v and F_a: (B, T, C) of each modality by its name, 0 outside the mask.
+
+        Raises:
+            ValueError: a modality that is looked at is missing, or of another width or number of segments.
+        """
+        given = {"visual": (visual, visual_valid_BT), "audio": (audio, audio_valid_BT)}
+        streams = {}
+        for name in self.config.streams:
+            values, valid_BT = given[name]
+            valid_BT = mask_BT if valid_BT is None else valid_BT & mask_BT
+            vectors_BTD = segment_vectors(name, values, valid_BT, getattr(self.config, f"{name}_width"))
+            if self.config.standardise:
+                vectors_BTD = self.standard[name](vectors_BTD, valid_BT)
+            x_BTC = self.embed[name](vectors_BTD, mask_BT)
+            if self.config.sinusoid:
+                x_BTC = x_BTC + sinusoid(x_BTC.shape[1], x_BTC.shape[2], device=x_BTC.device) * mask_BT[..., None]
+            streams[name] = _through(self.encode[name], x_BTC, mask_BT)
+        return streams
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> list[Level]:
+        """The levels, finest first, of T padded to what the pyramid needs; in training also `correspondence_loss`.
+
+        Raises:
+            ValueError: a modality that is looked at is missing, or of another width or number of segments.
+        """
+        streams = self.encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        self.correspondence_loss = None
+        if self.lcc is not None and self.training:
+            paired_BT = mask_BT
+            for valid_BT in (visual_valid_BT, audio_valid_BT):
+                paired_BT = paired_BT if valid_BT is None else paired_BT & valid_BT
+            self.correspondence_loss = self.lcc(streams["visual"], streams["audio"], paired_BT)
+        missing = -mask_BT.shape[1] % divisor(self.config.levels)
+        padded_BT = F.pad(mask_BT, (0, missing))
+        levels = self.pyramid([F.pad(x_BTC, (0, 0, 0, missing)) for x_BTC in streams.values()], padded_BT)
+        return [
+            Level(x_BTF=_through(self.decode, level.x_BTF, level.mask_BT), mask_BT=level.mask_BT) for level in levels
+        ]
+
+
+def _blocks(config: LocoConfig, width: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(
+        ConvTransformerBlock(
+            width,
+            num_heads=config.heads,
+            window=config.attention_window or None,
+            drop_path=config.drop_path,
+            dropout=config.dropout,
+        )
+        for _ in range(count)
+    )
+
+
+def _through(blocks: nn.Module, x_BTC: Tensor, mask_BT: Tensor) -> Tensor:
+    assert isinstance(blocks, nn.ModuleList)
+    for block in blocks:
+        x_BTC = block(x_BTC, mask_BT)
+    return x_BTC
