@@ -32,7 +32,7 @@ Source: Carreira and Zisserman, CVPR 2017; Teed and Deng, ECCV 2020; github.com/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -259,44 +259,8 @@ def centre(frames_FHWC: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8 | np
     return frames_FHWC[:, top : top + SIDE_PX, left : left + SIDE_PX]
 
 
-def flows(net: I3dVggish, frames_FHWC: NDArray[np.uint8 | np.float32], pairs_N2: NDArray[np.int32]) -> Tensor:
-    """What I3D takes of each pair of frames, float32 (N, 2, 224, 224) on the device; see `pipeline.i3d_flow`.
-
-    Args:
-        frames_FHWC: whole frames of one video.
-        pairs_N2: which, ascending; a frame that several pairs have in common is encoded once.
-    """
-    import torch
-
-    from pipeline.i3d_flow import padded, prepared
-    from pipeline.inference import arithmetic
-
-    iterations = net.recipe.settings["flow_iterations"]
-    held: dict[int, tuple[Tensor, Tensor]] = {}
-    made = []
-    for low in range(0, len(pairs_N2), BATCH_PAIRS):
-        batch_N2 = pairs_N2[low : low + BATCH_PAIRS]
-        wanted = np.unique(batch_N2).tolist()
-        held = {number: held[number] for number in wanted if number in held}
-        new = [number for number in wanted if number not in held]
-        with arithmetic(net.device, net.recipe.precision):
-            if new:
-                frames = torch.from_numpy(frames_FHWC[new]).to(net.device).permute(0, 3, 1, 2).float()
-                features, context = net.raft.encode(padded(frames))
-                held |= {number: (features[i], context[i]) for i, number in enumerate(new)}
-            first, second = ([held[number] for number in column.tolist()] for column in batch_N2.T)
-            flow_B2HW = net.raft.between(
-                torch.stack([features for features, _ in first]),
-                torch.stack([features for features, _ in second]),
-                torch.stack([context for _, context in first]),
-                iterations,
-            )
-            made.append(prepared(flow_B2HW))
-    return torch.cat(made)
-
-
 def examples(clips: Clips, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """VGGish's examples of the segments that are heard, (n, 1, 96, 64) float32; samples that are not real count as 0."""
+    """VGGish's examples of the segments that are heard, (n, 1, 96, 64) float32; samples not real count as 0."""
     rows = np.flatnonzero(heard_S)
     begins = [sample_at(clips.grid.start_s(clips.first + int(row)), clips.rate_hz) for row in rows]
     first, samples_N = begins[0], np.zeros(begins[-1] + EXAMPLE_SAMPLES - begins[0], np.float32)
@@ -333,7 +297,8 @@ def _watch(net: I3dVggish, clips: Clips) -> tuple[NDArray[np.float32] | None, ND
     if net.flow is not None:
         pairs_SP2 = np.stack([index_SP[:, :slots], index_SP[:, 1 : slots + 1]], axis=-1)
         distinct_N2, place = np.unique(pairs_SP2.reshape(-1, 2), axis=0, return_inverse=True)
-        flows_N2HW, place_SP = flows(net, clips.frames_FHWC, distinct_N2), place.reshape(len(index_SP), slots)
+        place_SP = place.reshape(len(index_SP), slots)
+        flows_N2HW = _flows(net, clips.frames_FHWC, distinct_N2)
 
         def moved(row: int) -> Tensor:
             return flows_N2HW[torch.from_numpy(place_SP[row])].transpose(0, 1)
@@ -343,7 +308,23 @@ def _watch(net: I3dVggish, clips: Clips) -> tuple[NDArray[np.float32] | None, ND
     return rows, seen_S
 
 
-def _windows(net: I3dVggish, network: Any, count: int, clip: Any) -> NDArray[np.float32]:
+def _flows(net: I3dVggish, frames_FHWC: NDArray[np.uint8 | np.float32], pairs_N2: NDArray[np.int32]) -> Tensor:
+    from pipeline.flow_pairs import pair_flows
+
+    iterations = net.recipe.settings["flow_iterations"]
+    assert isinstance(iterations, int)
+    return pair_flows(
+        net.raft,
+        frames_FHWC,
+        pairs_N2,
+        iterations=iterations,
+        device=net.device,
+        precision=net.recipe.precision,
+        batch_pairs=BATCH_PAIRS,
+    )
+
+
+def _windows(net: I3dVggish, network: Any, count: int, clip: Callable[[int], Tensor]) -> NDArray[np.float32]:
     """(count, D): `clip(row)` gives what I3D takes of a window, (C, T, H, W) on the device."""
     import torch
 
