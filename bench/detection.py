@@ -67,7 +67,7 @@ def measure(folder: Path) -> list[Measurement]:
         ),
         *(
             Measurement(
-                what=f"decoding and Soft-NMS of a video, {SEGMENTS} segments x {NUM_CLASSES} classes, logits spread by {spread:g}",
+                what=f"decoding and Soft-NMS, {SEGMENTS} segments x {NUM_CLASSES} classes, logits spread by {spread:g}",
                 value=decode_s + suppress_s,
                 unit="s",
                 at_most=VIDEO_S,

@@ -159,6 +159,16 @@ def test_detection_score_takes_later_rows_of_equal_scores_first() -> None:
     assert detection_score(truth, right_last).average == 1.0
 
 
+@pytest.mark.parametrize(("starts_ms", "stay"), [((0.0, 0.8, 1.6), 2), ((0.8, 0.0, 1.6), 1), ((1.6, 0.8, 0.0), 2)])
+def test_detection_score_drops_what_repeats_an_event_that_stayed(starts_ms: tuple[float, ...], stay: int) -> None:
+    rows = [(0, 5 + start / 1000, 9.0, 2) for start in starts_ms]
+    score = detection_score(table(rows), table([(0, 5.0, 9.0, 2)], [1.0]))
+    assert score.map_T[0] == 1 / stay
+    # Neither another class's, nor another video's, nor a later end.
+    apart = [(0, 5.0, 9.0, 2), (0, 5.0, 9.0, 1), (1, 5.0, 9.0, 2), (0, 5.0, 9.0011, 2)]
+    assert detection_score(table(apart), table([(0, 5.0, 9.0, 2)], [1.0])).ap_TK[0].tolist() == [0.0, 1 / 3]
+
+
 def test_detection_score_of_an_overlap_of_three_tenths_misses_the_third_threshold() -> None:
     truth = table([(0, 0.0, 10.0, 0)])
     score = detection_score(truth, table([(0, 0.0, 3.0, 0)], [1.0]))
