@@ -96,6 +96,7 @@ class Layout:
         eps: BatchNorm's.
         same: edges are padded for the actual size as TensorFlow does; else for a multiple of the stride, and pools
             round up.
+        least_frames: of a clip, for two time steps in the end.
     """
 
     lower: bool
@@ -104,6 +105,7 @@ class Layout:
     logits: str
     eps: float
     same: bool
+    least_frames: int
 
     def named(self, part: str) -> str:
         """A part of the trunk as this layout calls it."""
@@ -118,7 +120,13 @@ class Layout:
 
 LAYOUTS: Mapping[str, Layout] = {
     "piergiaj": Layout(
-        lower=False, branches=("b0", "b1a", "b1b", "b2a", "b2b", "b3b"), norm="bn", logits="logits", eps=1e-3, same=True
+        lower=False,
+        branches=("b0", "b1a", "b1b", "b2a", "b2b", "b3b"),
+        norm="bn",
+        logits="logits",
+        eps=1e-3,
+        same=True,
+        least_frames=9,
     ),
     "hassony2": Layout(
         lower=True,
@@ -127,6 +135,7 @@ LAYOUTS: Mapping[str, Layout] = {
         logits="conv3d_0c_1x1",
         eps=1e-5,
         same=False,
+        least_frames=10,
     ),
 }
 
@@ -225,13 +234,13 @@ class I3d(nn.Module):
         return self.steps(clips_BCTHW).mean(dim=2)
 
     def steps(self, clips_BCTHW: Tensor) -> Tensor:
-        """(B, D, T / 8 - 1) features in time, none below 0.
+        """(B, D, T / 8 - 1) features in time, none below 0; where 8 does not divide T, each layout has its own count.
 
         piergiaj's own extraction keeps them; video_features, and with it UnAV-100, takes their mean.
 
         Args:
             clips_BCTHW: float (B, 3 or 2, T, 224, 224) in [-1, 1]: pictures as 2x / 255 - 1, flow as
-                `pipeline.i3d_flow` makes it. T is at least 16 (or 9 in piergiaj's layout).
+                `pipeline.i3d_flow` makes it. T is at least 9 in piergiaj's layout, 10 in hassony2's.
 
         Raises:
             ValueError: clips of another shape.
@@ -241,7 +250,7 @@ class I3d(nn.Module):
             raise ValueError(
                 f"this I3D needs clips (B, {channels}, T, {SIDE_PX}, {SIDE_PX}), got {tuple(clips_BCTHW.shape)}"
             )
-        least = 9 if LAYOUTS[self.config.layout].same else 16
+        least = LAYOUTS[self.config.layout].least_frames
         if clips_BCTHW.shape[2] < least:
             raise ValueError(f"an I3D ({self.config.layout}) needs at least {least} frames, got {clips_BCTHW.shape[2]}")
         x = clips_BCTHW
@@ -275,7 +284,7 @@ class _Pool(nn.Module):
         self.layout, self.pool = layout, pool
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        return _highest(x_BCTHW, self.layout, self.pool)
+        return max_pool(x_BCTHW, self.layout, self.pool)
 
 
 class _Block(nn.Module):
@@ -304,7 +313,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         one, to_first, first, to_second, second, pooled = self._branches
-        highest = _highest(x, self._layout, _AROUND)
+        highest = max_pool(x, self._layout, _AROUND)
         return torch.cat([one(x), first(to_first(x)), second(to_second(x)), pooled(highest)], dim=1)
 
 
@@ -316,20 +325,18 @@ def _padded(x_BCTHW: Tensor, layout: Layout, kernel: int, stride: int) -> Tensor
     return F.pad(x_BCTHW, [zeros for side in reversed(sides) for zeros in side])
 
 
-def _highest(x_BCTHW: Tensor, layout: Layout, pool: Pool) -> Tensor:
+def max_pool(x_BCTHW: Tensor, layout: Layout, pool: Pool) -> Tensor:
     """A max pool, one direction after the other: on a CPU torch's takes a third of the network's time, this one 3 %.
 
     The published pools pad with zeros; x is a ReLU's, so these change nothing and are left out.
     """
     for dim, (kernel, stride) in enumerate(zip(*pool, strict=True), 2):
         if kernel > 1:
-            x_BCTHW = _highest_along(
-                x_BCTHW, dim, kernel, stride, layout.padding(x_BCTHW.shape[dim], kernel, stride)[0]
-            )
+            x_BCTHW = _max_along(x_BCTHW, dim, kernel, stride, layout.padding(x_BCTHW.shape[dim], kernel, stride)[0])
     return x_BCTHW
 
 
-def _highest_along(x: Tensor, dim: int, kernel: int, stride: int, before: int) -> Tensor:
+def _max_along(x: Tensor, dim: int, kernel: int, stride: int, before: int) -> Tensor:
     """Both layouts have as many windows as strides begin; `before` places of the first one lie outside."""
     size = x.shape[dim]
     count = -(-size // stride)

@@ -23,7 +23,8 @@ from pipeline.networks.raft_correlation import LEVELS, RADIUS, look_up, pyramid
 ITERATIONS = 20
 PLACE_PX = 8
 FEATURES, HIDDEN, CONTEXT = 256, 128, 128
-# The correlation's coarsest level needs a place.
+# The correlation's coarsest level needs a place. Where it has only one a side, below 128 pixels, the published code
+# divides by zero; here its value is read like any other.
 MIN_SIDE_PX = PLACE_PX * 2 ** (LEVELS - 1)
 # Keeps the mask's gradients in step with the others' in training; the published weights count on it.
 _MASK_SCALE = 0.25
@@ -106,7 +107,7 @@ class Raft(nn.Module):
         for _ in range(iterations):
             hidden, change_B2hw = step(hidden, look_up(levels, at_B2hw), at_B2hw - start_B2hw)
             at_B2hw = at_B2hw + change_B2hw.float()
-        return _upsampled(at_B2hw - start_B2hw, update.weights(hidden))
+        return upsampled(at_B2hw - start_B2hw, update.weights(hidden))
 
     def _features(self, frames_BCHW: Tensor) -> Tensor:
         made: Tensor = self._parts[0](_scaled(frames_BCHW))
@@ -270,7 +271,7 @@ def _places(like: Tensor) -> Tensor:
     return grid_2hw.expand(batch, -1, -1, -1)
 
 
-def _upsampled(flow_B2hw: Tensor, weights: Tensor) -> Tensor:
+def upsampled(flow_B2hw: Tensor, weights: Tensor) -> Tensor:
     """(B, 2, 8h, 8w): each pixel is a weighted mean of its place's and the eight neighbours' flow, times 8."""
     batch, _, height, width = flow_B2hw.shape
     side = PLACE_PX

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.checkpoint import fill
 from pipeline.i3d_flow import padded
-from pipeline.networks.raft import Raft
+from pipeline.networks.raft import Raft, upsampled
+from pipeline.networks.raft_correlation import look_up, pyramid
 from tests.pipeline import parity
 
 
@@ -40,3 +43,106 @@ def test_raft_equals_the_published(shared: Path, case: parity.Case, net: Raft) -
         features, context = net.encode(first)
     parity.check(shared, case, features, "mid.fnet")
     parity.check(shared, case, context, "mid.cnet")
+
+
+def test_keys_are_the_published(shared: Path) -> None:
+    told = json.loads((shared / "parity/encoders/raft-sintel.keys.json").read_text())
+    with torch.device("meta"):
+        net = Raft()
+    own = {key: list(value.shape) for key, value in net.state_dict().items()}
+    assert own == {key: shape for key, shape, _ in told["tensors"]}
+    assert sum(parameter.numel() for parameter in net.parameters()) == told["params"]
+
+
+def test_chain_shares_frames_and_equals_its_pairs(net: Raft) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = 255 * torch.rand(4, 3, 64, 72, generator=generator)
+    with torch.inference_mode():
+        features, context = net.encode(frames)
+        chain = net.flow(features, context, 3)
+        assert chain.shape == (3, 2, 64, 72)
+        assert chain.dtype == torch.float32
+        # Frames and pairs do not see their batch; a batch of another size rounds otherwise.
+        torch.testing.assert_close(chain, net(frames[:-1], frames[1:], 3), rtol=0, atol=1e-4)
+        torch.testing.assert_close(chain[1:2], net(frames[1:2], frames[2:3], 3), rtol=0, atol=1e-4)
+        torch.testing.assert_close(chain, net.flow(features, context[:-1], 3), rtol=0, atol=1e-4)
+        # The chain runs one way.
+        assert (chain[1:2] - net(frames[2:3], frames[1:2], 3)).abs().max() > 0.1
+
+
+def test_look_up_equals_bilinear_reading_point_by_point() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 2, 6, 8, 9, generator=generator)
+    # Between places, on them, across every edge and far outside.
+    at = 30 * torch.rand(2, 2, 8, 9, generator=generator) - 10
+    at[0, :, 0, :4] = torch.tensor([[3.0, 0.0, 8.0, -7e5], [2.0, 7.0, -1.0, 1e6]])
+    levels = pyramid(first, second)
+    assert [tuple(level.shape) for level in levels] == [(144, 8, 9), (144, 4, 4), (144, 2, 2), (144, 1, 1)]
+    # One level's value is the likeness with a mean of the second's features.
+    small = F.avg_pool2d(second, 4)
+    want = (first[1, :, 5, 7] * small[1, :, 1, 0]).sum() / 6**0.5
+    torch.testing.assert_close(levels[2].view(2, 8, 9, 2, 2)[1, 5, 7, 1, 0], want)
+    made = look_up(levels, at)
+    assert made.shape == (2, 324, 8, 9)
+    for batch, y, x in ((0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 3, 4), (1, 7, 8), (1, 2, 0), (1, 6, 5)):
+        level_hw = [level.view(2, 8, 9, *level.shape[1:])[batch, y, x] for level in levels]
+        px, py = at[batch, :, y, x].tolist()
+        want = torch.tensor(
+            [
+                bilinear(level, px / 2**k + right, py / 2**k + down)
+                for k, level in enumerate(level_hw)
+                for right in range(-4, 5)
+                for down in range(-4, 5)
+            ]
+        )
+        torch.testing.assert_close(made[batch, :, y, x], want, rtol=0, atol=1e-5)
+
+
+def bilinear(level: Tensor, x: float, y: float) -> float:
+    total = 0.0
+    for row in range(level.shape[0]):
+        for column in range(level.shape[1]):
+            total += max(0.0, 1 - abs(x - column)) * max(0.0, 1 - abs(y - row)) * float(level[row, column])
+    return total
+
+
+def test_upsampling_equals_a_weighted_mean_of_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flow = torch.randn(1, 2, 3, 4, generator=generator)
+    weights = torch.randn(1, 576, 3, 4, generator=generator)
+    fine = upsampled(flow, weights)
+    assert fine.shape == (1, 2, 24, 32)
+    around = F.pad(flow, (1, 1, 1, 1))
+    for row, column in ((0, 0), (23, 31), (9, 20), (16, 7)):
+        y, x, inner = row // 8, column // 8, (row % 8) * 8 + column % 8
+        shares = weights[0, :, y, x].view(9, 64)[:, inner].softmax(dim=0)
+        near = around[0, :, y : y + 3, x : x + 3].reshape(2, 9)
+        torch.testing.assert_close(fine[0, :, row, column], 8 * (near * shares).sum(dim=1))
+
+
+def test_half_precision_keeps_coordinates_in_float32(net: Raft) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = 255 * torch.rand(2, 3, 64, 64, generator=generator)
+    with torch.inference_mode():
+        exact = net(frames[:1], frames[1:], 2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = net(frames[:1], frames[1:], 2)
+    assert rough.dtype == torch.float32
+    # bfloat16 keeps 8 bits, and there are some 30 layers between.
+    assert (rough - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_other_pictures_are_refused(net: Raft) -> None:
+    with pytest.raises(ValueError, match=r"multiples of 8 and at least 64, got \(1, 3, 66, 64\); pad them"):
+        net.encode(torch.zeros(1, 3, 66, 64))
+    with pytest.raises(ValueError, match=r"got \(1, 3, 56, 64\)"):
+        net.encode(torch.zeros(1, 3, 56, 64))
+    with pytest.raises(ValueError, match="pictures of one shape"):
+        net(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 72, 64))
+    maps = torch.zeros(2, 256, 8, 8)
+    with pytest.raises(ValueError, match="two frames or more and the context of all but the last, got 1 and 1"):
+        net.flow(maps[:1], maps[:1])
+    with pytest.raises(ValueError, match="two frames or more and the context of all but the last, got 2 and 0"):
+        net.flow(maps, maps[:0])
+    with pytest.raises(ValueError, match="at least one iteration, got 0"):
+        net.flow(maps, maps, 0)
