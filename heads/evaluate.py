@@ -17,6 +17,7 @@ from torch import nn
 from catalog.dataset import Dataset
 from heads import baselines as trivial
 from heads.blocks.dense_head import DenseHead
+from heads.evaluate_dense import dense_baselines, evaluate_dense
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave, segments
 from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
@@ -61,8 +62,6 @@ def evaluate(
         ValueError: `smooth` with several labels a segment or with a dense head, or below 1.
     """
     if isinstance(head, DenseHead):
-        from heads.evaluate_dense import evaluate_dense
-
         if smooth is not None:
             raise ValueError("the run filter is for heads that score segments")
         metrics, rows = evaluate_dense(head, split, dataset, device=device)
@@ -146,8 +145,6 @@ def baselines(split: Split, dataset: Dataset, *, dense: bool = False) -> dict[st
     With several: `majority`, which scores each class by its share of training segments.
     """
     if dense:
-        from heads.evaluate_dense import dense_baselines
-
         return dense_baselines(split, dataset)
     grid = split.recipe.grid
     train_labels = training_labels(dataset, grid)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.dataset import Dataset
+from catalog.dataset import Dataset, Item
 from heads import dense_baselines as trivial
 from heads.blocks.dense_head import DenseHead
 from heads.candidates import Candidates
 from heads.detect import Detection, detect, in_seconds, reach_s
-from heads.metrics.unav100 import DetectionScores, EventTable, mean_average_precision
+from heads.metrics.unav100 import DetectionScore, EventTable, detection_score
 from heads.read import Split
 from heads.run_record import Numbers
 
@@ -32,8 +32,8 @@ def evaluate_dense(
     """
     found = detect(head, split, device=device, detection=detection)
     found_s = _found_in_seconds(found, split, dataset)
-    true = truth_table(split, dataset)
-    metrics = _metrics(mean_average_precision(true, _table(found_s)), dataset)
+    true = truth_table(split.items, dataset)
+    metrics = _metrics(detection_score(true, _table(found_s)), dataset)
     counts: Numbers = {
         "items": len(split.items),
         "items_without_features": len(split.absent),
@@ -44,28 +44,31 @@ def evaluate_dense(
 
 def average_map(found: Sequence[Candidates], split: Split, dataset: Dataset) -> float | None:
     """The number that counts, of events in grid units; None where the split has no event."""
-    true = truth_table(split, dataset)
+    true = truth_table(split.items, dataset)
     if not len(true.item_N):
         return None
-    scores = mean_average_precision(true, _table(_found_in_seconds(found, split, dataset)))
-    return _metrics(scores, dataset)["average_map"]
+    score = detection_score(true, _table(_found_in_seconds(found, split, dataset)))
+    return _metrics(score, dataset)["average_map"]
 
 
 def dense_baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
-    """Of what looks at nothing: `majority` says every class of every video, by its share of the training events."""
-    true = truth_table(split, dataset)
-    lengths_s = np.array([_end_s(split, dataset, n) or 0.0 for n in range(len(split.items))])
-    train = [event for item in dataset.split("train") for event in item.events]
-    labels_N = np.array([dataset.class_index(event.label) for event in train], dtype=np.int64)
-    guessed = trivial.whole_videos(lengths_s, labels_N, len(dataset.classes))
-    return {"majority": _metrics(mean_average_precision(true, guessed), dataset)}
+    """Of what looks at nothing, decided from the events of the training split: `heads.dense_baselines`."""
+    true, train = truth_table(split.items, dataset), truth_table(dataset.split("train"), dataset)
+    lengths = [_end_s(split, dataset, n) for n in range(len(split.items))]
+    known_V = np.array([n for n, length_s in enumerate(lengths) if length_s], dtype=np.int64)
+    seconds_V = np.array([length_s for length_s in lengths if length_s])
+    guesses = {
+        "whole_video": trivial.whole_video(train, known_V, seconds_V),
+        "mean_length": trivial.mean_length(train, known_V, seconds_V),
+    }
+    return {name: _metrics(detection_score(true, guess), dataset) for name, guess in guesses.items()}
 
 
-def truth_table(split: Split, dataset: Dataset) -> EventTable:
-    """All events of a split in seconds; items by their number."""
+def truth_table(items: Sequence[Item], dataset: Dataset) -> EventTable:
+    """All events of some items in seconds; items by their number."""
     rows = [
         (n, float(event.start_s), float(event.end_s), dataset.class_index(event.label))
-        for n, item in enumerate(split.items)
+        for n, item in enumerate(items)
         for event in item.events
     ]
     columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
@@ -96,19 +99,19 @@ def _table(found_s: Sequence[Candidates]) -> EventTable:
     )
 
 
-def _metrics(scores: DetectionScores, dataset: Dataset) -> Numbers:
-    groups: dict[str, NDArray[np.bool_]] = {"": np.ones(len(scores.classes_K), dtype=bool)}
+def _metrics(score: DetectionScore, dataset: Dataset) -> Numbers:
+    groups: dict[str, NDArray[np.bool_]] = {"": np.ones(len(score.label_K), dtype=bool)}
     if dataset.unseen:
-        unseen_K = np.isin(scores.classes_K, [dataset.class_index(label) for label in dataset.unseen])
+        unseen_K = np.isin(score.label_K, [dataset.class_index(label) for label in dataset.unseen])
         groups |= {"_seen": ~unseen_K, "_unseen": unseen_K}
     told: Numbers = {}
     for suffix, of_K in groups.items():
         if not of_K.any():
             continue
-        map_T = scores.ap_TK[:, of_K].mean(axis=1)
+        map_T = score.ap_TK[:, of_K].mean(axis=1)
         told[f"average_map{suffix}"] = float(map_T.mean())
-        told[f"average_map_strict{suffix}"] = float(map_T[scores.thresholds_T > 0.45].mean())
-        for threshold, value in zip(scores.thresholds_T.tolist(), map_T.tolist(), strict=True):
+        told[f"average_map_strict{suffix}"] = float(map_T[score.tious_T > 0.45].mean())
+        for threshold, value in zip(score.tious_T.tolist(), map_T.tolist(), strict=True):
             told[f"map_{threshold:.1f}{suffix}"] = value
     return told
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
 from heads.blocks.dense_head import DenseHead
+from heads.dense_task import DenseTask
 from heads.evaluate import Evaluation, baselines, evaluate
-from heads.fit import Fitted, Task, fit
+from heads.fit import Fitted, fit
 from heads.fit_checkpoint import Checkpoint
 from heads.model import Modality, build, is_dense, plugin, read_config
 from heads.protocol import headline, seen_classes, without_unseen_training
@@ -92,11 +93,11 @@ def train_run(
         if (trains and name != "test") or dataset.split(name)
     }
     entry = store.recipes()[recipe_name]
-    one_label = has_one_label(dataset)
+    one_label, dense = has_one_label(dataset), is_dense(head_name)
     config = head_plugin.configure(
         visual_shape=entry.visual_shape,
         audio_shape=entry.audio_shape,
-        num_classes=len(dataset.classes) + (one_label and not is_dense(head_name)),
+        num_classes=len(dataset.classes) + (one_label and not dense),
         modality=modality,
     )
     if changes:
@@ -108,7 +109,7 @@ def train_run(
     if trains:
         fitted = fit(
             head,
-            _task(head_name, read, dataset, settings),
+            (DenseTask if dense else SegmentTask)(read["train"], read["val"], dataset, settings),
             settings,
             on_epoch=on_epoch,
             checkpoint=checkpoint,
@@ -122,7 +123,6 @@ def train_run(
 
     scored = {name: split for name, split in read.items() if name != "train"}
     evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
-    dense = is_dense(head_name)
     found = {name: baselines(split, dataset, dense=dense) for name, split in scored.items()}
     last, metric = list(found)[-1], headline(dataset, dense=dense)
     record = RunRecord(
@@ -184,14 +184,6 @@ def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDA
             f"vocabulary {texts.name} must hold the classes of {dataset.name} in its order, background last"
         )
     hand_over(head, texts, seen_C)
-
-
-def _task(head_name: str, read: Mapping[str, Split], dataset: Dataset, settings: Settings) -> Task:
-    if is_dense(head_name):
-        from heads.dense_task import DenseTask
-
-        return DenseTask(read["train"], read["val"], dataset, settings)
-    return SegmentTask(read["train"], read["val"], dataset, settings)
 
 
 def _left_out(whole: Dataset, trained_on: Dataset) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ _EXPLAINED = {
     "majority": "majority (commonest class of training)",
     "always_event": "always_event (commonest event class)",
     "class_known": "class_known (told each item's class)",
+    "whole_video": "whole_video (each class, all the time)",
+    "mean_length": "mean_length (each class, in the middle)",
 }
 
 
