@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +40,12 @@ Streams = Mapping[str, tuple[tuple[str, int | None], ...]]
 _PLAIN: Streams = {"visual": (("visual", None),), "audio": (("audio", None),)}
 _I3D: Streams = {"visual": (("rgb", 1024), ("flow", 1024)), "audio": (("vggish", None),)}
 _ONE_PEACE: Streams = {"visual": (("one_peace_video_finetune", None),), "audio": (("one_peace_audio", None),)}
+
+# What a published row spans.
+_GRIDS: Mapping[str, GridRule] = {
+    "i3d": GridRule(window_s=Fraction(24, 25), hop_s=Fraction(8, 25), tail="drop"),
+    "one_peace": GridRule(window_s=Fraction(1), hop_s=Fraction(1, 4), tail="drop"),
+}
 
 _MAX_NAME = 180
 
@@ -130,6 +139,75 @@ def import_(
         return taken["visual"], taken["audio"]
 
     return import_results(manifest, rows_of, store_uri, wait_s=wait_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A folder of such files, ours or others', to be compared with.
+
+    Attributes:
+        folder: where they lie.
+        layout: "i3d", "one_peace" or "plain".
+        grid: what a row spans: by the sidecar, else as published for the layout; None where neither tells.
+        files: names in the folder, without ".npy".
+    """
+
+    folder: Path
+    layout: str
+    grid: GridRule | None
+    files: frozenset[str]
+
+    @property
+    def streams(self) -> Mapping[str, tuple[str, ...]]:
+        """Modality to the endings of its files, in the order in which they are joined."""
+        return {modality: tuple(ending for ending, _ in _known()[self.layout][modality]) for modality in MODALITIES}
+
+    def base_of(self, video_id: str) -> str | None:
+        """What the names of a video's files begin with, None where it has none: its id, or that without a suffix."""
+        endings = [ending for modality in MODALITIES for ending in self.streams[modality]]
+        for base in (file_base(video_id), video_id, file_base(os.path.splitext(video_id)[0])):
+            if any(f"{base}_{ending}" in self.files for ending in endings):
+                return base
+        return None
+
+    def bases(self) -> set[str]:
+        """Of all videos that have a file."""
+        endings = [f"_{ending}" for modality in MODALITIES for ending in self.streams[modality]]
+        return {name.removesuffix(e) for name in self.files for e in endings if name.endswith(e)}
+
+    def read(self, base: str, ending: str) -> NDArray[np.floating] | None:
+        """One stream of a video, (rows, ...) mapped from the file; None where there is no such file.
+
+        Raises:
+            ValueError: it is not a plain .npy file of floats.
+        """
+        name = f"{base}_{ending}"
+        return _load(self.folder / f"{name}.npy") if name in self.files else None
+
+
+def open_published(source: Path, *, recipe_name: str, visual_shape: tuple[int, ...] | None) -> Published:
+    """The files of `source`, in the layout that they are in.
+
+    Args:
+        recipe_name, visual_shape: of the features to compare; where files of several layouts lie there, they tell which
+            is meant.
+
+    Raises:
+        ValueError: no such files, or a damaged sidecar.
+    """
+    files = frozenset(path.name[:-4] for path in source.glob("*.npy"))
+    found = [
+        layout
+        for layout, streams in _known().items()
+        if any(name.endswith(f"_{e}") for name in files for m in MODALITIES for e, _ in streams[m])
+    ]
+    if not found:
+        raise ValueError(f"{source}: no feature files such as ID_rgb.npy, ID_one_peace_audio.npy or ID_visual.npy")
+    meant = next(name for name, streams in _known().items() if streams is _streams(recipe_name, visual_shape))
+    layout = meant if meant in found else found[0]
+    manifest = Manifest.read(source, NAME)
+    grid = manifest.recipe.grid if manifest is not None else _GRIDS.get(layout)
+    return Published(folder=source, layout=layout, grid=grid, files=files)
 
 
 def file_base(video_id: str) -> str:

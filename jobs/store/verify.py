@@ -1,8 +1,14 @@
-"""`avel store verify STORE`: every promise of the store checked, value by value."""
+"""`avel store verify STORE`: every promise of the store checked; its features against published ones."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from catalog.grid import GridRule
+    from catalog.store import FeatureStore
+    from pipeline.compare_published import Agreement, Comparison
 
 HELP = "check that a store is complete, finite where valid, on its grid, and made of these media"
 
@@ -11,9 +17,15 @@ examples:
   avel store verify features
   avel store verify features --media videos/                     also hashes the media again
   avel store verify features --dataset ave --root AVE_Dataset    every video of the data set must have a row
+  avel store verify features --against av_features --recipe i3d-vggish-unav --rows-apart 1
+  avel store verify features --against av_features --shapes-only     counts, widths and times are enough
   avel store verify features --json
 
-Exit status: 0 nothing is wrong; 1 something is, or the store cannot be opened; 2 bad arguments.
+--against compares with ID_rgb.npy, ID_flow.npy, ID_vggish.npy, or ID_one_peace_video_finetune.npy,
+ID_one_peace_audio.npy, or what `avel store export --format unav-npy` wrote.
+
+Exit status: 0 nothing is wrong, and features equal the published ones; 1 something is, or the store cannot be opened;
+2 bad arguments.
 """
 
 _SHOWN = 50
@@ -25,6 +37,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--media", metavar="DIR", help="the folder of the media: read them and compare their hashes")
     parser.add_argument("--dataset", metavar="NAME", help="a data set whose videos must all have a row")
     parser.add_argument("--root", metavar="DIR", help="where the data set's official files are")
+    against = parser.add_argument_group("published features")
+    against.add_argument("--against", metavar="DIR", help="a folder of published .npy features to compare with")
+    against.add_argument("--recipe", metavar="R", help="which features; may be left out where the store has one recipe")
+    against.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        metavar="X",
+        help="largest difference over a stream's largest published value (default: %(default)s)",
+    )
+    against.add_argument("--cosine", type=float, metavar="C", help="instead: rows are equal from this cosine on")
+    against.add_argument(
+        "--rows-apart",
+        type=int,
+        default=0,
+        metavar="N",
+        help="rows that either may have more at a video's end (default: %(default)s)",
+    )
+    against.add_argument(
+        "--shapes-only",
+        action="store_true",
+        help="counts, widths and times must agree, values need not (other weights)",
+    )
+    against.add_argument("--window", metavar="S", help="seconds that a published row sees (default: as published)")
+    against.add_argument("--hop", metavar="S", help="seconds between published rows")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -35,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from catalog.store import open_store
     from jobs.console import BadArguments, Progress, note, print_json, say, table
     from pipeline.verify import verify
+
+    agreement, grid = _agreement(args), _grid(args)
 
     if (args.dataset is None) != (args.root is None):
         raise BadArguments("--dataset and --root go together")
@@ -48,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(dataset.names())}")
         wanted = [video.id for video in dataset.load(args.dataset, args.root).videos]
     store = open_store(args.store, at=args.at)
+    recipe = _recipe(args, store)
     total = 1 + len(store.recipes())
     if args.media is not None:
         total += sum(1 for digest in store.videos().sha256 if digest)
@@ -58,9 +98,27 @@ def run(args: argparse.Namespace) -> int:
             media=None if args.media is None else Path(args.media),
             progress=lambda name: progress.advance(1, name),
         )
+    compared = None if recipe is None else _compare(args, store, recipe, agreement, grid)
+    is_sound = not told.problems
+    is_near = (
+        compared is None or compared.verdict == "equal" or (args.shapes_only and compared.verdict == "other values")
+    )
+    status = 0 if is_sound and is_near else 1
     if args.json:
-        print_json({"store": store.uri, "snapshot": store.snapshot_id, "ok": not told.problems, **asdict(told)})
-        return 1 if told.problems else 0
+        answer = {"store": store.uri, "snapshot": store.snapshot_id, "ok": status == 0, **asdict(told)}
+        if compared is not None:
+            answer["against"] = {
+                "folder": args.against,
+                "recipe": recipe,
+                **asdict(agreement),
+                "shapes_only": args.shapes_only,
+                "verdict": compared.verdict,
+                "told": _SENTENCES[compared.verdict],
+                "streams": _by_stream(compared),
+                **asdict(compared),
+            }
+        print_json(answer)
+        return status
     if told.problems:
         table(
             f"{len(told.problems):,} problems",
@@ -73,4 +131,129 @@ def run(args: argparse.Namespace) -> int:
     hashed = f", {told.hashed:,} media hashed" if args.media is not None else ""
     verdict = f"{len(told.problems):,} problems" if told.problems else "sound"
     say(f"{store.uri} at {store.snapshot_id}: {verdict}; {told.videos:,} videos, {rows}{hashed}")
-    return 1 if told.problems else 0
+    if compared is not None:
+        _show(compared, against=f"{recipe} against {args.against}")
+    return status
+
+
+# What a comparison comes to.
+_SENTENCES = {
+    "equal": "equal",
+    "other values": "shapes and times agree, values do not (other weights or another decoder)",
+    "other times": "shapes agree, times do not",
+    "other shape": "shapes differ",
+}
+
+
+def _agreement(args: argparse.Namespace) -> Agreement:
+    from jobs.console import BadArguments
+    from pipeline.compare_published import Agreement
+
+    try:
+        return Agreement(tolerance=args.tolerance, cosine=args.cosine, rows_apart=args.rows_apart)
+    except ValueError as error:
+        raise BadArguments(f"--tolerance, --cosine and --rows-apart: {error}") from error
+
+
+def _grid(args: argparse.Namespace) -> GridRule | None:
+    from pathlib import Path
+
+    from catalog.grid import GridRule, exact_seconds
+    from jobs.console import BadArguments
+
+    if args.against is None:
+        given = [f"--{name.replace('_', '-')}" for name in ("recipe", "cosine", "shapes_only", "window", "hop")]
+        given = [name for name in given if getattr(args, name[2:].replace("-", "_")) not in (None, False)]
+        if given:
+            raise BadArguments(f"{', '.join(given)} go with --against DIR")
+        return None
+    if not Path(args.against).is_dir():
+        raise BadArguments(f"--against needs a folder, got {args.against!r}")
+    if (args.window is None) != (args.hop is None):
+        raise BadArguments("--window and --hop go together")
+    if args.window is None:
+        return None
+    try:
+        return GridRule(window_s=exact_seconds(args.window), hop_s=exact_seconds(args.hop), tail="drop")
+    except ValueError as error:
+        raise BadArguments(f"--window and --hop: {error}") from error
+
+
+def _recipe(args: argparse.Namespace, store: FeatureStore) -> str | None:
+    """Which features are compared; None where none are."""
+    from jobs.console import BadArguments
+
+    if args.against is None:
+        return None
+    held = list(store.recipes())
+    recipe = args.recipe if args.recipe is not None else held[0] if len(held) == 1 else None
+    if recipe not in held:
+        raise BadArguments(f"{store.uri} has the recipes {', '.join(held) or '(none)'}; say which with --recipe")
+    return str(recipe)
+
+
+def _compare(
+    args: argparse.Namespace, store: FeatureStore, recipe: str, agreement: Agreement, grid: GridRule | None
+) -> Comparison:
+    from pathlib import Path
+
+    from jobs.console import Progress
+    from pipeline.compare_published import compare
+
+    with Progress("compare", None, "videos", quiet=args.json) as progress:
+        return compare(
+            store,
+            recipe,
+            Path(args.against),
+            agreement=agreement,
+            grid=grid,
+            progress=lambda video_id: progress.advance(1, video_id),
+        )
+
+
+def _by_stream(compared: Comparison) -> dict[str, dict[str, Any]]:
+    """Each stream's counts by verdict, and the worst of its numbers."""
+    streams: dict[str, dict[str, Any]] = {}
+    for item in compared.compared:
+        told = streams.setdefault(
+            item.stream, {"videos": 0, "equal": 0, "max_abs": None, "max_relative": None, "least_cosine": None}
+        )
+        told["videos"] += 1
+        told["equal"] += item.verdict == "equal"
+        for name, worse in (("max_abs", max), ("max_relative", max), ("least_cosine", min)):
+            value = getattr(item, name)
+            if value is not None:
+                told[name] = value if told[name] is None else worse(told[name], value)
+    return streams
+
+
+def _show(compared: Comparison, *, against: str) -> None:
+    from jobs.console import note, say, table
+    from pipeline.compare_published import VERDICTS
+
+    worst = sorted(compared.compared, key=lambda item: -VERDICTS.index(item.verdict))
+    columns = ("max_abs", "max_relative", "mean_cosine", "least_cosine", "times_off_s")
+    table(
+        f"{against}: here/published",
+        ["video", "stream", "rows", "width", *(name.replace("_", " ") for name in columns), "verdict"],
+        [
+            (
+                item.video_id,
+                item.stream,
+                f"{item.rows}/{item.published_rows}" + (f" ({item.one_sided_rows} NaN)" if item.one_sided_rows else ""),
+                f"{item.width}/{item.published_width}",
+                *(_number(getattr(item, name)) for name in columns),
+                item.verdict,
+            )
+            for item in worst[:_SHOWN]
+        ],
+    )
+    if len(worst) > _SHOWN:
+        note(f"{len(worst) - _SHOWN:,} more, none worse; --json lists all")
+    equal = ", ".join(f"{told['equal']:,} of {told['videos']:,} {s}" for s, told in _by_stream(compared).items())
+    apart = f"; {compared.only_here:,} videos only here, {compared.only_there:,} only there"
+    say(f"{against}: {_SENTENCES[compared.verdict]}; equal: {equal}{apart}")
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
