@@ -7,7 +7,8 @@ tokens, which is what its classifier is given. Frames are those on screen in the
 which is what ffmpeg's `fps=16` filter (it rounds to the nearest) makes of a film; a slot before the first picture is
 given the first. The published transform: short side to 256 by OpenCV's bilinear filter (two neighbours an axis,
 whatever the scale, hence `bilinear_tensor`; to whole numbers), the centre 256, the published mean and deviation. The
-decoder rounds where the centre begins, the published code rounds down: half of all sizes are cut a pixel further on.
+decoder leaves frames whole, because the published centre begins at a place rounded down, and the decoder's own not.
+(The published code rounds the long side to the nearest, the decoder down: a quarter of a per cent here and there.)
 
 Sound: one channel at 16 kHz by librosa (soxr_hq). A window is treated as the published code treats a file: minus its
 mean, divided by its deviation, and repeated to a second where it is shorter. What is missing at either end is no part
@@ -136,7 +137,9 @@ PRESETS = (
         name="onepeace-unav",
         encoder="one_peace",
         grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1, 4), tail="drop"),
-        video=VideoSampling(frames_per_segment=16, height_px=256, width_px=256, interpolation="bilinear_tensor"),
+        video=VideoSampling(
+            frames_per_segment=16, height_px=256, width_px=256, fit="whole", interpolation="bilinear_tensor"
+        ),
         audio=AudioSampling(rate_hz=RATE_HZ, resampler="soxr_hq"),
         settings={"audio_feature": "unit", "size": "published"},
     ),
@@ -190,6 +193,10 @@ def check(recipe: Recipe) -> None:
     size = (recipe.video.height_px, recipe.video.width_px)
     if recipe.settings["size"] == "published" and size != (256, 256):
         raise ValueError(f"{where} ONE-PEACE sees 256 x 256 pictures, got {size[0]} x {size[1]}")
+    if recipe.video.fit == "three_crops":
+        raise ValueError(f"{where} ONE-PEACE sees the centre; video.fit needs whole, crop or stretch, got three_crops")
+    if recipe.video.frames_after:
+        raise ValueError(f"{where} ONE-PEACE sees its window alone; leave video.frames_after at 0")
     if recipe.video.clip_s is not None:
         raise ValueError(f"{where} ONE-PEACE's frames are evenly spaced; leave video.clip_s out")
 
@@ -249,6 +256,12 @@ def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     return np.concatenate(made).astype(np.float32)
 
 
+def centre(frames_FHWC: NDArray[np.uint8 | np.float32], side_px: int) -> NDArray[np.uint8 | np.float32]:
+    """The middle square of frames, (F, side_px, side_px, 3); it begins at a pixel rounded down."""
+    top, left = ((size - side_px) // 2 for size in frames_FHWC.shape[1:3])
+    return frames_FHWC[:, top : top + side_px, left : left + side_px]
+
+
 def normalised(frames_BHWC: Tensor) -> Tensor:
     """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) as the video tower was trained on: rounded to whole
     numbers, as OpenCV's resizing gives them, minus Kinetics' mean, by its deviation.
@@ -302,7 +315,7 @@ def _watch(net: OnePeaceParts, tower: VideoTower, clips: Sequence[Clips]) -> lis
         first_S1 = np.where(index_SP >= 0, index_SP, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
         distinct_KP, place_S = np.unique(np.where(index_SP >= 0, index_SP, first_S1), axis=0, return_inverse=True)
         used, own = np.unique(distinct_KP, return_inverse=True)
-        frames.append(item.frames_FHWC[used])
+        frames.append(centre(item.frames_FHWC[used], tower.config.side_px))
         windows.append(own.reshape(distinct_KP.shape) + num_frames)
         places.append(place_S.reshape(-1) + num_windows)
         num_frames += used.size

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer against the published token numbers and against byte-pair encoding written out slowly."""
+"""CLIP's and GPT-2's tokenizers against published token numbers and against byte-pair encoding written out slowly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import regex
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.tokenise import CONTEXT, Tokeniser, clean
+from pipeline.tokenise import CONTEXT, GptTokeniser, Tokeniser, clean
 
 VOCABULARY = "data/vocab/bpe_simple_vocab_16e6.txt.gz"
 
@@ -153,3 +153,94 @@ def test_another_file_raises(tmp_path: Path, shared: Path) -> None:
         Tokeniser(tmp_path / "none.gz")
     with pytest.raises(ValueError, match="'error' or 'cut'"):
         Tokeniser(shared / VOCABULARY, too_long="shorten")  # type: ignore[arg-type]  # that is the point
+
+
+GPT = "data/vocab/one_peace"
+
+
+@pytest.fixture(scope="module")
+def gpt_files(shared: Path) -> dict[str, Path]:
+    folder = shared / GPT
+    return {
+        "encoder": folder / "encoder.json",
+        "merges": folder / "vocab.bpe",
+        "dictionary": folder / "dict.txt",
+    }
+
+
+@pytest.fixture(scope="module")
+def gpt(gpt_files: dict[str, Path]) -> GptTokeniser:
+    return GptTokeniser(**gpt_files)
+
+
+def _slow_gpt(text: str, files: dict[str, Path]) -> list[int]:
+    """Byte-pair encoding by its definition, then fairseq's numbers: the line in its dictionary, from 4 on."""
+    numbers = json.loads(files["encoder"].read_text(encoding="utf-8"))
+    lines = files["merges"].read_text(encoding="utf-8").split("\n")[1:]
+    order = {tuple(line.split(" ")): rank for rank, line in enumerate(lines) if line}
+    words = [line.split(" ")[0] for line in files["dictionary"].read_text(encoding="utf-8").splitlines()]
+    place = {word: row + 4 for row, word in enumerate(words)}
+    letters, found = _letters(), []
+    pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    for word in regex.findall(pattern, " " + text.lower()):
+        parts = [letters[byte] for byte in word.encode()]
+        while pairs := [(order[pair], i) for i, pair in enumerate(itertools.pairwise(parts)) if pair in order]:
+            _, i = min(pairs)
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        found += [place.get(str(numbers[part]), 3) for part in parts]
+    return [*found[:70], 2]
+
+
+def test_gpt_tokens_equal_the_published(shared: Path, gpt: GptTokeniser) -> None:
+    with np.load(shared / "parity/encoders/onepeace_2layer_text.npz") as file:
+        texts, want = json.loads(str(file["meta"]))["texts"], file["tokens"]
+    got = gpt(texts)
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "An audio visual event of people slapping.",
+        "It's the singers' WE'LL 'RE they're 'll 12 345 -- ...!?",
+        "ÄÖÜ straße ſ'ſ naïve 日本語 🎬🎬 ½²Ⅷ٣ İstanbul",
+        "a_b-c/d \t\n e\u00a0f\u2003g   ",
+        "an <|endoftext|> is text",
+        "",
+        " ".join(["dog barking"] * 60),
+    ],
+)
+def test_gpt_tokens_equal_the_slow_definition(text: str, gpt: GptTokeniser, gpt_files: dict[str, Path]) -> None:
+    want = _slow_gpt(text, gpt_files)
+    assert gpt([text])[0].tolist() == want
+    assert gpt([text, " ".join(["x"] * 69)])[0].tolist() == want + [1] * (70 - len(want))
+
+
+def test_gpt_no_texts_give_no_rows(gpt: GptTokeniser) -> None:
+    assert gpt([]).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("which", "content", "told"),
+    [
+        ("encoder", b"{", "damaged, or not GPT-2's vocabulary"),
+        ("encoder", b"[1, 2]", "needs an object of tokens to numbers"),
+        ("encoder", b'{"a": "b"}', "needs an object of tokens to numbers"),
+        ("encoder", b"\xff", "damaged, or not text"),
+        ("merges", b"#version: 0.2\ni n\nzz\n", "got 1 pairs in 2 lines"),
+        ("merges", b"#version: 0.2\nqq zz\n", "unknown token 'qqzz'"),
+        ("merges", b"", "got 0 pairs in 0 lines"),
+        ("dictionary", b"the 3\nof 2\n", "got 0 in 2 lines"),
+        ("dictionary", b"13 3\n13 2\n", "got 1 in 2 lines"),
+    ],
+)
+def test_gpt_another_file_raises(
+    tmp_path: Path, gpt_files: dict[str, Path], which: str, content: bytes, told: str
+) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"other: .*{told}"):
+        GptTokeniser(**(gpt_files | {which: path}))
+    with pytest.raises(OSError, match="none"):
+        GptTokeniser(**(gpt_files | {which: tmp_path / "none"}))
