@@ -27,9 +27,8 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
@@ -37,12 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipeline.encoders
-from catalog.grid import sample_at
 from catalog.recipe import Recipe
 from pipeline.asset import Asset
+from pipeline.batches import batches
 from pipeline.segment import Clips, Features
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# Of a recipe that features are made with: 100 segments a second, finer than pictures and the usual spectrograms come.
+MAX_SEGMENTS_AN_HOUR = 360_000
+MAX_WINDOW_S = 3600
 
 # Of one segment: visual and audio, None where there is no such feature.
 Shapes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
@@ -177,9 +180,17 @@ def check_settings(recipe: Recipe) -> None:
     An encoder's settings are the keys that its presets spell out.
 
     Raises:
-        ValueError: an unknown setting, a tower that the encoder does not have, or what its own `check` refuses.
+        ValueError: an unknown setting, a tower that the encoder does not have, a revision that its code here does not
+            make, a grid beyond MAX_SEGMENTS_AN_HOUR or MAX_WINDOW_S, or what its own `check` refuses.
     """
     module = encoder_module(recipe.encoder)
+    _check_grid(recipe)
+    revisions = sorted({preset.revision for preset in module.PRESETS})
+    if recipe.revision not in revisions:
+        raise ValueError(
+            f"recipe {recipe.name}: encoder {recipe.encoder} makes revision {' or '.join(map(str, revisions))} here, "
+            f"got {recipe.revision}; a revision is no setting, it tells whose code made the features"
+        )
     known = {key for preset in module.PRESETS for key in preset.settings}
     for key in recipe.settings:
         if key not in known:
@@ -196,6 +207,20 @@ def check_settings(recipe: Recipe) -> None:
     own = getattr(module, "check", None)
     if own is not None:
         own(recipe)
+
+
+def _check_grid(recipe: Recipe) -> None:
+    grid = recipe.grid
+    if 3600 / grid.hop_s > MAX_SEGMENTS_AN_HOUR:
+        raise ValueError(
+            f"recipe {recipe.name}: grid.hop_s={float(grid.hop_s):g} makes {float(3600 / grid.hop_s):.3g} segments an "
+            f"hour; at most {MAX_SEGMENTS_AN_HOUR:,} are made, a hop of {3600 / MAX_SEGMENTS_AN_HOUR:g} s"
+        )
+    if grid.window_s > MAX_WINDOW_S:
+        raise ValueError(
+            f"recipe {recipe.name}: grid.window_s={float(grid.window_s):g} is beyond an hour ({MAX_WINDOW_S} s), "
+            "which one segment may last"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +282,27 @@ def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, devi
     return Encoder(spec=module.SPEC, recipe=recipe, net=net, visual_shape=visual_shape, audio_shape=audio_shape)
 
 
+class GivenWeights(dict[str, Path]):
+    """Asset name -> file, for an encoder; one that it takes and that is not there is told by name.
+
+    Which assets a recipe needs, its encoder alone knows: a tower that is left out needs none.
+    """
+
+    def __init__(self, recipe: Recipe, weights: Mapping[str, Path]) -> None:
+        super().__init__(weights)
+        self._recipe = recipe
+
+    def __missing__(self, name: str) -> Path:
+        recipe = self._recipe
+        asset = next((asset for asset in assets_of(recipe) if asset.name == name), None)
+        if asset is None:
+            raise KeyError(name)
+        raise ValueError(
+            f"recipe {recipe.name}: encoder {recipe.encoder} needs its asset {name} ({asset.filename}) too, "
+            f"{', '.join(self) or 'none'} given; give it as {name}=PATH, see `avel weights show {recipe.encoder}`"
+        )
+
+
 def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str, Path]:
     spec = encoder_module(recipe.encoder).SPEC
     if spec.needs_weights and not weights:
@@ -269,7 +315,7 @@ def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str,
         if name not in known:
             told = f"takes {', '.join(sorted(known))}" if known else "has no weights; leave them out"
             raise ValueError(f"recipe {recipe.name}: no weights {name!r} are wanted: encoder {recipe.encoder} {told}")
-    return weights
+    return GivenWeights(recipe, weights)
 
 
 def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
@@ -290,7 +336,7 @@ def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
         _check_clips(item, encoder.recipe)
     encode = encoder_module(encoder.spec.name).encode
     parts: list[list[Features]] = [[] for _ in clips]
-    for batch in _batches(clips, encoder.spec.batch_segments, encoder.recipe):
+    for batch in batches(clips, encoder.spec.batch_segments, encoder.recipe):
         given = [piece for _, piece in batch]
         features = encode(encoder.net, given)
         if len(features) != len(given):
@@ -299,46 +345,6 @@ def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
             _check_features(made, piece, encoder)
             parts[owner].append(made)
     return [_joined(part) for part in parts]
-
-
-def _batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:
-    """Lists of (index into `clips`, piece) that hold `batch_segments` segments each, the last one the rest."""
-    context_s = recipe.audio.context_s if recipe.audio is not None else Fraction(0)
-    batch: list[tuple[int, Clips]] = []
-    free = batch_segments
-    for owner, item in enumerate(clips):
-        done = 0
-        while done < item.count:
-            take = min(free, item.count - done)
-            batch.append((owner, item if take == item.count else _piece(item, done, take, context_s)))
-            done += take
-            free -= take
-            if free == 0:
-                yield batch
-                batch, free = [], batch_segments
-    if batch:
-        yield batch
-
-
-def _piece(clips: Clips, skip: int, count: int, context_s: Fraction) -> Clips:
-    """Segments `skip .. skip + count - 1` of `clips`, with the frames they point at and the samples they hear."""
-    index_SP = clips.frame_index_SP[skip : skip + count]
-    shown = index_SP[index_SP >= 0]
-    low, high = (int(shown.min()), int(shown.max()) + 1) if shown.size else (0, 0)
-    moved_SP = np.where(index_SP >= 0, index_SP - np.int32(low), np.int32(-1)).astype(np.int32)
-    piece = replace(clips, first=clips.first + skip, frames_FHWC=clips.frames_FHWC[low:high], frame_index_SP=moved_SP)
-    if clips.rate_hz == 0 or clips.samples_N.size == 0:
-        return piece
-    first, last = clips.first + skip, clips.first + skip + count - 1
-    start = sample_at(clips.grid.start_s(first) - context_s, clips.rate_hz)
-    stop = sample_at(clips.grid.end_s(last) + context_s, clips.rate_hz)
-    low, high = (min(max(at - clips.samples_start, 0), clips.samples_N.size) for at in (start, stop))
-    return replace(
-        piece,
-        samples_N=clips.samples_N[low:high],
-        sample_valid_N=clips.sample_valid_N[low:high],
-        samples_start=clips.samples_start + low,
-    )
 
 
 def _check_clips(clips: Clips, recipe: Recipe) -> None:

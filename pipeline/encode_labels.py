@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.recipe import Recipe
-from pipeline.encode import TextModule, check_settings, encoder_module, encoder_names
+from pipeline.encode import GivenWeights, TextModule, check_settings, encoder_module, encoder_names
 
 # Texts that go through the text tower at once.
 BATCH_TEXTS = 64
@@ -40,8 +40,8 @@ def encode_labels(
         (K, D) float32, as the published `encode_text` gives them (ImageBind: unit vectors times the text scale).
 
     Raises:
-        ValueError: names empty or repeated, no `{}` in the prompt, an encoder without text tower, or a text that its
-            tokenizer refuses.
+        ValueError: names empty or repeated, no `{}` in the prompt, an encoder without text tower, an asset that is not
+            given, or a text that its tokenizer refuses.
     """
     if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
         raise ValueError(f"label features need distinct class names that are not empty, got {list(names)[:5]}")
@@ -55,7 +55,7 @@ def encode_labels(
             f"recipe {recipe.name}: encoder {recipe.encoder} has no text tower; those with one: {', '.join(having)}"
         )
     module = cast(TextModule, module)
-    net = module.load_text(weights, device, recipe)
+    net = module.load_text(GivenWeights(recipe, weights), device, recipe)
     texts = [prompt.replace("{}", name) for name in names]
     parts = [module.encode_text(net, texts[low : low + BATCH_TEXTS]) for low in range(0, len(texts), BATCH_TEXTS)]
     features_KD = np.concatenate(parts).astype(np.float32)

@@ -149,6 +149,8 @@ def test_what_another_writer_did_since_the_plan_was_made_is_not_done_again(media
         (["--retry", "tired"], "tired"),
         (["--set", "grid.hop=1"], "grid.hop"),
         (["--hop", "-1"], "hop"),
+        (["--hop", "1e-9"], "at most 360,000 are made"),
+        (["--set", "revision=9"], "makes revision 1 here, got 9"),
         (["--max-quarantined", "many"], "many"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,11 +11,22 @@ import numpy as np
 import pytest
 
 import pipeline.encoders
+from bench import random_weights
 from catalog.grid import SegmentGrid
 from pipeline import encode as stage
 from pipeline.asset import Asset
-from pipeline.encode import EncoderSpec, encode_clips, encoder_names, find_recipe, load_encoder, presets
+from pipeline.encode import (
+    EncoderSpec,
+    check_settings,
+    encode_clips,
+    encoder_names,
+    find_recipe,
+    load_encoder,
+    presets,
+)
+from pipeline.encode_labels import encode_labels
 from pipeline.segment import Clips, Features
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
@@ -212,6 +224,35 @@ def test_load_encoder_weights_missing_or_unwanted_raise(plugins: Path) -> None:
         load_encoder(find_recipe("fake_heavy-1s"))
     with pytest.raises(ValueError, match="has no weights"):
         load_encoder(find_recipe("descriptors-1s"), {"x": plugins / "x.safetensors"})
+
+
+def test_load_encoder_one_of_two_weights_names_the_other(tmp_path: Path) -> None:
+    recipe = find_recipe("vgg19-vggish-1s")
+    path = random_weights.write("vgg19_vggish", "audio", tmp_path)
+    told = r"vgg19_vggish needs its asset vgg19 \(.*\) too, vggish given; give it as vgg19=PATH, see `avel weights show"
+    with pytest.raises(ValueError, match=told):
+        load_encoder(recipe, path)
+    load_encoder(replace(recipe, video=None), path)  # a tower that is left out needs none
+    with pytest.raises(ValueError, match=r"audioclip needs its asset bpe .* too, audioclip given"):
+        encode_labels(
+            ["dog"], find_recipe("audioclip-1s").changed(SMALL), {"audioclip": write_small(tmp_path / "a.pt")}
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"revision": "9"}, "encoder descriptors makes revision 1 here, got 9; a revision is no setting"),
+        ({"grid.hop_s": "1e-9"}, r"grid.hop_s=1e-09 makes 3.6e\+12 segments an hour; at most 360,000 are made"),
+        ({"grid.hop_s": "0.0099"}, "at most 360,000 are made, a hop of 0.01 s"),
+        ({"grid.window_s": "3601"}, "grid.window_s=3601 is beyond an hour"),
+    ],
+)
+def test_recipe_that_cannot_be_made_is_refused_before_anything_is_loaded(change: dict[str, str], told: str) -> None:
+    recipe = find_recipe("descriptors-1s")
+    check_settings(recipe.changed({"grid.hop_s": "0.01", "grid.window_s": "3600"}))
+    with pytest.raises(ValueError, match=told):
+        check_settings(recipe.changed(change))
 
 
 def test_load_encoder_known_and_unknown_settings(plugins: Path) -> None:

@@ -16,8 +16,9 @@ import torch
 import transformers
 
 from catalog.grid import SegmentGrid
+from pipeline.batches import piece
 from pipeline.checkpoint import BadCheckpoint
-from pipeline.encode import _piece, find_recipe, load_encoder
+from pipeline.encode import find_recipe, load_encoder
 from pipeline.encoders import clip_clap
 from pipeline.pretrained_folder import load_part, read_config
 from pipeline.segment import Clips
@@ -188,6 +189,6 @@ def test_fused_clap_hears_each_sound_alike_whatever_stands_beside_it(weights: di
     (whole,) = encoder.encode([clips])
     assert whole.audio is not None
     for row in (0, 1):  # the library itself draws one of a batch by chance
-        (alone,) = encoder.encode([_piece(clips, row, 1, Fraction(0))])
+        (alone,) = encoder.encode([piece(clips, row, 1, Fraction(0))])
         assert alone.audio is not None
         np.testing.assert_allclose(whole.audio[row], alone.audio[0], rtol=1e-4, atol=1e-5)
