@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--max-quarantined", default="0", metavar="N", help="a number or a share such as 5%% (default: %(default)s)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done; weights are looked at")
     parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers print")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         from jobs.console import BadArguments, Progress, note
         from jobs.recipe_options import device as device_of
         from jobs.recipe_options import with_weights
+        from pipeline.check_weights import check_weights
         from pipeline.extract import extract, preview
         from pipeline.plan import check_reasons
 
@@ -99,6 +100,9 @@ def run(args: argparse.Namespace) -> int:
         recipes, weights = with_weights(_recipes(args), args.weights)
         videos = _videos(args)
         allowed = _allowed(args.max_quarantined, len(videos))
+        if args.dry_run:
+            for recipe in recipes:
+                check_weights(recipe, weights[recipe.name])
         plan, before = preview(videos, recipes, args.store, retry_reasons=args.retry)
         if args.dry_run or not plan.units:
             return _tell(before, args, allowed, to_do=plan.num_videos)

@@ -6,10 +6,12 @@ refused before it acts; keys, shapes and finiteness are checked before a network
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from catalog.errors import AvelError
 # Under these names published files wrap their state dict.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 _SHOWN = 4
+_SHAPES_ONLY = ContextVar("_SHAPES_ONLY", default=False)
 
 Sizes = TypeVar("Sizes")
 
@@ -40,6 +43,19 @@ _ARRAY_PARTS: list[Any] = [
     np.dtypes.Float32DType,
     np.dtypes.Float64DType,
 ]
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it `read_state` gives tensors without numbers, on the meta device, and `fill` asks for none.
+
+    Whether a file is that of a network is so told without reading it.
+    """
+    token = _SHAPES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SHAPES_ONLY.reset(token)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -65,7 +81,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             _check_stored(path)
         with torch.serialization.safe_globals(_ARRAY_PARTS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a foreign pickle's protocol; whether it is refused is told below
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            place = "meta" if _SHAPES_ONLY.get() else "cpu"
+            held = torch.load(path, map_location=place, weights_only=True, mmap=is_zip)
     except (MemoryError, OSError):
         raise
     except Exception as error:  # what torch raises on damage differs from byte to byte
@@ -156,11 +173,14 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        if not _SHAPES_ONLY.get():
+            return load_file(path)
+        with safe_open(path, framework="pt") as file:  # maps the file: what becomes of the numbers is never asked
+            return {key: file.get_tensor(key).to("meta") for key in file.keys()}  # noqa: SIM118 not a mapping
     except (SafetensorError, ValueError, KeyError) as error:
         raise BadCheckpoint(f"{path}: damaged or truncated safetensors file ({_first_line(error)})") from error
 
@@ -198,7 +218,7 @@ def _tensors(held: object, path: Path) -> dict[str, Tensor]:
 
 def _is_finite(tensor: Tensor) -> bool:
     # The minimum and maximum need no temporary the size of the tensor, and carry NaN along.
-    if tensor.numel() == 0:
+    if tensor.numel() == 0 or tensor.is_meta:
         return True
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) and torch.isfinite(high))
