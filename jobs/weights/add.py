@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     spec, folder = spec_of(args.encoder), weights_folder()
     asset = _meant(spec, args)
+    _check_folder(spec, asset, args.file)
     path = add(asset, args.file, folder, link=args.link)
     row = row_of(spec, asset, folder)
     if asset.non_commercial:
@@ -67,3 +68,17 @@ def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
         known = ", ".join(f"{asset.name} ({asset.filename})" for asset in spec.assets)
         raise BadArguments(f"which of {spec.name}'s files is {args.file}? Say --asset with one of {known}")
     return meant[0]
+
+
+def _check_folder(spec: EncoderSpec, asset: Asset, path: Path) -> None:
+    """A folder has no published hash: at least its model type must be the asset's."""
+    from pipeline.checkpoint import BadCheckpoint
+    from pipeline.encode import encoder_module, feature_shapes
+
+    presets = encoder_module(spec.name).PRESETS
+    if not (asset.is_folder and path.is_dir() and presets):
+        return
+    try:
+        feature_shapes(presets[0], {asset.name: path})
+    except BadCheckpoint as error:
+        raise ValueError(f"asset {asset.name} of {spec.name}: {error}") from error

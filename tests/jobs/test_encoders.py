@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench import random_weights
 from catalog.datasets import synthetic
 from catalog.store import open_store
 from jobs.cli import main
@@ -82,6 +83,39 @@ def test_extract_refuses_a_checkpoint_that_is_none(
     told = capsys.readouterr().err
     assert "bad.pt" in told
     assert "Traceback" not in told
+
+
+def test_extract_dry_run_looks_at_the_weights_and_makes_nothing(
+    root: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert extract(root, tmp_path / "store", weights, "--dry-run") == 0
+    other = tmp_path / "vgg.pt"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, other)
+    capsys.readouterr()
+    assert extract(root, tmp_path / "store", other, "--dry-run") == 1
+    assert f"{other}" in capsys.readouterr().err
+    monkeypatch.setenv("AVEL_WEIGHTS", str(tmp_path / "none"))
+    words = ["--recipe", "imagebind-1s", "--store", str(tmp_path / "store"), "--dry-run"]
+    assert main(["extract", str(root / "videos"), *words]) == 1
+    assert "imagebind_huge.pth" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["vgg.pt"]
+
+
+def test_weights_add_refuses_a_folder_of_another_model_and_names_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVEL_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "made").mkdir()
+    clip = random_weights.write("clip_clap", "visual", tmp_path / "made", small=True)["clip"]
+    assert main(["weights", "add", "clip_clap", str(clip), "--asset", "clap"]) == 1
+    told = capsys.readouterr().err
+    assert "asset clap of clip_clap" in told
+    assert "needs a checkpoint folder of model type 'clap', got 'clip'" in told
+    assert main(["weights", "add", "pe_av", str(clip)]) == 1
+    assert "needs a checkpoint folder of model type 'pe_audio_video', got 'clip'" in capsys.readouterr().err
+    assert not (tmp_path / "weights").exists()
+    assert main(["weights", "add", "clip_clap", str(clip), "--asset", "clip"]) == 0
+    assert (tmp_path / "weights" / "clip-vit-base-patch32" / "config.json").is_file()
 
 
 def test_extract_without_weights_says_where_they_are(
