@@ -40,9 +40,14 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class LineChart:
-    """Curves over epochs. `mark_points` are each curve's x, y, text, the text's distance below y, and kind there."""
+    """Curves over epochs, or whatever `x_name` is.
+
+    Attributes:
+        mark_points: each curve's x, y, text, the text's distance below y, and kind at the place marked.
+    """
 
     title: str
+    x_name: str
     width: float
     height: float
     left: float
@@ -88,18 +93,20 @@ class HeatMap:
 
 def line_chart(
     title: str,
-    epochs: Sequence[int],
+    at: Sequence[float],
     curves: Sequence[tuple[str, str, Sequence[float]]],
     *,
-    chosen: int | None,
+    x_name: str = "epoch",
+    chosen: float | None = None,
     percent: bool = False,
     width: float = 460,
     height: float = 240,
 ) -> LineChart | None:
-    """Curves `(name, kind, value an epoch)` over `epochs`; None where no value is finite.
+    """Curves `(name, kind, value an epoch)` over the epochs `at`; None where no value is finite.
 
     Args:
         title: what the y axis is.
+        x_name: what the x axis is, where it is no epoch.
         chosen: the epoch to mark.
         percent: show shares as per cent.
     """
@@ -109,7 +116,7 @@ def line_chart(
     left, right, top, bottom = 46.0, width - 14, 14.0, height - 34
     ticks = nice_ticks(min(finite), max(finite), 4)
     low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
-    first, last = min(epochs), max(epochs)
+    first, last = min(at), max(at)
 
     def x_of(epoch: float) -> float:
         return round(left + (right - left) * ((epoch - first) / (last - first) if last > first else 0.5), 1)
@@ -120,7 +127,7 @@ def line_chart(
     lines = []
     for name, kind, values in curves:
         runs: list[list[tuple[float, float]]] = [[]]
-        for epoch, value in zip(epochs, values, strict=True):
+        for epoch, value in zip(at, values, strict=True):
             if math.isfinite(value):
                 runs[-1].append((x_of(epoch), y_of(value)))
             elif runs[-1]:
@@ -135,10 +142,10 @@ def line_chart(
         )
     marks, said = [], []
     mark_x = None
-    if chosen is not None and chosen in epochs:
+    if chosen is not None and chosen in at:
         mark_x = x_of(chosen)
-        at = list(epochs).index(chosen)
-        there = sorted(((values[at], name, kind) for name, kind, values in curves if math.isfinite(values[at])))
+        n = list(at).index(chosen)
+        there = sorted(((values[n], name, kind) for name, kind, values in curves if math.isfinite(values[n])))
         for i, (value, name, kind) in enumerate(there):
             # The lower curve's number stands below it, so that two near each other do not overlap.
             below = i == 0 and len(there) > 1 and y_of(value) < bottom - 20
@@ -146,20 +153,21 @@ def line_chart(
             said.append(f"{name} {number(value, percent)}")
     return LineChart(
         title=title,
+        x_name=x_name,
         width=width,
         height=height,
         left=left,
         right=right,
         top=top,
         bottom=bottom,
-        x_ticks=tuple(Tick(at=x_of(tick), text=f"{tick:g}") for tick in _epoch_ticks(first, last)),
+        x_ticks=tuple(Tick(at=x_of(tick), text=f"{tick:g}") for tick in _x_ticks(at)),
         y_ticks=tuple(Tick(at=y_of(tick), text=_tick_text(tick, ticks, percent)) for tick in ticks),
         lines=tuple(lines),
         mark_x=mark_x,
         mark_points=tuple(marks),
         mark_anchor="end" if mark_x is not None and mark_x > (left + right) / 2 else "start",
-        summary=f"{title} over epochs {first} to {last}"
-        + (f"; at the chosen epoch {chosen}: {', '.join(said)}" if said else ""),
+        summary=f"{title} over {x_name}s {first:g} to {last:g}"
+        + (f"; at the chosen {x_name} {chosen:g}: {', '.join(said)}" if said else ""),
     )
 
 
@@ -244,7 +252,9 @@ def _tick_text(tick: float, ticks: Sequence[float], percent: bool) -> str:
     return f"{100 * tick:.{digits}f} %" if percent else f"{tick:.{digits}f}"
 
 
-def _epoch_ticks(first: int, last: int) -> list[int]:
-    if last - first <= 6:
-        return list(range(first, last + 1))
-    return [int(tick) for tick in nice_ticks(first, last, 5) if first <= tick <= last]
+def _x_ticks(at: Sequence[float]) -> list[float]:
+    """Each place where there are few, else round numbers within."""
+    places = sorted(set(at))
+    if len(places) <= 9 and max(places) - min(places) <= 9:
+        return places
+    return [tick for tick in nice_ticks(places[0], places[-1], 5) if places[0] <= tick <= places[-1]]

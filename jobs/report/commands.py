@@ -28,7 +28,10 @@ def commands(
     chosen |= {"--modality": told.get("modality"), "--epochs": told.get("epochs") or None}
     chosen |= {"--lr": told.get("learning_rate"), "--weight-decay": told.get("weight_decay")}
     chosen |= {"--batch": told.get("batch_size"), "--patience": told.get("patience"), "--seed": record.seed}
+    chosen |= {"--unseen": record.dataset_options.get("unseen")}
     chosen |= {"--optimiser": told.get("optimiser"), "--schedule": told.get("schedule")}
+    chosen |= {"--warmup-epochs": told.get("warmup_epochs") or None, "--keep": told.get("keep")}
+    chosen |= {"--crop-share": told.get("crop_share"), "--max-segments": told.get("max_segments")}
     chosen |= {"--clip-norm": told.get("clip_norm"), "--ema": told.get("ema")}
     chosen |= {"--precision": told.get("precision"), "--threads": told.get("threads")}
     settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]

@@ -33,12 +33,18 @@ PREDICTIONS_FILE = "predictions_{split}.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """`[start_s, end_s)` of one class, true or predicted (`score` is None for the truth)."""
+    """`[start_s, end_s)` of one class, true or predicted (`score` is None for the truth).
+
+    Attributes:
+        wrong: is it a mistake, as `verdict` says for people? Both are left as they are where nobody has judged it.
+    """
 
     start_s: float
     end_s: float
     label: str
     score: float | None = None
+    wrong: bool = False
+    verdict: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +149,34 @@ def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
     Raises:
         ValueError: the file is damaged; the message names the item and the field.
     """
+    rows = read_rows(run, split)
+    return None if rows is None else tuple(_judged(row, run, where) for where, row in rows)
+
+
+def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] | None:
+    """Where each item of `split` stands, for messages, and its unchecked fields; None where there is no such file.
+
+    Raises:
+        ValueError: the file is no JSON list of objects; names it.
+    """
     path = run.folder / PREDICTIONS_FILE.format(split=split)
     if not path.is_file():
         return None
     rows = _json(path)
     if not isinstance(rows, list):
         raise ValueError(f"{path}: needs a list of items, got {type(rows).__name__}")
-    return tuple(_judged(_object(row, f"{path}[{i}]"), run, f"{path}[{i}]") for i, row in enumerate(rows))
+    return [(f"{path}[{i}]", _object(row, f"{path}[{i}]")) for i, row in enumerate(rows)]
+
+
+def text_of(value: object, where: str) -> str:
+    """`value`, if it is a text that says something.
+
+    Raises:
+        ValueError: it is not; names the place.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where}: needs a text, got {repr(value)[:80]}")
+    return value
 
 
 def read_extraction(run: ReportedRun) -> Extraction:
@@ -231,8 +258,8 @@ def _judged(row: Mapping[str, Any], run: ReportedRun, where: str) -> Judged:
     if seen is not None and not isinstance(seen, bool):
         raise ValueError(f"{where}.seen: needs true, false or nothing, got {str(seen)[:80]}")
     return Judged(
-        item_id=_text(row.get("item"), f"{where}.item"),
-        video_id=_text(row.get("video"), f"{where}.video"),
+        item_id=text_of(row.get("item"), f"{where}.item"),
+        video_id=text_of(row.get("video"), f"{where}.video"),
         true_TK=_hot(true, len(run.labels)),
         predicted_TK=_hot(predicted, len(run.labels)),
         score_TK=score_TK,
@@ -277,7 +304,7 @@ def chosen_epoch(record: RunRecord) -> int | None:
 def _json(path: Path) -> object:
     try:
         value: object = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of bytes that are no text, and of numbers without end
         raise ValueError(f"{path}: not JSON: {error}") from error
     return value
 
@@ -285,10 +312,4 @@ def _json(path: Path) -> object:
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: needs an object, got {type(value).__name__}")
-    return value
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{where}: needs a text, got {value!r}")
     return value

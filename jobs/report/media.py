@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from catalog.errors import MediaError
 from catalog.video import REASONS
 from jobs.report.charts import NUM_BINS
-from jobs.report.evidence import Extraction, Judged, ReportedRun
-from jobs.report.timeline import PICTURE_HEIGHT_PX, Media, axis_s, energy_path, picture_strip, picture_times_s
+from jobs.report.evidence import Extraction
+from jobs.report.timeline import PICTURE_HEIGHT_PX, Media, energy_path, picture_strip, picture_times_s
 
 MOST_BINS = 100_000  # of a whole medium that is much longer than its timeline
 
@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
 
 def read_media(
-    items: Sequence[Judged],
-    run: ReportedRun,
+    shown: Sequence[tuple[str, float]],
     extraction: Extraction,
     *,
     on_video: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Judged, Media]]:
-    """What can be read of each item's medium, in order; `on_video` is called after each."""
-    if not items:
+) -> Iterator[Media]:
+    """What can be read of each medium, in order; `on_video` is called after each.
+
+    Args:
+        shown: video ids, and the seconds from the medium's beginning that are shown.
+    """
+    if not shown:
         return
     from pipeline.fetch import local_copy
     from pipeline.sandbox import Sandbox
 
     with Sandbox() as sandbox:
-        for item in items:
-            stored = extraction.videos.get(item.video_id)
+        for video_id, shown_s in shown:
+            stored = extraction.videos.get(video_id)
             if stored is None:
                 media = _unread(extraction.problem or "The store has no such video.")
             elif stored.reason.startswith("decoder_"):
@@ -44,13 +47,13 @@ def read_media(
             else:
                 try:
                     with local_copy(stored.uri) as path:
-                        media = _read(sandbox, path, axis_s(item, run), stored.duration_s)
+                        media = _read(sandbox, path, shown_s, stored.duration_s)
                 except MediaError as error:
                     media = _unread(f"{error.reason}: {error.detail}")
                 except OSError as error:
                     media = _unread(str(error))
             on_video()
-            yield item, media
+            yield media
 
 
 def _read(sandbox: Sandbox, path: Path | str, shown_s: float, duration_s: float) -> Media:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 from catalog.video import REASONS
 from jobs.console import visible
 from jobs.report.charts import LEVELS, NUM_BINS, HeatMap, LineChart, heat_map, line_chart, number
+from jobs.report.dense_page import DensePage
 from jobs.report.evidence import Extraction, Judged, ReportedRun, chosen_epoch, validation_metric
 from jobs.report.halves import Halves, halves
+from jobs.report.metric_table import MetricTable, metric_name, metric_table, modality_name, remarks
 from jobs.report.scores import (
     ClassScore,
     Mistake,
@@ -38,64 +40,20 @@ if TYPE_CHECKING:
 NUM_MISTAKES = 12
 
 _HERE = Path(__file__).parent
-_MODALITIES = {"both": "sound and picture", "audio": "sound only", "visual": "picture only"}
-_METRICS = {
-    "accuracy": "Accuracy",
-    "segment_f1": "Segment F1",
-    "event_f1": "Event F1",
-    "mean": "Mean of the three",
-    "segment_map": "Segment mAP",
-    "segment_micro_f1": "Segment micro F1",
-    "loss": "Loss",
-}
-# Told in a sentence; no row of their own in the table.
-_COUNTS = ("items", "items_without_features", "segments", "segments_without_features")
-_BASELINES = {
-    "majority": "commonest class",
-    "always_event": "commonest event",
-    "class_known": "class known, no boundary",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A system in the metric table: its name, a second line under it, and its numbers by metric."""
-
-    name: str
-    under: str
-    numbers: Mapping[str, float]
-    own: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricRow:
-    """One metric of all systems, as shown."""
-
-    name: str
-    cells: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadlineBar:
-    """One system's value of the first metric; `share` of the full width in per cent."""
-
-    name: str
-    text: str
-    share: float
-    own: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that the template shows. A part that the run has nothing for is None or empty."""
+    """All that the template shows. A part that the run has nothing for is None or empty.
+
+    Attributes:
+        dense: what a run of a dense head has in place of all that is counted in segments.
+    """
 
     run: ReportedRun
     split: str
     modality: str
-    headline: tuple[HeadlineBar, ...]
-    headline_name: str
-    columns: tuple[Column, ...]
-    metric_rows: tuple[MetricRow, ...]
+    metrics: MetricTable
     remarks: tuple[str, ...]
     extraction: Extraction
     heat: HeatMap | None
@@ -112,6 +70,7 @@ class Page:
     wrong_timelines: tuple[Timeline, ...]
     right_timelines: tuple[Timeline, ...]
     commands: str
+    dense: DensePage | None
 
 
 def build(
@@ -124,6 +83,7 @@ def build(
     compared: Sequence[ReportedRun],
     commands: str,
     smooth: int | None = None,
+    dense: DensePage | None = None,
 ) -> Page:
     """Count and arrange.
 
@@ -132,6 +92,7 @@ def build(
         items: None where the run has no predictions of the split.
         compared: other runs for the metric table, on the same data set.
         smooth: the run filter's least run, for a column of metrics after it; one class a segment.
+        dense: of a dense head's run, whose `items` and `timelines` are none.
     """
     record = run.record
     judged = items or ()
@@ -139,22 +100,14 @@ def build(
     counts_KK = None if several or not judged else confusion(judged, len(run.labels))
     shown_heat = counts_KK is not None and counts_KK.any()
     after = measures(smoothed(judged, smooth), len(run.labels)) if smooth is not None else {}
-    columns = _columns(run, split, compared, smooth=smooth, after=after)
-    names = sorted((name for name in columns[0].numbers if name not in _COUNTS), key=_metric_order)
-    headline_name = _headline_metric(columns[0].numbers)
+    metrics = metric_table(run, split, compared, smooth=smooth, after=after)
     chosen = chosen_epoch(record)
     return Page(
         run=run,
         split=split,
-        modality=_MODALITIES.get(str(record.config.get("modality", "")), ""),
-        headline=_headline(columns, headline_name, split),
-        headline_name=metric_name(headline_name),
-        columns=columns,
-        metric_rows=tuple(
-            MetricRow(name=metric_name(name), cells=tuple(_shown(name, c.numbers.get(name, math.nan)) for c in columns))
-            for name in names
-        ),
-        remarks=tuple(_remarks(run, compared)),
+        modality=modality_name(record),
+        metrics=metrics,
+        remarks=(*remarks(run, compared), *(dense.remarks if dense is not None else ())),
         extraction=extraction,
         halves=None if several else halves(judged, run),
         smooth=smooth,
@@ -164,12 +117,13 @@ def build(
         several_labels=several,
         num_items=len(judged),
         num_segments=sum(item.num_segments for item in judged),
-        featureless=_featureless(columns[0].numbers),
+        featureless=_featureless(metrics.columns[0].numbers, dense=dense is not None),
         charts=_charts(record, chosen),
         chosen=chosen,
         wrong_timelines=tuple(t for t in timelines if t.num_right < t.num_segments),
         right_timelines=tuple(t for t in timelines if t.num_right == t.num_segments),
         commands=commands,
+        dense=dense,
     )
 
 
@@ -209,112 +163,22 @@ def render(page: Page) -> str:
     )
 
 
-def metric_name(name: str) -> str:
-    """A metric's name for people; unknown ones with their underscores opened."""
-    for group in ("_seen", "_unseen"):
-        if name.endswith(group) and name != group:
-            return f"{metric_name(name.removesuffix(group))}, {group[1:]} classes"
-    words = name.replace("_", " ")
-    return _METRICS.get(name, words[:1].upper() + words[1:])
-
-
 def grouped(count: int) -> str:
     """`count` with commas between thousands."""
     return f"{count:,}"
 
 
-def _columns(
-    run: ReportedRun,
-    split: str,
-    compared: Sequence[ReportedRun],
-    *,
-    smooth: int | None,
-    after: Mapping[str, float],
-) -> tuple[Column, ...]:
-    record = run.record
-    own = [Column(name=_system(record), under=split, numbers=record.metrics.get(split, {}), own=True)]
-    if after:
-        own.append(Column(name=_system(record), under=f"{split}, run filter {smooth}", numbers=after, own=True))
-    own += [
-        Column(name=_system(record), under=other, numbers=numbers)
-        for other, numbers in record.metrics.items()
-        if other != split and other != "train"
-    ]
-    others = [
-        Column(
-            name=_system(other.record),
-            under=f"{other.folder.name}, {split}",
-            numbers=other.record.metrics.get(split, {}),
-        )
-        for other in compared
-    ]
-    # The record keeps the baselines of one split and one metric: those that count.
-    kept_split = "test" if "test" in record.metrics else "val"
-    trivial = [
-        Column(name=_BASELINES.get(name, name.replace("_", " ")), under=f"{name}, {split}", numbers={metric: value})
-        for name, value in record.baselines.items()
-        if split == kept_split and (metric := _headline_metric(own[0].numbers))
-    ]
-    return (*own, *others, *trivial)
-
-
-def _headline_metric(numbers: Mapping[str, float]) -> str:
-    """The metric that counts, as `heads.protocol.headline` has it; empty where a run has neither."""
-    return next((name for name in ("mean", "accuracy", "segment_map") if name in numbers), "")
-
-
-def _metric_order(name: str) -> tuple[bool, bool]:
-    """Those of all classes first, and losses last; else as they come."""
-    return "loss" in name, name.endswith(("_seen", "_unseen"))
-
-
-def _system(record: RunRecord) -> str:
-    modality = _MODALITIES.get(str(record.config.get("modality", "")))
-    return f"{record.head}, {modality}" if modality else record.head
-
-
-def _headline(columns: Sequence[Column], name: str, split: str) -> tuple[HeadlineBar, ...]:
-    found = [c for c in columns if name in c.numbers and (c.own or c.under.endswith(split))]
-    return tuple(
-        HeadlineBar(
-            name=column.name if "run filter" not in column.under else f"{column.name}, filtered",
-            text=number(column.numbers[name], percent=True),
-            share=round(100 * min(1.0, max(0.0, column.numbers[name])), 2),
-            own=column.own,
-        )
-        for column in found
-    )
-
-
-def _shown(name: str, value: float) -> str:
-    # Shares lie in [0, 1]; a loss is in nats.
-    if "loss" in name or not 0 <= value <= 1:
-        return number(value, percent=False)
-    return f"{100 * value:.2f} %"
-
-
-def _featureless(numbers: Mapping[str, float]) -> str:
+def _featureless(numbers: Mapping[str, float], *, dense: bool) -> str:
     """A sentence on what had no features; empty where all had some or it is not known."""
     items, segments = (int(numbers.get(name, 0)) for name in ("items_without_features", "segments_without_features"))
     if not items and not segments:
         return ""
+    if dense:
+        return f"{grouped(items)} items have no features: all their events count as missed."
     return (
         f"{grouped(segments)} segments have no features and count as predicted background; "
         f"{grouped(items)} items have none at all."
     )
-
-
-def _remarks(run: ReportedRun, compared: Sequence[ReportedRun]) -> list[str]:
-    remarks = []
-    for other in compared:
-        for what, mine, theirs in (
-            ("data set", run.record.dataset["name"], other.record.dataset["name"]),
-            ("recipe", run.record.recipe.name, other.record.recipe.name),
-            ("store snapshot", run.record.store["snapshot"], other.record.store["snapshot"]),
-        ):
-            if mine != theirs:
-                remarks.append(f"{other.folder.name} was made with another {what}: {theirs}, not {mine}.")
-    return remarks
 
 
 def _charts(record: RunRecord, chosen: int | None) -> tuple[LineChart, ...]:

@@ -33,13 +33,20 @@ MOST_SPANS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A coloured interval: where it lies on the axis, its colour's number, the class and what the pointer reads."""
+    """A coloured interval: where it lies on the axis, its colour's number, the class and what the pointer reads.
+
+    Attributes:
+        score: in [0, 1]; None where there is none.
+        wrong: is it known to be a mistake?
+    """
 
     left: float
     width: float
     colour: int
     label: str
     title: str
+    score: float | None = None
+    wrong: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,7 @@ def timeline(item: Judged, run: ReportedRun, media: Media, smoothed: Judged | No
     surest = sorted(predicted, key=lambda span: -(span.score or 0))[:MOST_SPANS]
     kept = sorted(surest, key=lambda span: (span.start_s, span.end_s))
     filtered = [] if smoothed is None else spans(smoothed.predicted_TK, run, smoothed.score_TK)
-    colours = _colours([*truth, *kept, *filtered], run.labels)
+    colours = colours_of([*truth, *kept, *filtered], run.labels)
     return Timeline(
         item_id=item.item_id,
         video_id=item.video_id,
@@ -107,18 +114,14 @@ def timeline(item: Judged, run: ReportedRun, media: Media, smoothed: Judged | No
         num_right=item.num_right,
         media=media,
         picture_times_s=picture_times_s(duration_s),
-        true_lanes=_lanes(truth, colours, duration_s),
-        predicted_lanes=_lanes(kept, colours, duration_s),
-        smoothed_lanes=None if smoothed is None else _lanes(filtered, colours, duration_s),
+        true_lanes=lanes(truth, colours, duration_s),
+        predicted_lanes=lanes(kept, colours, duration_s),
+        smoothed_lanes=None if smoothed is None else lanes(filtered, colours, duration_s),
         smoothed_wrong=() if smoothed is None else _cells(smoothed.wrong_T, edges_s, duration_s),
         wrong=_cells(item.wrong_T, edges_s, duration_s),
         featureless=_cells(~item.features_T, edges_s, duration_s),
         hidden=len(predicted) - len(kept),
-        ticks=tuple(
-            Tick(at=round(100 * tick / duration_s, 3), text=f"{tick:g}")
-            for tick in nice_ticks(0, duration_s, 6)
-            if tick <= duration_s
-        ),
+        ticks=axis_ticks(duration_s),
         legend=tuple((colour, label) for label, colour in colours.items()),
     )
 
@@ -128,6 +131,15 @@ def axis_s(item: Judged, run: ReportedRun) -> float:
     rule = run.record.recipe.grid
     count = item.num_segments
     return float(SegmentGrid(window_s=rule.window_s, hop_s=rule.hop_s, count=count).end_s(count - 1))
+
+
+def axis_ticks(duration_s: float) -> tuple[Tick, ...]:
+    """Round seconds on an axis of `duration_s`, in per cent of it."""
+    return tuple(
+        Tick(at=round(100 * tick / duration_s, 3), text=f"{tick:g}")
+        for tick in nice_ticks(0, duration_s, 6)
+        if tick <= duration_s
+    )
 
 
 def picture_times_s(duration_s: float) -> tuple[float, ...]:
@@ -165,39 +177,34 @@ def energy_path(loudness_N: NDArray[np.floating]) -> str:
     return f"M{' '.join(upper)} {' '.join(lower)}Z"
 
 
-def _cells(flags_T: NDArray[np.bool_], edges_s: Sequence[float], duration_s: float) -> tuple[tuple[float, float], ...]:
-    """(left, width) in per cent of each run of True."""
-    return tuple(
-        (round(100 * edges_s[a] / duration_s, 3), round(100 * (edges_s[b] - edges_s[a]) / duration_s, 3))
-        for a, b in runs_of_true(flags_T)
-    )
-
-
-def _lanes(found: Sequence[Span], colours: Mapping[str, int], duration_s: float) -> tuple[tuple[Bar, ...], ...]:
+def lanes(found: Sequence[Span], colours: Mapping[str, int], duration_s: float) -> tuple[tuple[Bar, ...], ...]:
     """Spans on as few lanes as keep them apart; one empty lane where there are none."""
-    lanes: list[list[Bar]] = [[]]
+    packed: list[list[Bar]] = [[]]
     ends_s = [0.0]
     for span in sorted(found, key=lambda span: (span.start_s, span.end_s)):
-        lane = next((i for i, end_s in enumerate(ends_s) if end_s <= span.start_s), len(lanes))
-        if lane == len(lanes):
-            lanes.append([])
+        lane = next((i for i, end_s in enumerate(ends_s) if end_s <= span.start_s), len(packed))
+        if lane == len(packed):
+            packed.append([])
             ends_s.append(0.0)
         ends_s[lane] = span.end_s
         score = f", score {span.score:.2f}" if span.score is not None else ""
+        verdict = f", {span.verdict}" if span.verdict else ""
         start_s, end_s = max(0.0, span.start_s), min(duration_s, span.end_s)
-        lanes[lane].append(
+        packed[lane].append(
             Bar(
                 left=round(100 * start_s / duration_s, 3),
                 width=round(100 * max(0.0, end_s - start_s) / duration_s, 3),
                 colour=colours[span.label],
                 label=span.label,
-                title=f"{span.label}, {span.start_s:g} to {span.end_s:g} s{score}",
+                title=f"{span.label}, {span.start_s:g} to {span.end_s:g} s{score}{verdict}",
+                score=span.score,
+                wrong=span.wrong,
             )
         )
-    return tuple(map(tuple, lanes))
+    return tuple(map(tuple, packed))
 
 
-def _colours(found: Sequence[Span], labels: Sequence[str]) -> dict[str, int]:
+def colours_of(found: Sequence[Span], labels: Sequence[str]) -> dict[str, int]:
     """A colour for each class in order of appearance: its own (by class number) unless another here has it."""
     taken: dict[str, int] = {}
     for span in found:
@@ -207,3 +214,11 @@ def _colours(found: Sequence[Span], labels: Sequence[str]) -> dict[str, int]:
         free = [(own + step) % NUM_COLOURS for step in range(NUM_COLOURS)]
         taken[span.label] = next((colour for colour in free if colour not in taken.values()), own)
     return taken
+
+
+def _cells(flags_T: NDArray[np.bool_], edges_s: Sequence[float], duration_s: float) -> tuple[tuple[float, float], ...]:
+    """(left, width) in per cent of each run of True."""
+    return tuple(
+        (round(100 * edges_s[a] / duration_s, 3), round(100 * (edges_s[b] - edges_s[a]) / duration_s, 3))
+        for a, b in runs_of_true(flags_T)
+    )

@@ -13,7 +13,7 @@ from PIL import Image
 from jobs.report.charts import NUM_BINS
 from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read_run
 from jobs.report.media import read_media
-from jobs.report.timeline import NUM_PICTURES, Media
+from jobs.report.timeline import NUM_PICTURES, Media, axis_s
 
 
 def _media(make_run: Any, uri: Path | str, num_segments: int = 2, **stored: Any) -> Media:
@@ -21,7 +21,7 @@ def _media(make_run: Any, uri: Path | str, num_segments: int = 2, **stored: Any)
     run = read_run(make_run("run", ["a"], [{"item": "i", "video": "v", "labels_true": labels, "labels_pred": labels}]))
     items = read_predictions(run, "test")
     video = dataclasses.replace(StoredVideo(uri=str(uri), duration_s=2.0, status="extracted", reason=""), **stored)
-    ((_, media),) = read_media(items or (), run, Extraction(videos={"v": video}))
+    (media,) = read_media([("v", axis_s((items or ())[0], run))], Extraction(videos={"v": video}))
     return media
 
 
