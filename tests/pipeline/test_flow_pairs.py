@@ -9,6 +9,7 @@ import torch
 from pipeline.flow_pairs import pair_flows
 from pipeline.i3d_flow import padded, prepared
 from pipeline.networks.raft import Raft
+from pipeline.unit import one_thread
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +22,11 @@ def test_pairs_equal_each_by_itself_over_the_end_of_a_batch(raft: Raft) -> None:
     # Not only neighbours: a pair may skip a frame, and the second batch needs a frame of the first.
     frames = np.random.default_rng(0).integers(0, 256, (4, 224, 230, 3), dtype=np.uint8)
     pairs = np.array([[0, 1], [0, 2], [1, 3]])
-    made = pair_flows(raft, frames, pairs, iterations=1, device="cpu", precision="float32", batch_pairs=2)
+    with one_thread():
+        made = pair_flows(raft, frames, pairs, iterations=1, device="cpu", precision="float32", batch_pairs=2)
     assert made.shape == (3, 2, 224, 224)
     shown = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         for number, (a, b) in enumerate(pairs.tolist()):
             want = prepared(raft(padded(shown[a : a + 1]), padded(shown[b : b + 1]), 1))[0]
             apart = (made[number] - want).abs()

@@ -31,6 +31,7 @@ from pipeline.networks.raft import Raft
 from pipeline.networks.vggish import Vggish
 from pipeline.probe import probe
 from pipeline.segment import Clips
+from pipeline.unit import one_thread
 from pipeline.vggish_mel import examples
 from tests.pipeline import parity
 
@@ -55,6 +56,13 @@ class Nets:
     raft: Raft
     vggish: Vggish
     paths: dict[str, Path]
+
+
+@pytest.fixture(autouse=True)
+def calm() -> Iterator[None]:
+    """One thread, as units are encoded."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
