@@ -26,12 +26,12 @@ from heads.read import Split
 from heads.suppress import Suppression, suppress
 
 # Segments of a batch, padding included: memory is the same for many short items and for one long one.
-BATCH_SEGMENTS = 4096
+BATCH_SEGMENTS = 8192
 
 # A longer item goes through the head in windows of BATCH_SEGMENTS. So many segments at either end of a window, where it
 # does not see all that a point looks at, are taken from its neighbour. Both are multiples of the coarsest stride, so a
 # window's points are the item's.
-MARGIN_SEGMENTS = 512
+MARGIN_SEGMENTS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,8 @@ class Settings:
                 f"warmup_epochs must be 0 or more and crop_share above 0 and at most 1, got {self.warmup_epochs} and "
                 f"{self.crop_share}"
             )
+        if self.warmup_epochs and self.schedule != "warmup-cosine":
+            raise ValueError(f"warmup_epochs goes with the schedule warmup-cosine, got {self.schedule}")
         if self.max_segments is not None and self.max_segments < 1:
             raise ValueError(f"max_segments must be at least 1, got {self.max_segments}")
         if self.ema is not None and not 0 < self.ema < 1:

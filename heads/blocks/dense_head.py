@@ -12,7 +12,9 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.dense_output import DenseOutput
@@ -74,6 +76,15 @@ class DenseHead(nn.Module, abc.ABC):
             mask_BT: bool, True where the segment is real.
             visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
         """
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
+    ) -> None:
+        """Nothing is taken from the training split: published dense heads take features as they are."""
 
     def auxiliary(self) -> Tensor | None:
         """A further loss term, weighted, of the forward pass just made; None where there is none."""

@@ -12,7 +12,7 @@ import torch
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
-from heads.model import names, plugin
+from heads.model import is_dense, names, plugin
 from heads.optimise import AveragedWeights, optimiser, rate_share
 from heads.settings import Settings, published_settings
 from heads.train import train_run
@@ -32,7 +32,9 @@ def store(planted: ModuleType, data: Dataset, tmp_path_factory: pytest.TempPathF
     return held
 
 
-@pytest.mark.parametrize("name", [name for name in names() if not getattr(plugin(name), "NEEDS_TEXTS", False)])
+@pytest.mark.parametrize(
+    "name", [name for name in names() if not is_dense(name) and not getattr(plugin(name), "NEEDS_TEXTS", False)]
+)
 def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data: Dataset) -> None:
     settings = replace(published_settings(name), epochs=4, batch_size=8, learning_rate=3e-3)
     run = train_run(store, data, "descriptors-1s", head_name=name, modality="both", settings=settings, places=PLACES)
