@@ -27,16 +27,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.networks.one_peace_stems import (
+from pipeline.one_peace_layers import (
     EPS,
     MAX_TOKENS,
     PADDING,
     PLACE_GROUPS,
+    Attention,
+    FeedForward,
     PictureStem,
     SoundStem,
     Stem,
     TextStem,
+    check_buckets,
+    heads_of,
     picture_buckets,
+    picture_reach,
     picture_rows,
     token_buckets,
 )
@@ -174,22 +179,6 @@ def branch(state: Mapping[str, Tensor], modality: Modality) -> dict[str, Tensor]
     return own
 
 
-def picture_reach(rows: int) -> int:
-    """Patches a side that a picture's table of so many rows is for."""
-    return (math.isqrt(max(rows - 3, 0)) + 1) // 2
-
-
-def check_buckets(buckets: Tensor, rows: int) -> None:
-    """Refuses buckets that no row of the table is for.
-
-    Raises:
-        ValueError: so.
-    """
-    low, high = torch.aminmax(buckets) if buckets.numel() else (torch.tensor(0), torch.tensor(0))
-    if int(low) < 0 or int(high) >= rows:
-        raise ValueError(f"rp_bucket holds {int(low)} .. {int(high)} for a table of {rows} rows")
-
-
 class OnePeace(nn.Module):
     """One branch."""
 
@@ -288,44 +277,6 @@ class Layer(nn.Module):
         return made
 
 
-class Attention(nn.Module):
-    """Multi-head attention with a norm on the joined heads before the last linear layer; keys have no bias."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.ln = nn.LayerNorm(width, eps=EPS)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x_BNC: Tensor, bias_1ANN: Tensor | None = None) -> Tensor:
-        q_BANE, k_BANE, v_BANE = (
-            _heads(project(x_BNC), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        y_BANE = F.scaled_dot_product_attention(q_BANE, k_BANE, v_BANE, attn_mask=bias_1ANN)
-        made: Tensor = self.out_proj(self.ln(y_BANE.transpose(1, 2).flatten(2)))
-        return made
-
-
-class FeedForward(nn.Module):
-    """A gated linear unit with GELU, a norm, a linear layer."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        gate, linear = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
-        norm, out = nn.LayerNorm(hidden, eps=EPS), nn.Linear(hidden, width)
-        for name, part in (("0", nn.ModuleDict({"wi_0": gate, "wi_1": linear})), ("2", norm), ("3", out)):
-            self.add_module(name, part)
-        self._parts = [gate, linear, norm, out]
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, linear, norm, out = self._parts
-        made: Tensor = out(norm(F.gelu(gate(x)) * linear(x)))
-        return made
-
-
 class _Classifier(nn.Module):
     """Pooled tokens, a norm, two layers."""
 
@@ -357,18 +308,13 @@ class _Pooling(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x_BNC: Tensor, padding_BN: Tensor | None) -> Tensor:
-        k_BANE, v_BANE = (_heads(project(x_BNC), self.q.shape[2]) for project in (self.k_proj, self.v_proj))
+        k_BANE, v_BANE = (heads_of(project(x_BNC), self.q.shape[2]) for project in (self.k_proj, self.v_proj))
         q_BA1E = self.q.transpose(1, 2).expand(len(x_BNC), -1, -1, -1).to(k_BANE.dtype)
         mask = None if padding_BN is None else ~padding_BN[:, None, None, :]
         # The query is learnt at its scale: not divided by the root of the heads' width, as the layers' are.
         y_BA1E = F.scaled_dot_product_attention(q_BA1E, k_BANE, v_BANE, attn_mask=mask, scale=1.0)
         made: Tensor = self.out_proj(y_BA1E.flatten(1))
         return made
-
-
-def _heads(x_BNC: Tensor, heads: int) -> Tensor:
-    """(B, A, N, E)."""
-    return x_BNC.reshape(*x_BNC.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _stem(config: Config) -> Stem:

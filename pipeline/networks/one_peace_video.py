@@ -25,13 +25,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.networks.one_peace import Attention, FeedForward, check_buckets, picture_reach
-from pipeline.networks.one_peace_stems import (
+from pipeline.one_peace_layers import (
     EPS,
     PATCH_PX,
+    Attention,
+    FeedForward,
     bias_of,
+    check_buckets,
     patches,
     picture_buckets,
+    picture_reach,
     picture_rows,
     with_class_token,
 )

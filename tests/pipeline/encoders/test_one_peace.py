@@ -26,8 +26,8 @@ from pipeline.encoders import one_peace
 from pipeline.frames import Geometry, resize
 from pipeline.networks import one_peace_video
 from pipeline.networks.one_peace import Config, OnePeace, branch
-from pipeline.networks.one_peace_stems import picture_rows, sound_frames
 from pipeline.networks.one_peace_video import VideoTower, completed
+from pipeline.one_peace_layers import picture_rows, sound_frames
 from pipeline.resample import resample
 from pipeline.segment import Clips
 from tests.pipeline import parity

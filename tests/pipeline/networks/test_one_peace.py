@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import one_peace_layers
 from pipeline.checkpoint import BadCheckpoint, fill, read_state
-from pipeline.networks import one_peace_stems, one_peace_video
+from pipeline.networks import one_peace_video
 from pipeline.networks.one_peace import MODALITIES, Config, Modality, OnePeace, branch
 from pipeline.networks.one_peace_video import VideoTower, completed
 from tests.pipeline import parity
@@ -42,7 +43,7 @@ def tower_of(state: dict[str, Tensor]) -> VideoTower:
 
 
 def small(modality: Modality, **more: int) -> OnePeace:
-    rows = {"text": 34, "image": one_peace_stems.picture_rows(4), "audio": 66}[modality]
+    rows = {"text": 34, "image": one_peace_layers.picture_rows(4), "audio": 66}[modality]
     sizes: dict[str, Any] = (
         {"side": 4, "reach": 4, "channels": 24, "vocabulary": 20, "positions": 30, "embedding": 12} | SMALL | more
     )
@@ -102,6 +103,7 @@ def test_branch_equals_the_published(shared: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 6 GB of weights are drawn
 @pytest.mark.parametrize("kind", ["image", "audio"])
 def test_branch_of_full_depth_equals_the_published(shared: Path, kind: str) -> None:
     compare(shared, f"onepeace_full_{kind}")
@@ -139,9 +141,9 @@ def test_video_tower_equals_the_published(shared: Path, frames: int) -> None:
 
 def test_buckets_equal_the_published(shared: Path) -> None:
     with np.load(shared / "parity/encoders/onepeace_rp_bucket.npz") as want:
-        np.testing.assert_array_equal(one_peace_stems.token_buckets(514).numpy(), want["text"])
-        np.testing.assert_array_equal(one_peace_stems.token_buckets(1026).numpy(), want["audio"])
-        np.testing.assert_array_equal(one_peace_stems.picture_buckets(16).numpy(), want["image"])
+        np.testing.assert_array_equal(one_peace_layers.token_buckets(514).numpy(), want["text"])
+        np.testing.assert_array_equal(one_peace_layers.token_buckets(1026).numpy(), want["audio"])
+        np.testing.assert_array_equal(one_peace_layers.picture_buckets(16).numpy(), want["image"])
 
 
 def published_keys(shared: Path, name: str) -> dict[str, Tensor]:
@@ -293,10 +295,10 @@ def test_pictures_of_another_size_stretch_the_places() -> None:
     assert net(images).shape == (1, 12)
     places = net.get_parameter("encoder_wrapper.image_adapter.pos_embed")
     assert places.shape == (5, 32)
-    got = one_peace_stems.stretched(places, 4)
+    got = one_peace_layers.stretched(places, 4)
     torch.testing.assert_close(got[0], places[0], rtol=0, atol=0)
     # Twice the size: a corner lies nearest to the old corner, and all four sides are one another's mirror.
-    mirrored = one_peace_stems.stretched(torch.cat([places[:1], places[1:].flip(0)]), 4)
+    mirrored = one_peace_layers.stretched(torch.cat([places[:1], places[1:].flip(0)]), 4)
     torch.testing.assert_close(mirrored[1:].flip(0), got[1:])
     with pytest.raises(ValueError, match="at most 17 tokens, got 37"):
         net(torch.zeros(1, 3, 96, 96))

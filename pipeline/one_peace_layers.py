@@ -1,11 +1,12 @@
-"""What ONE-PEACE's transformer is given: words, pictures and sound as tokens, and biases for how far apart they are.
+"""What ONE-PEACE's networks are built of: words, pictures and sound as tokens, biases for how far apart those are, and
+the parts of a layer. `networks/one_peace.py` and `networks/one_peace_video.py` share it.
 
 A stem holds its parameters under the published names of `text_adapter`, `image_adapter` and `audio_adapter`. A learnt
 class token comes first. Attention is biased by learnt tables: a pair of tokens falls into a bucket by the distance of
 their places, and each table has a number a bucket and head.
 
-Shape suffixes: B batch, N tokens (class token first), C width, A heads, H W pixels, P patches a side, L sound samples,
-T sound frames.
+Shape suffixes: B batch, N tokens (class token first), C width, A heads, E width of a head, H W pixels, P patches a
+side, L sound samples, T sound frames.
 
 Source: Wang et al., ONE-PEACE: Exploring One General Representation Model Toward Unlimited Modalities, 2023
 (arXiv 2305.11172); github.com/OFA-Sys/ONE-PEACE.
@@ -73,6 +74,22 @@ def picture_buckets(side: int) -> Tensor:
 def picture_rows(side: int) -> int:
     """Rows of a picture's table."""
     return (2 * side - 1) ** 2 + 3
+
+
+def picture_reach(rows: int) -> int:
+    """Patches a side that a picture's table of so many rows is for."""
+    return (math.isqrt(max(rows - 3, 0)) + 1) // 2
+
+
+def check_buckets(buckets: Tensor, rows: int) -> None:
+    """Refuses buckets that no row of the table is for.
+
+    Raises:
+        ValueError: so.
+    """
+    low, high = torch.aminmax(buckets) if buckets.numel() else (torch.tensor(0), torch.tensor(0))
+    if int(low) < 0 or int(high) >= rows:
+        raise ValueError(f"rp_bucket holds {int(low)} .. {int(high)} for a table of {rows} rows")
 
 
 class Stem(nn.Module):
@@ -229,6 +246,44 @@ class _ChannelNorm(nn.Module):
         return made
 
 
+class Attention(nn.Module):
+    """Multi-head attention with a norm on the joined heads before the last linear layer; keys have no bias."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ln = nn.LayerNorm(width, eps=EPS)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x_BNC: Tensor, bias_1ANN: Tensor | None = None) -> Tensor:
+        q_BANE, k_BANE, v_BANE = (
+            heads_of(project(x_BNC), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        y_BANE = F.scaled_dot_product_attention(q_BANE, k_BANE, v_BANE, attn_mask=bias_1ANN)
+        made: Tensor = self.out_proj(self.ln(y_BANE.transpose(1, 2).flatten(2)))
+        return made
+
+
+class FeedForward(nn.Module):
+    """A gated linear unit with GELU, a norm, a linear layer."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        gate, linear = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        norm, out = nn.LayerNorm(hidden, eps=EPS), nn.Linear(hidden, width)
+        for name, part in (("0", nn.ModuleDict({"wi_0": gate, "wi_1": linear})), ("2", norm), ("3", out)):
+            self.add_module(name, part)
+        self._parts = [gate, linear, norm, out]
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, linear, norm, out = self._parts
+        made: Tensor = out(norm(F.gelu(gate(x)) * linear(x)))
+        return made
+
+
 def patches(width: int) -> nn.Sequential:
     """Pictures (B, 3, 16 P, 16 P) to (B, C, P, P) by three convolutions; keys of `embed_images`."""
     inner = width // 4
@@ -256,6 +311,11 @@ def stretched(places_NC: Tensor, side: int) -> Tensor:
     grid = places_NC[1:].reshape(1, own, own, -1).permute(0, 3, 1, 2).float()
     resized = F.interpolate(grid, size=(side, side), mode="bicubic").to(places_NC.dtype)
     return torch.cat([places_NC[:1], resized[0].flatten(1).T])
+
+
+def heads_of(x_BNC: Tensor, heads: int) -> Tensor:
+    """(B, A, N, E): heads apart."""
+    return x_BNC.reshape(*x_BNC.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _with_class(buckets_NN: Tensor, rows: int) -> Tensor:
