@@ -71,7 +71,7 @@ class ConvTransformerBlock(nn.Module):
         relative: see `LocalAttention`.
         hidden: of the two linear maps; None is 4 C.
         drop_path: see `AffineDropPath`.
-        dropout: after each of the two linear maps.
+        dropout: after attention and each of the two linear maps.
         cross: has a norm of its own for the sequence of the queries.
         published_padding: see above; only to get the published numbers with the published weights.
     """
@@ -118,7 +118,7 @@ class ConvTransformerBlock(nn.Module):
             normed_BTC = memory_BTC
         else:
             normed_BTC = self._normed(self.query_norm, x_BTC if query_BTC is None else query_BTC, mask_BT)
-        attended_BSC = self.attention(normed_BTC, memory_BTC, mask_BT)
+        attended_BSC = self.dropout(self.attention(normed_BTC, memory_BTC, mask_BT))
         real_BS1 = strided(mask_BT, self.stride)[..., None]
         y_BSC = self.attention_path(pooled(x_BTC, self.stride) * real_BS1, attended_BSC)
         inner_BSH = self.dropout(F.gelu(self.inner(self.inner_norm(y_BSC))))

@@ -1,0 +1,139 @@
+"""ActionFormer: one stream through a pyramid of transformer blocks that look at their neighbours in time.
+
+    x = stack([visual, audio])                          then 2 blocks at full rate
+    x_l = halving block(x_l-1)                          5 times
+    logits, offsets = decoder(norm x_0 ... norm x_5)    a start and an end at each point
+
+As a baseline of audio-visual events: both modalities' features are joined at the input, and trained as UnAV is (no
+published config is for UnAV-100). Sizes, windows of 19 segments, the start and end that all classes share, and points
+within 1.5 strides of an event's middle are those of its config for THUMOS14.
+
+B items, T segments, C width.
+
+Source: Zhang et al., ECCV 2022 (ActionFormer), and its published code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.dense_decoder import DenseDecoder
+from heads.blocks.dense_head import DenseHead
+from heads.blocks.dense_output import DenseOutput
+from heads.blocks.pyramid_config import MOST_BLOCKS, TRAINING, PyramidConfig, halvable, joined_features, level_masks
+from heads.blocks.temporal_conv import ConvStack, sinusoid
+
+__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "ActionFormer", "Head", "configure"]
+
+DENSE = True
+SUMMARY = "ActionFormer on joined features: a pyramid of local attention; finds events with start and end"
+POOLS_PLACES = True
+
+
+class ActionFormer(DenseHead):
+    """Features of either modality, or both joined, to events."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(PyramidConfig):
+        """The architecture; defaults as published for THUMOS14.
+
+        Attributes:
+            num_heads: of attention; divides the width.
+            window: of attention, in points of the level; None sees all.
+            blocks: at full rate; the other levels have one each.
+            sinusoid: are places in time added to the input?
+            dropout: after attention and each linear map of a block.
+        """
+
+        num_heads: int = 4
+        window: int | None = 19
+        blocks: int = 2
+        sinusoid: bool = False
+        dropout: float = 0.1
+        regression: Literal["class_aware", "class_agnostic"] = "class_agnostic"
+        center_radius: float | None = 1.5
+
+        def __post_init__(self) -> None:
+            self.need_either("ActionFormer")
+            self.check_pyramid("ActionFormer", self.num_heads, self.window or 1)
+            if not 0 <= self.blocks <= MOST_BLOCKS or self.width % self.num_heads:
+                raise ValueError(
+                    f"ActionFormer needs 0 to {MOST_BLOCKS} blocks and a width that num_heads divides, got "
+                    f"{self.blocks}, width {self.width} and {self.num_heads}"
+                )
+            if (self.window is not None and self.window < 1) or not 0 <= self.dropout < 1:
+                raise ValueError(
+                    "ActionFormer needs a window of at least 1 or none and dropout in [0, 1), got "
+                    f"{self.window} and {self.dropout}"
+                )
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.stack = ConvStack(config.joined_width, config.width, layers=config.stack)
+
+        def block(stride: int) -> ConvTransformerBlock:
+            return ConvTransformerBlock(
+                config.width,
+                num_heads=config.num_heads,
+                stride=stride,
+                window=config.window,
+                drop_path=config.drop_path,
+                dropout=config.dropout,
+            )
+
+        self.blocks = nn.ModuleList(block(1) for _ in range(config.blocks))
+        self.halve = nn.ModuleList(block(2) for _ in range(config.levels - 1))
+        # Behind the pyramid each level is normalised by itself.
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.levels))
+        self.decode = DenseDecoder(
+            config.width,
+            config.num_classes,
+            levels=config.levels,
+            class_aware=config.regression == "class_aware",
+            hidden=config.hidden,
+        )
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> DenseOutput:
+        """Logits and offsets at the points of the pyramid over T, padded to a multiple of 2^(levels - 1).
+
+        Args:
+            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged; None where the head does not look.
+                What was not computed becomes zeros.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of segments.
+        """
+        config = self.config
+        joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        masks = level_masks(halvable(mask_BT, config.levels), config.levels)
+        x_BTC: Tensor = self.stack(joined_BTD, masks[0])
+        if config.sinusoid:
+            places_TC = sinusoid(x_BTC.shape[1], x_BTC.shape[2], device=x_BTC.device)
+            x_BTC = x_BTC + places_TC * masks[0][..., None]
+        for block in self.blocks:
+            x_BTC = block(x_BTC, masks[0])
+        levels = [x_BTC]
+        for mask, halve in zip(masks, self.halve, strict=False):
+            levels.append(halve(levels[-1], mask))
+        normed = [norm(x) * mask[..., None] for norm, x, mask in zip(self.norms, levels, masks, strict=True)]
+        output: DenseOutput = self.decode(normed, masks)
+        return output
+
+
+Head = ActionFormer
+configure = ActionFormer.Config.for_features

@@ -1,0 +1,149 @@
+"""TriDet: a pyramid without attention, and starts and ends by the points at which a class starts or ends.
+
+    x = stack([visual, audio])                     then 2 SGP blocks at full rate
+    x_l = halving SGP block(x_l-1)                 5 times
+    logits = convolutions(x_0 ... x_5),    offsets = expected distances to starts and ends
+
+As a baseline of audio-visual events: both modalities' features are joined at the input, and trained as UnAV is (no
+published config is for UnAV-100). Sizes, a far kernel of 5 times, 16 bins and points within 1.5 strides of an event's
+middle are those of its config for THUMOS14.
+
+Readings, besides those in the blocks: offsets are of each class, so each class learns its own event at a point
+(published: the shortest event of all); the class loss is not weighted by the overlap (published: to the power of 0.2)
+and no noise is added to the input (published: of 0.0005).
+
+B items, T segments, C width.
+
+Source: Shi et al., CVPR 2023 (TriDet), and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from heads.blocks.dense_decoder import PRIOR, Levels, PointConvs
+from heads.blocks.dense_head import DenseHead
+from heads.blocks.dense_output import DenseOutput
+from heads.blocks.pyramid_config import MOST_BLOCKS, TRAINING, PyramidConfig, halvable, joined_features, level_masks
+from heads.blocks.sgp import GROUPS, SgpBlock
+from heads.blocks.temporal_conv import ConvStack
+from heads.blocks.trident import TridentRegression
+
+__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "TriDet", "configure"]
+
+DENSE = True
+SUMMARY = "TriDet on joined features: convolutions over a pyramid, boundaries by bins; finds events with start and end"
+POOLS_PLACES = True
+# Of a kernel and of the bins: beyond, a level of hours would be one window.
+_MOST_POINTS = 4096
+
+
+class TriDet(DenseHead):
+    """Features of either modality, or both joined, to events."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(PyramidConfig):
+        """The architecture; defaults as published for THUMOS14.
+
+        Attributes:
+            kernel: of what is near in a block, odd.
+            reach: how many times farther the far kernel sees.
+            bins: the farthest start or end, in points of the level.
+            blocks: at full rate; the other levels have one each.
+            inner: width inside a block.
+        """
+
+        kernel: int = 1
+        reach: float = 5.0
+        bins: int = 16
+        blocks: int = 2
+        inner: int = 768
+        regression: Literal["class_aware"] = "class_aware"
+        center_radius: float | None = 1.5
+
+        def __post_init__(self) -> None:
+            self.need_either("TriDet")
+            self.check_pyramid("TriDet", self.inner)
+            if not 0 <= self.blocks <= MOST_BLOCKS or self.width % GROUPS:
+                raise ValueError(
+                    f"TriDet needs 0 to {MOST_BLOCKS} blocks and a width that is a multiple of {GROUPS}, got "
+                    f"{self.blocks} and {self.width}"
+                )
+            if not 1 <= self.bins <= _MOST_POINTS or not 1 <= self.kernel <= _MOST_POINTS or self.kernel % 2 == 0:
+                raise ValueError(
+                    f"TriDet needs 1 to {_MOST_POINTS} bins and an odd kernel in that range, got {self.bins} and "
+                    f"{self.kernel}"
+                )
+            if not (math.isfinite(self.reach) and 1 <= self.reach * (self.kernel + 1) <= _MOST_POINTS):
+                raise ValueError(f"TriDet needs a reach that gives a far kernel up to {_MOST_POINTS}, got {self.reach}")
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.stack = ConvStack(config.joined_width, config.width, layers=config.stack)
+
+        def block(stride: int, drop_path: float | None) -> SgpBlock:
+            return SgpBlock(
+                config.width,
+                kernel=config.kernel,
+                reach=config.reach,
+                stride=stride,
+                hidden=config.inner,
+                drop_path=drop_path,
+            )
+
+        self.blocks = nn.ModuleList(block(1, None) for _ in range(config.blocks))
+        self.halve = nn.ModuleList(block(2, config.drop_path) for _ in range(config.levels - 1))
+        # Behind the pyramid each level is normalised by itself.
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.levels))
+        self.classify = PointConvs(config.width, config.num_classes, hidden=config.hidden, prior=PRIOR)
+        self.regress = TridentRegression(
+            config.width, config.num_classes, levels=config.levels, bins=config.bins, hidden=config.hidden
+        )
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> DenseOutput:
+        """Logits and offsets at the points of the pyramid over T, padded to a multiple of 2^(levels - 1).
+
+        Args:
+            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged; None where the head does not look.
+                What was not computed becomes zeros.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of segments.
+        """
+        config = self.config
+        joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        masks = level_masks(halvable(mask_BT, config.levels), config.levels)
+        x_BTC: Tensor = self.stack(joined_BTD, masks[0])
+        for block in self.blocks:
+            x_BTC = block(x_BTC, masks[0])
+        levels = [x_BTC]
+        for mask, halve in zip(masks, self.halve, strict=False):
+            levels.append(halve(levels[-1], mask))
+        lay = Levels([x.shape[1] for x in levels], gap=config.bins, device=x_BTC.device)
+        normed = [norm(x) * mask[..., None] for norm, x, mask in zip(self.norms, levels, masks, strict=True)]
+        x_BGC, mask_BG = lay.joined(normed), lay.joined(masks)
+        return DenseOutput(
+            logits_BPK=lay.points(self.classify(x_BGC, mask_BG)),
+            offsets_BPC2=self.regress(x_BGC, mask_BG, lay),
+            mask_BP=lay.points(mask_BG),
+            counts=lay.counts,
+        )
+
+
+Head = TriDet
+configure = TriDet.Config.for_features
