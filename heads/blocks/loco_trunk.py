@@ -40,7 +40,7 @@ from heads.blocks.cdp import Region
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig, check_choices
 from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
-from heads.blocks.perception_pyramid import Level, PerceptionPyramid
+from heads.blocks.pyramid import Level, PerceptionPyramid
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
 from heads.blocks.temporal_conv import ConvStack, sinusoid

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from heads.blocks.perception_pyramid import PerceptionPyramid
+from heads.blocks.pyramid import PerceptionPyramid
 
 
 def made(streams: int = 2, **fields: Any) -> PerceptionPyramid:
