@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.networks.raft_correlation import LEVELS, RADIUS, look_up, pyramid
+from pipeline.raft_correlation import LEVELS, RADIUS, look_up, pyramid
 
 ITERATIONS = 20
 PLACE_PX = 8
