@@ -8,10 +8,12 @@ N items, B items of a batch, T segments, R rows, D feature width.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,11 @@ from catalog.recipe import Recipe
 from catalog.store import FeatureStore
 from heads.targets import labelled_segments, segments_until
 
-# Maps are averaged over their places in slices of about this size: 49 places of a whole split would not fit.
+# Rows are read in slices of about this size: while they are brought together, memory holds them once.
 _BLOCK_BYTES = 256 * 2**20
+
+# A modality's rows of a split that are larger lie in a file (in $TMPDIR), which is mapped.
+MAPPED_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """One modality of a split, in the stored dtype; what is not valid (or not finite) is 0.
+    """One modality of a split, in the stored dtype, in memory or mapped; what is not valid (or not finite) is 0.
 
     Attributes:
         values: (R, *shape).
@@ -58,7 +63,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Features of one split, whole in memory; a video that several items show is held once.
+    """Features of one split, read as a whole; a video that several items show is held once.
 
     Attributes:
         name: "train", "val" or "test".
@@ -235,25 +240,38 @@ def _rows(
     if shape is None:
         return None
     pooled = pool_places and len(shape) > 1
-    if not ids:
-        kept = shape[-1:] if pooled else shape
-        return Rows(values=np.zeros((0, *kept), dtype=np.float32), valid_R=np.zeros(0, dtype=bool))
-    if not pooled:
-        ragged = store.read(recipe_name, modality, ids)
-        return _clean(ragged.values, ragged.valid)
+    kept = tuple(shape[-1:] if pooled else shape)
+    counts = dict(zip(store.videos().ids, store.outcomes(recipe_name).row_count.tolist(), strict=True))
+    total = sum(counts[video_id] for video_id in ids)
+    values: NDArray[np.floating] | None = None
+    valid_R = np.zeros(total, dtype=bool)
+    done = 0
     # A slice of videos at a time; one video is far below the bound for any preset.
-    counts = store.outcomes(recipe_name).row_count
-    mean_rows = max(1.0, float(np.mean(counts[counts > 0])))
-    at_once = max(1, int(_BLOCK_BYTES / (4 * float(np.prod(shape)) * mean_rows)))
-    parts = []
+    at_once = max(1, int(_BLOCK_BYTES * len(ids) / max(1, 4 * total * int(np.prod(shape)))))
     for first in range(0, len(ids), at_once):
         ragged = store.read(recipe_name, modality, ids[first : first + at_once])
         part = _clean(ragged.values, ragged.valid)
-        places = tuple(range(1, part.values.ndim - 1))
-        parts.append(Rows(values=part.values.mean(axis=places, dtype=np.float32), valid_R=part.valid_R))
-    return Rows(
-        values=np.concatenate([part.values for part in parts]), valid_R=np.concatenate([part.valid_R for part in parts])
-    )
+        found = part.values
+        if pooled:
+            found = found.mean(axis=tuple(range(1, found.ndim - 1)), dtype=np.float32)
+        if len(found) == total:
+            return Rows(values=found, valid_R=part.valid_R)
+        if values is None:
+            values = _room((total, *kept), found.dtype)
+        values[done : done + len(found)], valid_R[done : done + len(found)] = found, part.valid_R
+        done += len(found)
+    return Rows(values=np.zeros((0, *kept), dtype=np.float32) if values is None else values, valid_R=valid_R)
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.floating]:
+    """Memory for rows: beyond `MAPPED_BYTES` that of a file without a name, which the system may put aside."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size <= MAPPED_BYTES:
+        return np.empty(shape, dtype=dtype)
+    with tempfile.TemporaryFile(prefix="avel-rows-") as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, and no SIGBUS later
+        mapped: NDArray[np.floating] = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    return mapped
 
 
 def _clean(values: NDArray[np.floating], valid_R: NDArray[np.bool_]) -> Rows:

@@ -141,6 +141,24 @@ def test_read_split_maps_pooled_in_slices_equal_mean_over_places(
     np.testing.assert_allclose(pooled.visual, whole.visual.mean(axis=(2, 3)), rtol=1e-5, atol=1e-6)  # order of sums
 
 
+def test_read_split_in_slices_and_mapped_is_the_same(
+    tmp_path: Path, planted: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = planted.dataset(items_a_class=8)
+    store = planted.store(tmp_path / "store", data, quarantined=["video-003"])
+    whole = read_split(store, "descriptors-1s", data, "train")
+    monkeypatch.setattr("heads.read._BLOCK_BYTES", 700)
+    monkeypatch.setattr("heads.read.MAPPED_BYTES", 100)
+    mapped = read_split(store, "descriptors-1s", data, "train")
+    assert whole.visual is not None and whole.audio is not None  # noqa: PT018  # for the type checker
+    assert mapped.visual is not None and mapped.audio is not None  # noqa: PT018  # for the type checker
+    for one, other in ((whole.visual, mapped.visual), (whole.audio, mapped.audio)):
+        assert isinstance(other.values, np.memmap)
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.valid_R, other.valid_R)
+    np.testing.assert_array_equal(whole.rows_NT, mapped.rows_NT)
+
+
 def test_read_split_items_of_any_length_count_features_or_events(tmp_path: Path, planted: ModuleType) -> None:
     def row(video_id: str, end_s: int) -> Item:
         event = Event(start_s=Fraction(0), end_s=Fraction(end_s), label="Bark")
