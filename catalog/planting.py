@@ -22,7 +22,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +159,15 @@ def settings_from(benchmark: Benchmark, texts: Mapping[str, str]) -> PlantedSett
     return benchmark.Settings(**values)
 
 
-def recipe_of(protocol: str, settings: PlantedSettings, world: World, dataset: Dataset, *, name: str) -> Recipe:
+def recipe_of(
+    protocol: str,
+    settings: PlantedSettings,
+    world: World,
+    dataset: Dataset,
+    *,
+    name: str,
+    storage: Literal["float32", "float16"] = "float32",
+) -> Recipe:
     """The recipe that a benchmark's features are stored under: every number that decides a value is a setting of it.
 
     The annotations are to these features what media are to others and no part of the recipe, but for the names of the
@@ -177,6 +185,7 @@ def recipe_of(protocol: str, settings: PlantedSettings, world: World, dataset: D
         video=VideoSampling(frames_per_segment=1, height_px=1, width_px=1),
         audio=AudioSampling(rate_hz=16000),
         settings=told,
+        storage=storage,
     )
 
 
