@@ -12,6 +12,9 @@ frame of the next window too. A pair belongs to three windows; here it goes thro
 Where the video ends, its last frame is held: a pair of one frame twice. video_features has no row for a window whose
 25th frame is missing, nor has the published file then: that is one video in eight, and its last row.
 
+That tool reads frames from a copy that FFmpeg has encoded anew at 25 a second, with loss; here they are the medium's
+own. So values come near the published ones, and cannot equal them.
+
 Sound: the log-mel frames every 10 ms are those of the whole sound, 96 from the window's beginning on; windows share
 them. They reach 15 ms beyond the window (`audio.context_s`); where the sound ends before that, zeros follow, and a
 whole-file extractor has no row. Raw: the ReLU embeddings without PCA and quantisation.
