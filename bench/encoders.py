@@ -13,10 +13,9 @@ the error over that of the features' distances from their mean over the segments
 from __future__ import annotations
 
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import random_weights
+from bench.encoder_report import Report, Row, measurements
 from bench.measurement import Measurement
 from catalog.recipe import Recipe
 from catalog.video import Video
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 ABOUT = "towers of published size with random weights: segments/s, share of the matrix-product rate, rounding"
 
-MIN_COSINE = 0.999
 SEGMENTS_A_VIDEO = 4
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 _SMALL_MATRIX, _SMALL_FRAMES = 256, 2
@@ -82,64 +81,6 @@ class Options:
         return ("float32", *(name for name in dict.fromkeys(wanted) if name != "float32"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A tower in a precision.
-
-    Attributes:
-        encoder, tower, precision: what ran.
-        skipped: why it did not run; then the figures are 0 or None.
-        segments: how many were encoded at a time.
-        segments_per_s: of the best round.
-        gflop_per_segment: counted.
-        gflop_per_s: of the best round.
-        matmul_gflop_per_s: of a large square matrix product of that precision.
-        min_cosine, mean_cosine: between a segment's feature and its float32 one.
-        max_abs_error: of a number of a feature.
-        error_to_spread: as the module says; None of one segment.
-    """
-
-    encoder: str
-    tower: str
-    precision: str
-    skipped: str = ""
-    segments: int = 0
-    segments_per_s: float = 0.0
-    gflop_per_segment: float = 0.0
-    gflop_per_s: float = 0.0
-    matmul_gflop_per_s: float = 0.0
-    min_cosine: float | None = None
-    mean_cosine: float | None = None
-    max_abs_error: float | None = None
-    error_to_spread: float | None = None
-
-    @property
-    def matmul_share(self) -> float:
-        """Of the matrix product's rate, what the tower reaches."""
-        return self.gflop_per_s / self.matmul_gflop_per_s if self.matmul_gflop_per_s else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What was measured where."""
-
-    device: str
-    threads: int
-    torch: str
-    compiled: bool
-    seconds: float
-    rows: tuple[Row, ...]
-
-    @property
-    def file_name(self) -> str:
-        """Of its page: "encoders-nvidia-h200.md"."""
-        return f"encoders-{re.sub(r'[^a-z0-9]+', '-', self.device.lower()).strip('-')}.md"
-
-    def to_plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-
 def measure(folder: Path, options: Options | None = None) -> list[Measurement]:
     """The report's figures, rounding held to its limit."""
     return measurements(report(folder, options or Options()))
@@ -179,77 +120,6 @@ def report(folder: Path, options: Options) -> Report:
         seconds=time.perf_counter() - began_s,
         rows=tuple(rows),
     )
-
-
-def measurements(report: Report) -> list[Measurement]:
-    """A report as every bench gives its figures."""
-    made = []
-    for row in report.rows:
-        what = f"{row.encoder} {row.tower}, {row.precision}"
-        if row.skipped:
-            continue
-        made.append(
-            Measurement(
-                what=what,
-                value=row.segments_per_s,
-                unit="segments/s",
-                detail=f"{row.gflop_per_segment:.1f} GFLOP a segment, {row.gflop_per_s:.0f} GFLOP/s, "
-                f"{row.matmul_share:.0%} of the matrix product's; {row.segments} segments",
-            )
-        )
-        if row.min_cosine is not None:
-            made.append(
-                Measurement(
-                    what=f"{what}: 1 - least cosine with float32",
-                    value=1 - row.min_cosine,
-                    unit="",
-                    at_most=1 - MIN_COSINE,
-                    detail=f"mean cosine {row.mean_cosine:.6f}, largest error {row.max_abs_error:.2g}",
-                )
-            )
-    return made
-
-
-def markdown(report: Report) -> str:
-    """The report as a page: one table, a row a tower and precision."""
-    best: dict[str, float] = {}
-    for row in report.rows:
-        best[row.precision] = max(row.matmul_gflop_per_s, best.get(row.precision, 0.0))
-    rates = ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in best.items())
-    lines = [
-        "# Encoders of published size",
-        "",
-        f"{report.device}, {report.threads} threads, torch {report.torch}{', compiled' if report.compiled else ''}; "
-        f"random weights, made-up videos; measured in {report.seconds:.0f} s. Large square matrix product, at its "
-        f"best: {rates}.",
-        "",
-        "| encoder | tower | precision | segments run | segments/s | GFLOP a segment | GFLOP/s | of matmul "
-        "| least cosine | mean cosine | largest error | error / spread |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in report.rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cells(row: Row) -> list[str]:
-    names = [row.encoder, row.tower, row.precision]
-    if row.skipped:
-        return [*names, f"skipped: {row.skipped}", *[""] * 8]
-    figures = [
-        str(row.segments),
-        f"{row.segments_per_s:.3g}",
-        f"{row.gflop_per_segment:.4g}",
-        f"{row.gflop_per_s:.0f}",
-        f"{row.matmul_share:.0%}",
-    ]
-    for value, form in (
-        (row.min_cosine, ".6f"),
-        (row.mean_cosine, ".6f"),
-        (row.max_abs_error, ".2g"),
-        (row.error_to_spread, ".2g"),
-    ):
-        figures.append("" if value is None else format(value, form))
-    return names + figures
 
 
 def _with_weights() -> tuple[str, ...]:
@@ -449,11 +319,18 @@ def _attention_flop(
 
 
 def _networks(encoder: Encoder) -> list[nn.Module]:
+    return list(_networks_in(encoder.net))
+
+
+def _networks_in(held: object) -> Iterator[nn.Module]:
+    """Those of a net's dataclass, and of the dataclasses that it holds."""
     from torch import nn
 
-    net = encoder.net
-    assert is_dataclass(net)
-    return [value for field in fields(net) if isinstance(value := getattr(net, field.name), nn.Module)]
+    if isinstance(held, nn.Module):
+        yield held
+    elif is_dataclass(held):
+        for field in fields(held):
+            yield from _networks_in(getattr(held, field.name))
 
 
 def _in_precision(encoder: Encoder, precision: str) -> Encoder:

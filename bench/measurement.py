@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BENCH = Path(__file__).parent
-_NOT_BENCHES = {"__init__", "measurement", "media", "random_weights"}
+_NOT_BENCHES = {"__init__", "encoder_report", "measurement", "media", "random_weights"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ published ones.
 Scales keep activations alive through the depth: weights of convolutions and linear layers are uniform with variance
 2 / fan-in (He et al., ICCV 2015), tables of positions and tokens have variance 1/4, biases 1/2500; norms start at 1 and
 0, and the batch norms' statistics are taken from real inputs (`calibrate`). AudioCLIP's transform keeps its start, the
-Fourier transform.
+Fourier transform, and the periodic activations of PE-AV's codec theirs.
 
 The norm that ends a residual block of AudioCLIP's two ResNets starts at 1/4, one over the root of their 16 blocks: with
 1 such a network without training is chaotic and would measure itself. Measured: rounding nothing but the pictures to
@@ -82,7 +82,8 @@ def _draw(module: nn.Module) -> None:
             if path.startswith("layer") and path.endswith("bn3"):
                 nn.init.constant_(part.get_parameter("weight"), _LAST_NORM)
             for name, tensor in part.named_parameters(recurse=False):
-                if isinstance(part, norms) or tensor.ndim == 0 or name in ("m", "fb", "fc"):
+                is_norm = isinstance(part, norms) or type(part).__name__.endswith("Norm")
+                if is_norm or tensor.ndim == 0 or name in ("m", "fb", "fc", "alpha"):
                     continue
                 if name == "in_proj_weight" or (name == "weight" and isinstance(part, layers)):
                     fill(tensor, (2 / tensor[0].numel()) ** 0.5)
@@ -170,9 +171,73 @@ def _clip_clap(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     return {place.name: place}
 
 
+def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    from transformers.models.pe_audio.modeling_pe_audio import PeAudioContrastiveHead, PeAudioEncoder
+    from transformers.models.pe_video.modeling_pe_video import PeVideoContrastiveHead, PeVideoEncoder
+
+    from pipeline.networks.pe_core import Config, PeCore, architecture_of
+
+    # The parts are made one by one: the library's whole model would want timm for its picture tower. Sizes are the
+    # library's own; the text tower is not measured, its width is that of the common space.
+    name = "vit_pe_core_large_patch14_336"
+    body: dict[str, Any] = {}
+    looks: dict[str, Any] = {"architecture": name}
+    codec: dict[str, Any] = {}
+    core, width = Config.published(), 1024
+    if small:
+        body = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+        body |= {"head_dim": 16, "num_key_value_heads": 2}
+        looks["model_args"] = {"num_heads": 2, "embed_dim": 32, "img_size": 336}
+        own = architecture_of(name, {"num_heads": 2})
+        core = Config(width=32, layers=2, hidden=64, pool_hidden=64, features=20, architecture=own)
+        codec, width = {"encoder_hidden_size": 4, "codebook_dim": 12}, 32
+    stand_in = transformers.ViTConfig(hidden_size=4, num_hidden_layers=0, num_attention_heads=1)
+    stand_in.num_labels = core.features
+    words = {"model_type": "modernbert", "hidden_size": width}
+    heard = {"audio_config": body | {"dac_config": {"model_type": "dac"} | codec}}
+    config: Any = transformers.PeAudioVideoConfig(
+        text_config=words, audio_video_config=body | heard | {"video_config": body | {"vision_config": stand_in}}
+    )
+    parts: dict[str, nn.Module]
+    if tower == "visual":
+        seen = config.audio_video_config.video_config
+        encoder: nn.Module = PeVideoEncoder(seen)
+        encoder.get_submodule("embedder").vision_model = torch.nn.ModuleDict({"timm_model": PeCore(core)})
+        parts = {
+            "video_model.video_encoder.": encoder,
+            "video_model.video_head.": PeVideoContrastiveHead(seen.hidden_size, width),
+        }
+    else:
+        sound = config.audio_video_config.audio_config
+        parts = {
+            "audio_model.audio_encoder.": PeAudioEncoder(sound),
+            "audio_model.audio_head.": PeAudioContrastiveHead(sound.hidden_size, width),
+        }
+    place = folder / "pe_av"
+    place.mkdir()
+    told = config.to_dict()
+    told["audio_video_config"]["video_config"]["vision_config"] = {"model_type": "timm_wrapper"} | looks
+    (place / "config.json").write_text(json.dumps(told, default=str), encoding="utf-8")
+    state: dict[str, torch.Tensor] = {}
+    for prefix, part in parts.items():
+        _draw(part)
+        state |= {prefix + key: tensor.contiguous() for key, tensor in part.state_dict().items()}
+    save_file(state, place / "model.safetensors", metadata={"format": "pt"})
+    extractor: Any = transformers.PeAudioFeatureExtractor()
+    extractor.save_pretrained(place)
+    side = {"height": core.side_px, "width": core.side_px}
+    frames = {"size": side, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (place / "video_preprocessor_config.json").write_text(json.dumps(frames), encoding="utf-8")
+    return {"pe_av": place}
+
+
 _MAKERS: Mapping[str, Callable[[str, Path, bool], dict[str, Path]]] = {
     "audioclip": _audioclip,
     "clip_clap": _clip_clap,
     "imagebind": _imagebind,
+    "pe_av": _pe_av,
     "vgg19_vggish": _vgg19_vggish,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.encoders import Report
+    from bench.encoder_report import Report
 
 HELP = "measure the project's promises about speed and memory"
 EXAMPLES = """\
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     told = {"machine": _machine(), "figures": figures} | ({} if report is None else {"encoders": report.to_plain()})
     page = _page(args, report)
     if page is not None and report is not None:
-        from bench.encoders import markdown
+        from bench.encoder_report import markdown
 
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(markdown(report), encoding="utf-8")
@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str, Any]], Report | None]:
     from bench import encoders
+    from bench.encoder_report import measurements
     from bench.measurement import run as run_bench
     from jobs.console import note
 
@@ -111,7 +112,7 @@ def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str,
             if name == "encoders":
                 given = {_OPTIONS[option]: value for option, value in _encoders_options(args).items()}
                 report = encoders.report(Path(place), encoders.Options(**given))
-                measured = encoders.measurements(report)
+                measured = measurements(report)
                 for told_of, why in dict.fromkeys(
                     (f"{r.encoder} {r.tower}", r.skipped) for r in report.rows if r.skipped
                 ):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bench import encoders, random_weights
-from bench.encoders import Options, Report
+from bench.encoder_report import Report, markdown, measurements
+from bench.encoders import Options
 from catalog.recipe import Recipe
 from jobs import cli
 from pipeline.encode import encoder_module, encoder_names, find_recipe, load_encoder
@@ -66,13 +67,13 @@ def test_report_has_a_row_for_every_tower_and_precision(small: Report) -> None:
 
 
 def test_page_has_a_line_for_every_row(small: Report) -> None:
-    lines = [line for line in encoders.markdown(small).splitlines() if line.startswith("| ")]
+    lines = [line for line in markdown(small).splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(small.rows)
     assert {line.count("|") for line in lines} == {13}
 
 
 def test_rows_that_were_run_become_figures_with_a_limit_on_rounding(small: Report) -> None:
-    figures = encoders.measurements(small)
+    figures = measurements(small)
     run = [row for row in small.rows if not row.skipped]
     assert sum(figure.unit == "segments/s" for figure in figures) == len(run)
     assert sum(figure.met is not None for figure in figures) == sum(row.precision != "float32" for row in run)
@@ -131,6 +132,12 @@ def test_weights_are_the_same_in_every_run(tmp_path: Path) -> None:
         files.append(random_weights.write("audioclip", "audio", tmp_path / place, small=True)["audioclip"])
     first, second = (torch.load(file, weights_only=True) for file in files)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("which", "count"), [("visual", 3), ("audio", 2)])
+def test_networks_are_found_in_the_parts_of_a_net_too(tmp_path: Path, which: str, count: int) -> None:
+    encoder = load_encoder(tower("pe_av", which), random_weights.write("pe_av", which, tmp_path, small=True))
+    assert len(encoders._networks(encoder)) == count
 
 
 def test_options_name_encoders_that_have_weights() -> None:
