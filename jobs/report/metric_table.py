@@ -39,9 +39,9 @@ _BASELINES = {
     "majority": "commonest class",
     "always_event": "commonest event",
     "class_known": "class known, no boundary",
+    "whole_video": "each class, all the time",
+    "mean_length": "each class, in the middle",
 }
-# Where classes have times of their own.
-_DENSE_BASELINES = {"majority": "every class, all the time"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +180,8 @@ def _columns(
     # The record keeps the baselines of one split and one metric: those that count.
     kept_split = "test" if "test" in record.metrics else "val"
     metric = _headline_metric(own[0].numbers)
-    names = _BASELINES | (_DENSE_BASELINES if metric == "average_map" else {})
     trivial = [
-        Column(name=names.get(name, name.replace("_", " ")), under=f"{name}, {split}", numbers={metric: value})
+        Column(name=_BASELINES.get(name, name.replace("_", " ")), under=f"{name}, {split}", numbers={metric: value})
         for name, value in record.baselines.items()
         if split == kept_split and metric
     ]
@@ -203,13 +202,22 @@ def _headline(columns: Sequence[Column], name: str, split: str) -> tuple[Headlin
     found = [c for c in columns if name in c.numbers and (c.own or c.under.endswith(split))]
     return tuple(
         HeadlineBar(
-            name=column.name if "run filter" not in column.under else f"{column.name}, filtered",
+            name=_bar_name(column, found, split),
             text=number(column.numbers[name], percent=True),
             share=round(100 * min(1.0, max(0.0, column.numbers[name])), 2),
             own=column.own,
         )
         for column in found
     )
+
+
+def _bar_name(column: Column, shown: Sequence[Column], split: str) -> str:
+    """The system's name; with the run's where another system has the same name."""
+    if "run filter" in column.under and column.own:
+        return f"{column.name}, filtered"
+    if not column.own and [other.name for other in shown].count(column.name) > 1:
+        return f"{column.name} ({column.under.removesuffix(f', {split}')})"
+    return column.name
 
 
 def _shown(name: str, value: float) -> str:

@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from fractions import Fraction
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +16,9 @@ from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read
 from jobs.report.page import build, render
 from jobs.report.timeline import Media, choose, picture_strip, timeline
 from pipeline.encode import find_recipe
+from tests.jobs.report.document import Document, check_self_contained
 
 HOSTILE = '<script>alert("x")</script>\nnew line "quoted" & \u202ereversed'
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
-
-
-class Document(HTMLParser):
-    """Every element with its attributes, every table as rows of texts, all text; checks that tags are closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if {"td", "th"} & set(self._open):
-            self.tables[-1][-1][-1] += data.strip()
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.texts))
-
-    def table(self, first_heading: str) -> list[list[str]]:
-        (found,) = [table for table in self.tables if table[0][0] == first_heading]
-        return found
 
 
 def _page(
@@ -91,34 +46,8 @@ def _page(
             commands=commands(run, out=Path("page.html"), num_videos=num_videos, compared=others),
         )
     )
-    _check_self_contained(html)
+    check_self_contained(html)
     return html, Document(html)
-
-
-def _check_self_contained(html: str) -> None:
-    document = Document(html)
-    tags = {tag for tag, _ in document.elements}
-    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "use"}
-    for tag, attributes in document.elements:
-        for name in ("src", "href", "srcset", "poster", "data", "action", "xlink:href", "background"):
-            if name in attributes:
-                assert attributes[name].startswith("#" if tag == "a" else "data:image/webp;base64,"), (tag, attributes)
-        assert not any(name.startswith("on") for name in attributes)
-        assert "url(" not in attributes.get("style", "")
-    style = html[html.index("<style>") : html.index("</style>")]
-    assert "@import" not in style
-    assert set(re.findall(r"url\(([^)]*)\)", style)) <= {"#hatch"}
-    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    links = {attributes["href"][1:] for tag, attributes in document.elements if tag == "a"}
-    assert links <= set(ids)
-    for tag, attributes in document.elements:
-        if tag == "img":
-            assert attributes["alt"]
-        if tag == "th":
-            assert attributes["scope"] in ("col", "row")
-        if tag == "svg":
-            assert attributes.get("role") == "img" or "aria-hidden" in attributes
 
 
 def _rows(num: int, num_classes: int, num_segments: int, seed: int = 0) -> list[dict[str, Any]]:
