@@ -1,0 +1,86 @@
+"""Dense heads by the verbs: planted features under annotations in UnAV-100's layout, trained, judged, run on media."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from catalog.datasets import unav100
+from jobs import cli
+
+told = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "heads" / "dense_planted.py")))
+
+# Small enough for seconds, wide enough to learn something.
+SMALL = [f"--set={one}" for one in ("width=24", "levels=4", "attention_window=16", "window=4", "drop_path=0")]
+QUICK = ["--epochs=2", "--batch=4", "--lr=2e-3", "--ema=0.5", "--warmup-epochs=1"]
+
+
+def main(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert cli.main([*words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("dense")
+    root, store = folder / "annotations", folder / "store"
+    root.mkdir()
+    unav100.write(told.dataset(videos=30), root)
+    words = ["synth-features", "unav100", "--root", str(root), "--store", str(store), "--width", "12"]
+    assert cli.main([*words, "--set", "decoys=0.5"]) == 0
+    data = ["--dataset", "unav100", "--root", str(root), "--store", str(store)]
+    return SimpleNamespace(folder=folder, root=root, store=store, data=data)
+
+
+def test_a_dense_head_is_trained_evaluated_and_stands_beside_the_baselines(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    trained = main(capsys, "train", *planted.data, "--head", "loco", *SMALL, *QUICK, "--out", str(run))
+    assert set(trained["baselines"]["test"]) == {"whole_video", "mean_length"}
+    assert 0 <= trained["metrics"]["test"]["average_map"] <= 1
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert {"val_loss", "val_average_map"} <= set(record["history"][0])
+    assert record["baselines"]["whole_video"] == trained["baselines"]["test"]["whole_video"]["average_map"]
+    judged = main(capsys, "evaluate", str(run), "--split", "test")
+    assert judged["metrics"] == trained["metrics"]["test"]
+    assert judged["confusion"] is None
+    rows = json.loads((run / "predictions_test.json").read_text(encoding="utf-8"))
+    assert [row["item"] for row in rows] == [item.id for item in told.dataset(videos=30).split("test")]
+    assert all(0 <= start < end <= row["duration_s"] for row in rows for start, end, *_ in row["events_pred"])
+
+
+def test_what_a_dense_head_cannot_is_refused(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(capsys, "train", *planted.data, "--head", "loco", *SMALL, *QUICK, "--out", str(run))
+    assert cli.main(["evaluate", str(run), "--smooth", "3"]) == 2
+    assert "--smooth" in capsys.readouterr().err
+    assert cli.main(["predict", str(run), "clip.mp4"]) != 0
+    assert "planted" in capsys.readouterr().err
+    words = ["train", *planted.data, "--head", "linear", "--unseen", "1.5", "--out", str(tmp_path / "other")]
+    assert cli.main(words) in (1, 2)
+    assert "unseen" in capsys.readouterr().err
+
+
+def test_two_seeds_of_a_dense_head_have_a_mean_of_the_number_that_counts(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*planted.data, "--head", "loco", *SMALL, *QUICK, "--seeds", "2", "--jobs", "1"]
+    found = main(capsys, "train", *words, "--out", str(tmp_path / "seeds"))
+    assert found["metrics"]["test"]["average_map"]["sd"] >= 0
+    assert set(found["baselines"]["test"]["mean_length"]) == {"average_map"}
+
+
+@pytest.mark.slow
+def test_dense_demo_shows_that_both_modalities_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = main(capsys, "demo", "--dense", "--out", str(tmp_path / "demo"), "--executor", "local")
+    assert found["lead"] >= 5
+    assert Path(found["report"]).stat().st_size > 10_000
