@@ -219,6 +219,7 @@ def test_shared_frames_and_windows_are_encoded_once(weights: dict[str, Path]) ->
     frames, windows = [], []
     net.video.get_submodule("backbone.image_adapter").register_forward_hook(lambda m, x, y: frames.append(len(y)))
     net.video.get_submodule("backbone.encoder.layers.0").register_forward_hook(lambda m, x, y: windows.append(len(y)))
+    assert net.video.config.classes is None  # the file's classifier is left out
     (made,) = encoder.encode([clips])
     # Frames 1 .. 6 and windows 0 .. 3.
     assert (sum(frames), sum(windows)) == (6, 4)
