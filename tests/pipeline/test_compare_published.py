@@ -209,6 +209,19 @@ def test_one_stream_here_is_compared_with_its_file(tmp_path: Path, stream: str) 
     assert (item.stream, item.verdict) == (stream, "equal")
 
 
+def test_of_several_layouts_in_a_folder_the_recipes_is_meant(tmp_path: Path) -> None:
+    visual, audio = drawn()
+    publish(tmp_path / "p", "a", visual, audio)
+    np.save(tmp_path / "p" / "a_one_peace_video_finetune.npy", visual[:, :1536])
+    np.save(tmp_path / "p" / "a_one_peace_audio.npy", visual[:, :1536])
+    store = store_of(tmp_path / "s", {"a": rows_of(visual, audio)})
+    assert compare(store, "i3d-vggish-mine", tmp_path / "p").layout == "i3d"
+    one_peace = unav_npy.open_published(tmp_path / "p", recipe_name="onepeace-unav", visual_shape=(1536,))
+    assert one_peace.streams == {"visual": ("one_peace_video_finetune",), "audio": ("one_peace_audio",)}
+    assert one_peace.grid == GridRule(window_s=Fraction(1), hop_s=Fraction(1, 4), tail="drop")
+    assert one_peace.bases() == {"a"}
+
+
 def test_a_videos_files_may_leave_its_suffix_out(tmp_path: Path) -> None:
     visual, audio = drawn()
     store = store_of(tmp_path / "s", {"jump.mp4": rows_of(visual, audio)})
