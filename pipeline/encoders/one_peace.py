@@ -31,7 +31,8 @@ convolutions are not indifferent to a shift, and the stride of 4,000 samples is 
 Text: the text branch, unit vectors in the space of "unit" sounds (not of the video tower's pictures, which
 fine-tuning for classes has led elsewhere). UniAV's prompt is "An audio visual event of {}.".
 
-The video tower takes about 68 TFLOP for each second of film: it is meant for a GPU.
+The video tower takes about 68 TFLOP for each second of film: it is meant for a GPU. bfloat16 against float32 (two
+layers of the published width, seeded weights): cosine 0.99997 for a clip of four frames, 0.99995 for sound and text.
 
 Source: Wang et al., ONE-PEACE, 2023 (arXiv 2305.11172); Geng et al., UniAV, 2024 (arXiv 2404.03179), README.
 """
