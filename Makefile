@@ -5,10 +5,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 KILLS ?= 20
 
-.PHONY: demo test test-slow kill-test lint format bench clean
+.PHONY: demo demo-dense test test-slow kill-test lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/avel demo
+
+demo-dense: .venv/installed
+	$(BIN)/avel demo --dense
 
 test: lint
 	$(BIN)/python -m pytest
@@ -38,4 +41,4 @@ bench: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv avel-demo *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv avel-demo avel-demo-dense *.egg-info .mypy_cache .ruff_cache .pytest_cache
