@@ -61,6 +61,7 @@ class Row:
         labels: one for each of the table's columns.
         variant: what is trained; None for a method that is not built here.
         paper: metric -> the printed number, in per cent; without those the paper does not print.
+        remembered: were the printed numbers not at hand, and are they told from memory?
         smooth: least run of the run filter, in segments; 1 leaves it out.
         lead: points of per cent by which the table's reference row should lead this one; None where nothing is claimed.
     """
@@ -70,6 +71,7 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=dict)
     smooth: int = 1
     lead: float | None = None
+    remembered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ class Table:
         rows: in the paper's order.
         reading: how the table is read where the paper leaves it open; "" where it does not.
         reference: number of the row that the others are compared with; None where none is.
+        cost_segments: are parameters and FLOP told beside the metrics, of one item of so many segments? None: no.
     """
 
     title: str
@@ -91,6 +94,7 @@ class Table:
     rows: tuple[Row, ...]
     reading: str = ""
     reference: int | None = None
+    cost_segments: int | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -98,6 +102,8 @@ class Table:
                 raise ValueError(f"table {self.title!r}: {row.labels} is led by no row")
             if len(row.labels) != len(self.columns) or not set(row.paper) <= set(self.metrics):
                 raise ValueError(f"table {self.title!r}: row {row.labels} does not fit {self.columns}, {self.metrics}")
+            if row.remembered and not row.paper:
+                raise ValueError(f"table {self.title!r}: row {row.labels} remembers no number")
             if row.smooth > 1 and self.metrics != ("accuracy",):
                 raise ValueError(f"table {self.title!r}: behind the run filter there is AVE's accuracy alone")
 

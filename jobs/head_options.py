@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heads.model import Scalar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Beyond, a process may be refused the threads, and torch then ends it without a word.
 MAX_THREADS = 256
+# Switches off what a head was published with.
+NONE = "none"
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +44,14 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         "--crop-share", type=float, metavar="S", help="dense heads: least share of a video shown at a step (1)"
     )
     how.add_argument(
-        "--max-segments", type=int, metavar="N", help="dense heads: most segments of a video shown at a step (all)"
+        "--max-segments",
+        type=_count_or_none,
+        metavar="N",
+        help="dense heads: most segments of a video shown at a step; none: all (none)",
     )
-    how.add_argument("--clip-norm", type=float, help="hold the gradient's norm below this (not held)")
+    how.add_argument(
+        "--clip-norm", type=_number_or_none, metavar="N", help="hold the gradient's norm below this; none: not (none)"
+    )
     how.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
@@ -51,9 +59,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--ema",
-        type=float,
+        type=_number_or_none,
         metavar="DECAY",
-        help="keep the parameters' moving average, such as 0.99 a step (the parameters themselves)",
+        help="keep the parameters' moving average, such as 0.99 a step; none: the parameters themselves (none)",
     )
     how.add_argument(
         "--keep",
@@ -78,6 +86,8 @@ def add_how(parser: argparse.ArgumentParser) -> None:
 def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
     """How `head` is trained: as published, but for what the options say.
 
+    A schedule without a warm-up of its own length leaves out the published number of its epochs.
+
     Raises:
         BadArguments: a setting that cannot be.
     """
@@ -89,8 +99,15 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
     if args.threads > MAX_THREADS:
         raise BadArguments(f"--threads must be at most {MAX_THREADS}, got {args.threads}")
     check_device(args.device)
+    # None says nothing, and a head may have been published with a number.
+    limits = {name: getattr(args, name) for name in ("clip_norm", "ema", "max_segments")}
+    switched_off: dict[str, Any] = {name: None for name, value in limits.items() if value == NONE}
+    limits |= switched_off
+    warmup_epochs = args.warmup_epochs
+    if warmup_epochs is None and args.schedule not in (None, "warmup-cosine"):
+        warmup_epochs = 0
     try:
-        return published_settings(
+        settings = published_settings(
             head,
             epochs=args.epochs,
             learning_rate=args.lr,
@@ -101,16 +118,29 @@ def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
             device=args.device,
             optimiser=args.optimiser,
             schedule=args.schedule,
-            clip_norm=args.clip_norm,
             precision=args.precision,
-            ema=args.ema,
             keep=args.keep,
-            warmup_epochs=args.warmup_epochs,
+            warmup_epochs=warmup_epochs,
             crop_share=args.crop_share,
-            max_segments=args.max_segments,
+            **limits,
         )
+        return dataclasses.replace(settings, **switched_off)
     except ValueError as error:
         raise BadArguments(str(error)) from error
+
+
+def _number_or_none(text: str) -> float | str:
+    try:
+        return NONE if text.lower() == NONE else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"needs a number or none, got {text!r}") from None
+
+
+def _count_or_none(text: str) -> int | str:
+    try:
+        return NONE if text.lower() == NONE else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"needs a whole number or none, got {text!r}") from None
 
 
 def check_device(name: str) -> None:

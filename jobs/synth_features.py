@@ -26,6 +26,7 @@ examples:
   avel synth-features ave --root AVE_Dataset --store full --places 49 --scale-to 1024 --dry-run
   avel synth-features ovavebench --root OV-AVEBench --store planted-ov --set gap=0.7
   avel synth-features unav100 --root UnAV --store planted-unav --reduced UnAV-short
+  avel synth-features unav100 --root UnAV --store small-unav --reduced UnAV-small --videos train=1000,val=100,test=160
   avel train --store planted --dataset ave --root AVE_Dataset --recipe planted-ave --head ave_clip --out runs/planted
 The recipe, planted-PROTOCOL unless --as names it, holds every number that decides a value; --set changes any of them
 (`avel synth-features PROTOCOL ... --dry-run` lists them). A video's features depend on the seeds and its id alone.
@@ -60,7 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reduced", type=Path, metavar="DIR", help="unav100: also write annotations of 10 classes and equal lengths"
     )
+    parser.add_argument(
+        "--videos",
+        metavar="SPLIT=N,...",
+        help="with --reduced: keep so many videos of a split, such as train=1000,val=100,test=160 (default: all)",
+    )
     add_set(parser)
+    parser.add_argument(
+        "--storage", choices=("float32", "float16"), default="float32", help="of the numbers (default: %(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that holds this recipe and no other")
     add_wait(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
@@ -85,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     world = benchmark.World(dataset, settings)
     name = args.name or f"planted-{args.protocol}"
     try:
-        recipe = planting.recipe_of(args.protocol, settings, world, dataset, name=name)
+        recipe = planting.recipe_of(args.protocol, settings, world, dataset, name=name, storage=args.storage)
     except ValueError as error:
         raise BadArguments(f"--as: {error}") from error
     _check_place(args.store, recipe, overwrite=args.overwrite)
@@ -153,11 +162,14 @@ def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
     benchmark: Any = plugin(args.protocol)
     if args.reduced is not None and not hasattr(benchmark, "reduced"):
         raise BadArguments(f"--reduced: {args.protocol} has no smaller data set; leave it out")
+    videos = _videos(args.videos)
+    if args.reduced is None and videos:
+        raise BadArguments("--videos goes with --reduced DIR, where the annotations of those videos are written")
     dataset = load(benchmark.DATASET, args.root)
     if args.reduced is None:
         return dataset
     try:
-        found: Dataset = benchmark.reduced(dataset, settings)
+        found: Dataset = benchmark.reduced(dataset, settings, videos=videos)
     except ValueError as error:
         raise BadArguments(f"--reduced: {error}") from error
     if args.reduced.is_file() or (args.reduced.is_dir() and any(args.reduced.iterdir())):
@@ -168,6 +180,20 @@ def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
             there = None
         if there is None or (there.items, there.classes) != (found.items, found.classes):
             raise BadArguments(f"--reduced {args.reduced}: holds something else; give an empty or a new folder")
+    return found
+
+
+def _videos(text: str | None) -> dict[str, int]:
+    """Split to the number of its videos."""
+    from catalog.dataset import SPLITS
+    from jobs.console import BadArguments
+
+    found: dict[str, int] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        split, equals, number = part.partition("=")
+        if not equals or split not in SPLITS or split in found or not (number.isascii() and number.isdigit()):
+            raise BadArguments(f"--videos needs SPLIT=N,... with {', '.join(SPLITS)}, each once, got {text!r}")
+        found[split] = int(number)
     return found
 
 

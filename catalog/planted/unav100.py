@@ -16,7 +16,10 @@ of short experiments, in which every video has.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -94,7 +97,13 @@ class Settings(PlantedSettings):
 
 
 def reduced(
-    dataset: Dataset, settings: Settings, *, num_classes: int = 10, most_events: int = 8, fewest_points: int = 2
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    num_classes: int = 10,
+    most_events: int = 8,
+    fewest_points: int = 2,
+    videos: Mapping[str, int] | None = None,
 ) -> Dataset:
     """The data set of short experiments: all videos `points` segments long, few classes.
 
@@ -102,8 +111,13 @@ def reduced(
     k becomes k mod `num_classes`, of which those are kept that occur; of one class's events that overlap the later ones
     are left out, and so are events shorter than `fewest_points` segments.
 
+    Args:
+        videos: how many of a split to keep; of splits that it does not name all are kept. Which ones follows from
+            their ids alone, and more of them are those and others.
+
     Raises:
-        ValueError: a segment's seconds have no decimal spelling, which the data set's file needs.
+        ValueError: a segment's seconds have no decimal spelling, which the data set's file needs; or a split has fewer
+            videos than it should keep.
     """
     hop_s = settings.hop_s
     if 10**12 % hop_s.denominator:
@@ -122,6 +136,8 @@ def reduced(
                 continue
             kept.append((k, start, stop))
         found.append((item, kept))
+    chosen = _some([item for item, _ in found], videos or {})
+    found = [(item, kept) for item, kept in found if item.id in chosen]
     occurring = sorted({k for _, kept in found for k, _, _ in kept})
     return Dataset(
         name=dataset.name,
@@ -245,6 +261,21 @@ class World:
         white_TD = settings.white_noise * settings.noise_scale * rng.normal(size=signal_TD.shape)
         found: Vectors = gain * signal_TD + slow_TN @ nuisance_DN.T + white_TD
         return found
+
+
+def _some(items: list[Item], wanted: Mapping[str, int]) -> set[str]:
+    """The ids of as many items of each split as are wanted, of a split that is not named all: by a hash of the id."""
+    there = Counter(item.split for item in items)
+    for split, count in wanted.items():
+        if not 1 <= count <= there[split]:
+            raise ValueError(f"videos: {split} has {there[split]} to choose from, {count} are wanted")
+    chosen: set[str] = set()
+    left = {split: wanted.get(split, count) for split, count in there.items()}
+    for item in sorted(items, key=lambda item: hashlib.sha256(item.id.encode("utf-8")).digest()):
+        if left[item.split] > 0:
+            left[item.split] -= 1
+            chosen.add(item.id)
+    return chosen
 
 
 def _add(on_TK: NDArray[np.bool_], other_TK: NDArray[np.bool_], k: int, start: int, stop: int) -> None:

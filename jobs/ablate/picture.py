@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from heads.run_record import Numbers
 from heads.table import Table
-from jobs.ablate.results import PAPER, Result
+from jobs.ablate.results import PAPER, REMEMBERED, Result
 from jobs.console import visible
 
 _LONGEST = 80
@@ -36,11 +37,14 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
             axes.barh(place, 100 * spread.mean, height=0.62, color="#3b6fb6", xerr=error, ecolor="0.2", capsize=3)
         paper = result.row.paper.get(metric)
         if paper is not None:
-            axes.plot([paper], [place], marker="D", linestyle="", color="#c2571a", markersize=5)
+            axes.plot([paper], [place], **_mark(result.row.remembered))
     for place, value in enumerate(baselines.values(), start=len(results)):
         axes.barh(place, 100 * value, height=0.62, color="0.75")
-    if any(result.row.paper.get(metric) is not None for result in results):
-        axes.plot([], [], marker="D", linestyle="", color="#c2571a", markersize=5, label=PAPER)
+    printed = [result.row.remembered for result in results if metric in result.row.paper]
+    if printed:
+        for remembered, label in ((False, PAPER), (True, REMEMBERED)):
+            if remembered in printed:
+                axes.plot([], [], **_mark(remembered), label=label)
         figure.legend(loc="outside lower left", fontsize=8, frameon=False)
     axes.set_yticks(range(len(names) + len(baselines)), [visible(n) for n in names] + [f"({n})" for n in baselines])
     axes.invert_yaxis()
@@ -53,3 +57,9 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box is drawn, which will do
         figure.savefig(path, dpi=120)
+
+
+def _mark(remembered: bool) -> dict[str, Any]:
+    """How the paper's number is drawn: hollow where it is told from memory."""
+    fill = "none" if remembered else "#c2571a"
+    return {"marker": "D", "linestyle": "", "color": "#c2571a", "markersize": 5, "markerfacecolor": fill}

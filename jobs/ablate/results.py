@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from heads.cost import Cost, cost
 from heads.metrics import ave
 from heads.run_folder import read_record
 from heads.run_record import Numbers
@@ -22,6 +23,7 @@ from heads.table import Row, Table
 # A run's numbers are of this split.
 SPLIT = "test"
 PAPER = "paper, other features"
+REMEMBERED = "paper's numbers from memory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,19 @@ class Result:
         found: metric to its spread over the seeds; empty where there is none.
         why: why there is none; "" where there is.
         lead: of the reference row over this one in the first metric, seed by seed; None where there is none.
+        cost: of a forward pass, where the table tells it.
     """
 
     row: Row
     found: Mapping[str, Spread]
     why: str = ""
     lead: Spread | None = None
+    cost: Cost | None = None
+
+    @property
+    def remark(self) -> str:
+        """Why there are no numbers, and that the paper's are told from memory."""
+        return "; ".join(filter(None, (self.why, REMEMBERED if self.row.remembered else "")))
 
     @property
     def is_led(self) -> bool | None:
@@ -55,7 +64,11 @@ def measured(row: Row, table: Table, folders: Sequence[Path]) -> Result:
     """
     runs = [_numbers(folder, row, table.metrics) for folder in folders]
     found = {name: Spread(values=tuple(float(run[name]) for run in runs)) for name in table.metrics}
-    return Result(row=row, found=found)
+    told = None
+    if table.cost_segments is not None:
+        record = read_record(folders[0])
+        told = cost(record.head, record.config, segments=table.cost_segments)
+    return Result(row=row, found=found, cost=told)
 
 
 def compared(table: Table, results: Sequence[Result]) -> list[Result]:
@@ -91,17 +104,25 @@ def as_rows(table: Table, results: Sequence[Result], baselines: Numbers) -> tupl
     """Head and body for a person: labels, a column a metric, the paper's first metric, the lead, a remark."""
     first = table.metrics[0]
     has_paper = any(row.paper for row in table.rows)
-    extra = ([f"{first} %, {PAPER}"] if has_paper else []) + ([] if table.reference is None else ["led by", "needed"])
+    costs = [] if table.cost_segments is None else ["parameters, M", f"GFLOP, {table.cost_segments} segments"]
+    extra = (
+        costs
+        + ([f"{first} %, {PAPER}"] if has_paper else [])
+        + ([] if table.reference is None else ["led by", "needed"])
+    )
     shown = [*table.columns, *(f"{name} %" for name in table.metrics), *extra, ""]
     body = []
     for result in results:
         cells = [*result.row.labels, *(spell(result.found.get(name)) for name in table.metrics)]
+        if costs:
+            told = result.cost
+            cells += ["-", "-"] if told is None else [f"{told.parameters / 1e6:.2f}", f"{told.flop / 1e9:.2f}"]
         if has_paper:
             paper = result.row.paper.get(first)
-            cells.append("-" if paper is None else f"{paper:.1f}")
+            cells.append("-" if paper is None else f"{paper:.1f}" + (" ?" if result.row.remembered else ""))
         if table.reference is not None:
             cells += [spell(result.lead), "-" if result.row.lead is None else f"{result.row.lead:g}"]
-        body.append([*cells, result.why or _judged(result)])
+        body.append([*cells, "; ".join(filter(None, (result.remark, _judged(result))))])
     for name, value in baselines.items():
         blank = [""] * (len(table.columns) - 1)
         rest = ["-"] * (len(shown) - len(table.columns) - 2)
@@ -118,7 +139,7 @@ def _judged(result: Result) -> str:
 
 
 def as_csv(table: Table, results: Sequence[Result], baselines: Numbers) -> str:
-    """One line a row and metric, in per cent: labels, metric, mean, sd, seeds, paper, remark."""
+    """One line a row and metric: labels, mean, sd, seeds, paper, remark; in per cent, costs in 10^6 and 10^9."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*table.columns, "metric", "mean", "sd", "seeds", "paper_other_features", "remark"])
@@ -129,7 +150,10 @@ def as_csv(table: Table, results: Sequence[Result], baselines: Numbers) -> str:
             if spread is not None:
                 sd = "" if spread.sd is None else f"{100 * spread.sd:.4f}"
                 numbers = [f"{100 * spread.mean:.4f}", sd, str(len(spread.values))]
-            writer.writerow([*result.row.labels, name, *numbers, "" if paper is None else f"{paper:g}", result.why])
+            writer.writerow([*result.row.labels, name, *numbers, "" if paper is None else f"{paper:g}", result.remark])
+        if result.cost is not None:
+            for name, value in (("parameters_m", result.cost.parameters / 1e6), ("gflop", result.cost.flop / 1e9)):
+                writer.writerow([*result.row.labels, name, f"{value:.4f}", "", "", "", result.remark])
     blank = [""] * (len(table.columns) - 1)
     for name, value in baselines.items():
         writer.writerow([name, *blank, table.metrics[0], f"{100 * value:.4f}", "", "", "", "nothing learnt"])
@@ -150,6 +174,8 @@ def as_json(table: Table, results: Sequence[Result], baselines: Numbers) -> dict
                     for name, spread in result.found.items()
                 },
                 "paper_percent": dict(result.row.paper),
+                "paper_remembered": result.row.remembered,
+                "cost": None if result.cost is None else asdict(result.cost),
                 "lead": None
                 if result.lead is None
                 else {
@@ -159,7 +185,7 @@ def as_json(table: Table, results: Sequence[Result], baselines: Numbers) -> dict
                     "needed_percent": result.row.lead,
                     "met": result.is_led,
                 },
-                "remark": result.why,
+                "remark": result.remark,
             }
             for result in results
         ],

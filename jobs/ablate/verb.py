@@ -12,7 +12,7 @@ from jobs.head_options import add_how
 
 if TYPE_CHECKING:
     from heads.run_record import Numbers
-    from heads.table import Table
+    from heads.table import Row, Table
     from jobs.ablate.orders import Orders, WhyNot
     from jobs.ablate.results import Result
     from jobs.train_order import Materials, Order
@@ -28,6 +28,12 @@ examples:
   avel ablate ov-avel --store STORE --dataset ovavebench --root OV --out runs/ov
   avel ablate planted --table ave --store PLANTED --dataset ave --root AVE --seeds 5 --out runs/planted \\
       --epochs 16 --patience 0 --batch 64 --lr 4e-3 --schedule one-cycle --set ave_clip.width=48
+  avel ablate loco --table 2c --store STORE --dataset unav100 --root UNAV --out runs/loco
+  avel ablate loco --table 1 --recipe onepeace-unav --recipe i3d=i3d-vggish-unav --store STORE --dataset unav100 \\
+      --root UNAV --out runs/loco --device cuda
+  avel ablate planted --table unav100 --store SMALL --dataset unav100 --root UNAV-small --seeds 2 --out runs/small \\
+      --epochs 30 --patience 0 --lr 1.5e-3 --schedule one-cycle --ema 0.99 --crop-share 1 --set loco.width=48 \\
+      --set loco.levels=4 --set loco.unimodal_layers=1 --set loco.drop_path=0
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
 Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
 that is there is not trained again, also not for another table, so the same command goes on where it was stopped.
@@ -37,7 +43,9 @@ that cannot be trained; 130/143 stopped.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paper", help="whose tables: ave-clip, ov-avel; planted: what heads gain on planted features")
+    parser.add_argument(
+        "paper", help="whose tables: ave-clip, ov-avel, loco; planted: what heads gain on planted features"
+    )
     parser.add_argument("--table", action="append", metavar="NAME", help="may be repeated (default: all)")
     parser.add_argument("--list", action="store_true", help="list the paper's tables and rows; runs nothing")
     what = parser.add_argument_group("what")
@@ -130,6 +138,7 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
                 "roles": [role for role in table.roles() if role],
                 "rows": [
                     {"labels": list(row.labels), "paper_percent": dict(row.paper), "built": row.variant is not None}
+                    | {"paper_remembered": row.remembered}
                     for row in table.rows
                 ],
             }
@@ -139,7 +148,7 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
         return 0
     for name, table in chosen.items():
         metric = table.metrics[0]
-        printed = [[row.paper.get(metric, "-")] if any(r.paper for r in table.rows) else [] for row in table.rows]
+        printed = [[_printed(row, metric)] if any(r.paper for r in table.rows) else [] for row in table.rows]
         rows = [
             [*row.labels, row.variant.head if row.variant else "not built here", *cell]
             for row, cell in zip(table.rows, printed, strict=True)
@@ -152,6 +161,11 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
         if roles:
             say("features: " + " ".join(f"--recipe {role}=NAME" for role in roles))
     return 0
+
+
+def _printed(row: Row, metric: str) -> str:
+    number = row.paper.get(metric)
+    return "-" if number is None else f"{number:g}" + (" ?" if row.remembered else "")
 
 
 def _tell_plan(args: argparse.Namespace, orders: Orders, chosen: Mapping[str, Table], why_not: WhyNot) -> int:

@@ -50,6 +50,7 @@ def test_variant_of_nothing_there_is_raises(wrong: dict[str, Any]) -> None:
         ({"labels": ("a", "b")}, ("accuracy",), "does not fit"),
         ({"paper": {"mean": 1.0}}, ("accuracy",), "does not fit"),
         ({"lead": 3.0}, ("accuracy",), "is led by no row"),
+        ({"remembered": True}, ("accuracy",), "remembers no number"),
         ({"smooth": 3}, ("mean",), "AVE's accuracy alone"),
         ({"smooth": 3}, ("accuracy", "mean"), "AVE's accuracy alone"),
     ],
@@ -84,5 +85,5 @@ def test_every_papers_tables_change_fields_that_their_heads_have(name: str) -> N
 
 
 def test_plugin_unknown_paper_raises() -> None:
-    with pytest.raises(ValueError, match="no tables of 'nosuch'; there are those of ave_clip, ov_avel, planted"):
+    with pytest.raises(ValueError, match="no tables of 'nosuch'; there are those of ave_clip, loco, ov_avel, planted"):
         table.plugin("nosuch")

@@ -151,6 +151,15 @@ def test_reduced_writes_annotations_that_fit_the_features(
     assert not (tmp_path / "s3").exists()
 
 
+def test_reduced_to_some_videos_writes_those_alone(roots: dict[str, Path], tmp_path: Path) -> None:
+    how = ["--reduced", str(tmp_path / "short"), "--videos", "train=5,test=2", "--points", "48"]
+    assert main(words(roots, "unav100", tmp_path / "s", *how)) == 0
+    dataset = registry.load("unav100", tmp_path / "short")
+    whole = registry.load("unav100", roots["unav100"])
+    assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [5, len(whole.split("val")), 2]
+    assert len(open_store(tmp_path / "s")) == len(dataset.videos)
+
+
 @pytest.mark.parametrize(
     ("layout", "more", "message"),
     [
@@ -170,6 +179,11 @@ def test_reduced_writes_annotations_that_fit_the_features(
         ("ave", ["--reduced", "x"], "--reduced: ave has no smaller data set"),
         ("ave", ["--as", "no name"], "--as: a recipe's name needs letters"),
         ("unav100", ["--reduced", "x", "--points", "70"], "--reduced: points must divide 60 s into decimals"),
+        ("unav100", ["--videos", "train=4"], "--videos goes with --reduced DIR"),
+        ("unav100", ["--reduced", "x", "--videos", "train=400"], "--reduced: videos: train has"),
+        ("unav100", ["--reduced", "x", "--videos", "training=4"], "--videos needs SPLIT=N,... with train, val, test"),
+        ("unav100", ["--reduced", "x", "--videos", "train=4,train=5"], "--videos needs SPLIT=N,..."),
+        ("unav100", ["--reduced", "x", "--videos", "train=-4"], "--videos needs SPLIT=N,..."),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_written(

@@ -236,3 +236,26 @@ def test_reduced_real_data_set_has_ten_classes_and_all_videos_of_few_events(real
 def test_reduced_to_segments_without_decimals_is_refused(dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="points must divide 60 s into decimals, such as 96, 120 or 192; got 70"):
         reduced(dataset, Settings(points=70))
+
+
+def test_reduced_to_some_videos_keeps_more_of_them_when_more_are_asked_for(dataset: Dataset) -> None:
+    def kept(**videos: int) -> dict[str, set[str]]:
+        short = reduced(dataset, Settings(), videos=videos)
+        assert {video.id for video in short.videos} == {item.video_id for item in short.items}
+        return {name: {item.id for item in short.split(name)} for name in ("train", "val", "test")}
+
+    whole, few, more = kept(), kept(train=4, test=2), kept(train=7)
+    assert [len(ids) for ids in few.values()] == [4, len(whole["val"]), 2]
+    assert few["train"] < more["train"] < whole["train"]
+    assert few["val"] == whole["val"]
+    # By the ids, not by their place in the file.
+    turned = replace(dataset, items=dataset.items[::-1], videos=dataset.videos[::-1])
+    assert {item.id for item in reduced(turned, Settings(), videos={"train": 4}).split("train")} == few["train"]
+    in_file = [item.id for item in reduced(dataset, Settings()).split("train")]
+    assert few["train"] != set(in_file[:4])
+
+
+@pytest.mark.parametrize("count", [0, 10_000])
+def test_reduced_to_videos_that_a_split_does_not_have_is_refused(dataset: Dataset, count: int) -> None:
+    with pytest.raises(ValueError, match=rf"videos: val has \d+ to choose from, {count} are wanted"):
+        reduced(dataset, Settings(), videos={"val": count})

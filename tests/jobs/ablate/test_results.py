@@ -13,6 +13,7 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from heads.cost import Cost
 from heads.run_folder import write_run
 from heads.run_record import RunRecord
 from heads.seeds import Spread
@@ -138,6 +139,46 @@ def test_forms_tell_the_same_numbers() -> None:
     assert told_json["rows"][0]["paper_percent"] == {"accuracy": 83.25}
     assert told_json["rows"][1]["lead"]["met"] is True
     assert told_json["baselines"] == {"accuracy": {"majority": 0.125}}
+
+
+def test_forms_say_which_numbers_are_remembered_and_what_a_row_costs() -> None:
+    known = Row(labels=("known",), variant=Variant(head="linear"), paper={"accuracy": 40.0})
+    told = Row(labels=("told",), variant=Variant(head="linear"), paper={"accuracy": 50.0}, remembered=True)
+    results = [
+        Result(
+            row=known,
+            found={"accuracy": Spread(values=(0.5,))},
+            cost=Cost(parameters=1_250_000, flop=3 * 10**9, segments=8),
+        ),
+        Result(row=told, found={}, why="not built here"),
+    ]
+    shown = Table(title="t", columns=("which",), metrics=("accuracy",), rows=(known, told), cost_segments=8)
+    columns, body = as_rows(shown, results, {"majority": 0.25})
+    told_columns = ["accuracy %", "parameters, M", "GFLOP, 8 segments", "accuracy %, paper, other features"]
+    assert columns == ["which", *told_columns, ""]
+    assert body == [
+        ["known", "50.00", "1.25", "3.00", "40.0", ""],
+        ["told", "-", "-", "-", "50.0 ?", "not built here; paper's numbers from memory"],
+        ["(majority)", "25.00", "-", "-", "-", "nothing learnt"],
+    ]
+    lines = list(csv.DictReader(io.StringIO(as_csv(shown, results, {}))))
+    assert [(line["which"], line["metric"], line["mean"], line["remark"]) for line in lines] == [
+        ("known", "accuracy", "50.0000", ""),
+        ("known", "parameters_m", "1.2500", ""),
+        ("known", "gflop", "3.0000", ""),
+        ("told", "accuracy", "", "not built here; paper's numbers from memory"),
+    ]
+    rows = json.loads(json.dumps(as_json(shown, results, {})))["rows"]
+    assert [row["cost"] for row in rows] == [{"parameters": 1_250_000, "flop": 3 * 10**9, "segments": 8}, None]
+    assert [row["paper_remembered"] for row in rows] == [False, True]
+
+
+def test_measured_counts_what_the_runs_head_costs(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", 0.5, [])
+    counted = Table(title="t", columns=("which",), metrics=("accuracy",), rows=(ROW,), cost_segments=5)
+    # 5 segments of 4 numbers and 2 flags to 3 classes.
+    assert measured(ROW, counted, [folder]).cost == Cost(parameters=3 * 6 + 3, flop=2 * 5 * 6 * 3, segments=5)
+    assert measured(ROW, table(ROW), [folder]).cost is None
 
 
 def test_spell_one_run_has_no_deviation() -> None:
