@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 
 from jobs.cli import main
+from jobs.report.commands import commands
 from jobs.report.dense_scores import KINDS
 from jobs.report.evidence import read_run
+from jobs.train import add_arguments
 from tests.jobs.report.document import Document, check_self_contained
 from tests.jobs.report.made_dense import CLASSES, metrics_of, rows, run_fields, score_of
 
@@ -31,7 +35,7 @@ def _percent(value: float) -> str:
 def test_page_shows_map_of_the_run_the_baselines_and_the_runs_compared(make_run: Any) -> None:
     made, other_made = rows(20), rows(20, seed=1)
     other = make_run("other", CLASSES, None, **run_fields(other_made))
-    _, document = _report(make_run("run", CLASSES, made, **run_fields(made)), "--compare", str(other))
+    html, document = _report(make_run("run", CLASSES, made, **run_fields(made)), "--compare", str(other))
     table = document.table("Metric")
     mine, theirs = metrics_of(made), metrics_of(other_made)
     assert [row[0] for row in table[1:]] == [
@@ -48,9 +52,15 @@ def test_page_shows_map_of_the_run_the_baselines_and_the_runs_compared(make_run:
     ]
     assert table[7][1] == f"{100 * mine['map_0.5']:.2f} %"
     assert "each class, all the time" in table[0][4]
-    names = [attributes.get("aria-label") for tag, attributes in document.elements if tag == "ul"]
-    assert "Mean mAP 0.1:0.9 of each system" in names
-    assert "loco, sound and picture (other)" in document.text, "two bars of one name are told apart"
+    (bars,) = re.findall(
+        r'<ul class="bars" aria-label="Mean mAP 0.1:0.9 of each system">.*?</ul>', html, flags=re.DOTALL
+    )
+    assert re.findall(r'<span class="name">(.*?)</span>', bars) == [
+        "loco, sound and picture",
+        "loco, sound and picture (other)",  # two bars of one name are told apart
+        "each class, all the time",
+        "each class, in the middle",
+    ]
     assert f"20 items, {sum(len(row['events_true']) for row in made)} events" in document.text
     for only_of_segments in ("segments", "Confusion", "Recall"):
         assert only_of_segments not in document.text
@@ -207,6 +217,20 @@ def test_page_of_unav100s_size_stays_small(make_run: Any) -> None:
     html, document = _report(make_run("run", labels, made, **run_fields(made, num_classes=100)))
     assert len(html.encode()) < 1_000_000
     assert len(document.table("Class")) == 101
+
+
+def test_page_commands_tell_settings_of_dense_training_that_train_knows(make_run: Any) -> None:
+    training = {"epochs": 40, "warmup_epochs": 5, "crop_share": 0.9, "max_segments": 256, "keep": "last"}
+    fields = run_fields(rows(2)) | {"training": training}
+    fields["dataset"] |= {"unseen": "0.25"}
+    run = read_run(make_run("run", CLASSES, None, **fields))
+    lines = commands(run, out=Path("page.html"), num_videos=1, compared=[]).splitlines()
+    (train,) = [shlex.split(line)[2:] for line in lines if line.startswith("avel train")]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    told = vars(parser.parse_args(train))
+    assert training == {name: told[name] for name in training}
+    assert (told["head"], told["unseen"]) == ("loco", "0.25")
 
 
 def test_report_shows_pictures_of_the_whole_video_and_says_what_is_gone(

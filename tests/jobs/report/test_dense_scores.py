@@ -74,7 +74,7 @@ def _slow(row: dict[str, Any]) -> tuple[list[str], list[float | None]]:
 
 
 def test_verdict_tells_each_kind() -> None:
-    true = [[0, 10, 0], [20, 30, 1]]
+    true: list[list[float]] = [[0, 10, 0], [20, 30, 1]]
     predicted = [[0, 9, 0, 0.9], [1, 10, 0, 0.8], [0, 9, 1, 0.7], [8, 13, 0, 0.6], [8, 13, 1, 0.5], [14, 16, 0, 0.4]]
     assert _kinds(true, predicted) == list(KINDS)
 
@@ -92,6 +92,10 @@ def test_verdict_takes_another_event_where_the_nearest_is_taken() -> None:
 
 def test_verdict_of_an_overlap_of_exactly_half_is_right_and_of_no_length_background() -> None:
     assert _kinds([[0, 10, 0]], [[0, 5, 0, 0.5], [3, 3, 0, 0.4]]) == ["right", "background"]
+
+
+def test_verdict_of_a_second_overlap_of_exactly_half_is_a_duplicate() -> None:
+    assert _kinds([[0, 10, 0]], [[0, 5, 0, 0.5], [5, 10, 0, 0.4]]) == ["right", "duplicate"]
 
 
 def test_verdict_without_events_or_without_predictions() -> None:
@@ -223,6 +227,14 @@ def test_length_groups_equal_a_slow_count(make_run: Any) -> None:
         assert group.total == len(of)
         assert group.found == sum(finder is not None for finder in of)
         assert group.found_above == sum(finder is not None and finder >= counts.threshold.score for finder in of)
+
+
+def test_length_groups_count_a_score_at_the_threshold(make_run: Any) -> None:
+    row = {"item": "i", "video": "v", "duration_s": 9.0, "events_true": [[0, 3, 0]], "events_pred": [[0, 3, 0, 0.6]]}
+    counts = _counts(make_run, [row])
+    assert counts.threshold.score == 0.6
+    (group,) = counts.lengths
+    assert (group.from_s, group.to_s, group.total, group.found, group.found_above) == (2, 5, 1, 1, 1)
 
 
 def test_count_without_any_event_or_item(make_run: Any) -> None:

@@ -27,11 +27,11 @@ def _one(make_run: Any, least: float = 0.5, **row: Any) -> DenseTimeline:
 
 def _f1(judged: DenseJudged) -> float:
     """By hand: pairs of an event and a prediction that is right and sure enough."""
-    right = sum(
+    right: int = sum(
         kind == 0 and score >= judged.least
         for kind, score in zip(judged.verdict.kind_P.tolist(), judged.item.scores_P.tolist(), strict=True)
     )
-    said = sum(score >= judged.least for score in judged.item.scores_P.tolist())
+    said: int = sum(score >= judged.least for score in judged.item.scores_P.tolist())
     return 2 * right / (said + len(judged.item.true_labels_E))
 
 
@@ -118,7 +118,7 @@ def test_dense_timeline_draws_the_surest_and_says_how_many_more_there_are(make_r
     said = [[n * 0.5, n * 0.5 + 0.25, 0, round(1 - n / 100, 2)] for n in range(40)]
     true = [[n * 0.1, n * 0.1 + 0.05, 1] for n in range(MOST_TRUE + 5)]
     shown = _one(make_run, least=0.65, events_true=true, events_pred=said)
-    drawn = [b.score for row in shown.rows for lane in row.predicted_lanes for b in lane]
+    drawn = [b.score or 0.0 for row in shown.rows for lane in row.predicted_lanes for b in lane]
     assert sorted(drawn, reverse=True) == [round(1 - n / 100, 2) for n in range(MOST_SPANS)]
     assert shown.hidden == 36 - MOST_SPANS
     assert shown.hidden_true == 5
