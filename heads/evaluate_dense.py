@@ -129,10 +129,11 @@ def _rows(found_s: Sequence[Candidates], split: Split, dataset: Dataset) -> list
                     for event in item.events
                 ],
                 "events_pred": [
-                    [round(start, 4), round(end, 4), label, round(score, 6)]
+                    [round(start, 6), round(end, 6), label, round(score, 6)]
                     for (start, end), label, score in zip(
                         one.segments_N2.tolist(), one.labels_N.tolist(), one.scores_N.tolist(), strict=True
                     )
+                    if round(start, 6) < round(end, 6)
                 ],
             }
         )
