@@ -1,13 +1,17 @@
 """LoCo with an open vocabulary: a point's classes are the texts that its feature points to.
 
     levels = trunk(visual, audio)                                    as the head `loco` has it
-    x = three convolutions, shared by the levels                     (B, P, D), D the width of the texts' space
-    logit of a class = scale cosine(x, its text) + bias              scale and bias learned, one for all classes
+    x, e = three convolutions, shared by the levels                  (B, P, D) and (B, P)
+    logit of a class = scale cosine(x, its text - centre) + e        the scale learned, one for all classes
     offsets = relu(three convolutions)                               (B, P, 1, 2), for all classes together
 
 So a class that was never trained on needs no more than its text: `set_texts`, at any time, with any number of classes.
-There is no text of a background: a point that is none of the classes says so by its logits. The scale starts at 1 / .07
-and the bias where every class has a probability of 1 %, as the logits of `loco` start.
+There is no text of a background: e says whether there is any event. The centre is the mean of the first vocabulary's
+trained texts and stays with the head: texts of one prompt lie in a narrow cone (ONE-PEACE's 100 of UnAV-100 have a mean
+cosine of 0.56), in which a point moves all classes at once. On planted features of such texts (60 classes, 300 steps of
+16 items) 0.49 of the events got their class with the centre and 0.01 without; with texts in no cone, classes never
+trained on were told apart in 0.52 of the cases with e and 0.32 without, where chance is 0.20 (one seed each). The scale
+starts at 1 / 0.07, and e where a class far from x has a probability of 1 %.
 
 This is an extension of ours; the paper has a closed vocabulary.
 
@@ -96,15 +100,19 @@ class LocoTexts(DenseHead):
             )
 
     config: Config
+    centre_D: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.trunk = LocoTrunk(config)
         width = self.trunk.out_width
         self.texts = ClassTexts(config.num_classes, config.text_width)
-        self.classify = PointConvs(width, config.text_width, hidden=config.width)
+        self.register_buffer("centre_D", torch.zeros(config.text_width))
+        self.classify = PointConvs(width, config.text_width + 1, hidden=config.width)
+        assert self.classify.out.conv.bias is not None, "made with one"
+        with torch.no_grad():
+            self.classify.out.conv.bias[-1] = -math.log((1 - PRIOR) / PRIOR)
         self.log_scale = nn.Parameter(torch.tensor(math.log(_SCALE)))
-        self.bias = nn.Parameter(torch.tensor(-math.log((1 - PRIOR) / PRIOR)))
         self.regress = PointConvs(width, 2, hidden=config.width)
         self.scale_L = nn.Parameter(torch.ones(config.levels))
 
@@ -114,7 +122,8 @@ class LocoTexts(DenseHead):
         return None if self.trunk.lcc is None else self.trunk.lcc.sigma
 
     def set_texts(self, texts_KD: Tensor, trained_K: Tensor | None = None) -> None:
-        """Take a vocabulary, of any number of classes.
+        """Take a vocabulary, of any number of classes. In training mode the first of two trained classes
+        or more sets the centre.
 
         Args:
             texts_KD: float, any length a row (only directions matter); no background.
@@ -139,6 +148,8 @@ class LocoTexts(DenseHead):
         trained_K = self.texts.trained_K[:-1] if trained_K is None else trained_K
         self.texts.texts_KD = self.texts.texts_KD[:-1].clone()
         self.texts.trained_K = trained_K.to(self.texts.texts_KD.device).clone()
+        if self.training and not bool(self.centre_D.any()) and int(self.texts.trained_K.sum()) > 1:
+            self.centre_D.copy_(self.texts.texts_KD[self.texts.trained_K].mean(dim=0))
         self.config = dataclasses.replace(self.config, num_classes=len(texts_KD))
 
     def fit_statistics(
@@ -205,9 +216,11 @@ class LocoTexts(DenseHead):
             output = dataclasses.replace(output, logits_BPK=output.logits_BPK.masked_fill(~trained_K, _NEVER))
         return super().loss_of(output, target)
 
-    def _logits(self, x_BPD: Tensor) -> Tensor:
+    def _logits(self, x_BPE: Tensor) -> Tensor:
+        """From the convolutions' D + 1 outputs."""
         scale = self.log_scale.clamp(max=math.log(_MOST_SCALE)).exp()
-        logits_BPK: Tensor = scale * self.texts.cosines(x_BPD) + self.bias
+        directions_KD = F.normalize(self.texts.texts_KD - self.centre_D, dim=-1)
+        logits_BPK: Tensor = scale * F.normalize(x_BPE[..., :-1], dim=-1) @ directions_KD.T + x_BPE[..., -1:]
         return logits_BPK
 
 
