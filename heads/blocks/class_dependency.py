@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.conv_transformer import ConvTransformerBlock, of_real
 from heads.blocks.dense_decoder import Levels
 from heads.blocks.temporal_conv import MaskedConv
 
@@ -67,10 +67,10 @@ class ClassDependency(nn.Module):
         """
         lay = Levels([x.shape[1] for x in levels], gap=1, device=levels[0].device)
         x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)
-        e_BGE = F.relu(_expanded(x_BGC, self.expand.conv.weight) * mask_BG[..., None])
+        e_BGE = _expanded(x_BGC, self.expand.conv.weight, mask_BG) * mask_BG[..., None]
         timed = [self._over_time(e_BTE, mask) for e_BTE, mask in zip(lay.split(e_BGE), masks, strict=True)]
         sum_BGE = self._over_classes(e_BGE, mask_BG) + lay.joined(timed)
-        return lay.split(_squeezed(sum_BGE, self.squeeze.conv.weight) * mask_BG[..., None])
+        return lay.split(_squeezed(sum_BGE, self.squeeze.conv.weight, mask_BG) * mask_BG[..., None])
 
     def _over_time(self, e_BTE: Tensor, mask_BT: Tensor) -> Tensor:
         count = e_BTE.shape[1]
@@ -108,14 +108,18 @@ class ClassDependency(nn.Module):
 # CPU that is a third faster than as a convolution, whose weights are rearranged each time.
 
 
-def _expanded(x_BGC: Tensor, weight_EC3: Tensor) -> Tensor:
+def _expanded(x_BGC: Tensor, weight_EC3: Tensor, mask_BG: Tensor) -> Tensor:
+    """Convolved and rectified."""
     before_BGC, behind_BGC = F.pad(x_BGC, (0, 0, 1, 0))[:, :-1], F.pad(x_BGC, (0, 0, 0, 1))[:, 1:]
     near_BGC = torch.cat((before_BGC, x_BGC, behind_BGC), dim=-1)
-    return F.linear(near_BGC, weight_EC3.transpose(1, 2).flatten(1))
+    weight_EC = weight_EC3.transpose(1, 2).flatten(1)
+    return of_real(lambda near: F.relu(F.linear(near, weight_EC)), near_BGC, mask_BG)
 
 
-def _squeezed(x_BGE: Tensor, weight_CE3: Tensor) -> Tensor:
-    before_BGC, here_BGC, behind_BGC = F.linear(x_BGE, weight_CE3.permute(2, 0, 1).flatten(0, 1)).chunk(3, dim=-1)
+def _squeezed(x_BGE: Tensor, weight_CE3: Tensor, mask_BG: Tensor) -> Tensor:
+    weight_CE = weight_CE3.permute(2, 0, 1).flatten(0, 1)
+    all_BGC = of_real(lambda x: F.linear(x, weight_CE), x_BGE, mask_BG)
+    before_BGC, here_BGC, behind_BGC = all_BGC.chunk(3, dim=-1)
     return here_BGC + F.pad(before_BGC, (0, 0, 1, 0))[:, :-1] + F.pad(behind_BGC, (0, 0, 0, 1))[:, 1:]
 
 
