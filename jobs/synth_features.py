@@ -26,7 +26,7 @@ examples:
   avel synth-features ave --root AVE_Dataset --store full --places 49 --scale-to 1024 --dry-run
   avel synth-features ovavebench --root OV-AVEBench --store planted-ov --set gap=0.7
   avel synth-features unav100 --root UnAV --store planted-unav --reduced UnAV-short
-  avel synth-features unav100 --root UnAV --store small-unav --reduced UnAV-small --videos train=1000,val=100,test=160
+  avel synth-features unav100 --root UnAV --store small-unav --reduced UnAV-small --videos train=1000,val=60,test=160
   avel train --store planted --dataset ave --root AVE_Dataset --recipe planted-ave --head ave_clip --out runs/planted
 The recipe, planted-PROTOCOL unless --as names it, holds every number that decides a value; --set changes any of them
 (`avel synth-features PROTOCOL ... --dry-run` lists them). A video's features depend on the seeds and its id alone.
@@ -59,13 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", type=int, metavar="T", help="unav100: segments of a video of 60 s (96)")
     parser.add_argument(
-        "--reduced", type=Path, metavar="DIR", help="unav100: also write annotations of 10 classes and equal lengths"
+        "--reduced", type=Path, metavar="DIR", help="unav100: also write annotations of few classes and equal lengths"
     )
     parser.add_argument(
         "--videos",
         metavar="SPLIT=N,...",
         help="with --reduced: keep so many videos of a split, such as train=1000,val=100,test=160 (default: all)",
     )
+    parser.add_argument("--classes", type=int, metavar="K", help="with --reduced: so many classes at most (10)")
     add_set(parser)
     parser.add_argument(
         "--storage", choices=("float32", "float16"), default="float32", help="of the numbers (default: %(default)s)"
@@ -163,13 +164,15 @@ def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
     if args.reduced is not None and not hasattr(benchmark, "reduced"):
         raise BadArguments(f"--reduced: {args.protocol} has no smaller data set; leave it out")
     videos = _videos(args.videos)
-    if args.reduced is None and videos:
-        raise BadArguments("--videos goes with --reduced DIR, where the annotations of those videos are written")
+    if args.reduced is None and (videos or args.classes is not None):
+        option = "--videos" if videos else "--classes"
+        raise BadArguments(f"{option} goes with --reduced DIR, where such annotations are written")
+    choice: dict[str, Any] = {"videos": videos} | ({} if args.classes is None else {"num_classes": args.classes})
     dataset = load(benchmark.DATASET, args.root)
     if args.reduced is None:
         return dataset
     try:
-        found: Dataset = benchmark.reduced(dataset, settings, videos=videos)
+        found: Dataset = benchmark.reduced(dataset, settings, **choice)
     except ValueError as error:
         raise BadArguments(f"--reduced: {error}") from error
     if args.reduced.is_file() or (args.reduced.is_dir() and any(args.reduced.iterdir())):

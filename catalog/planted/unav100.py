@@ -10,6 +10,10 @@ length each: its bounds need both. Besides there are pairs of a stretch that is 
 one class, at different times: who looks at the whole video finds a partner for either. Stretches leave out what would
 make another event: a class is heard and seen at once in its events and nowhere else.
 
+The text of a class is its two prototypes side by side, turned by a rotation of the texts': what maps features to texts
+is linear and the same for all classes, so who learns it from some classes finds the others by their texts, where the
+classes seen are more than the dimensions of prototypes (two thirds of the width).
+
 The grid is one segment of 60 s / points each: the longest videos have `points` segments. `reduced` makes the data set
 of short experiments, in which every video has.
 """
@@ -30,7 +34,7 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule, SegmentGrid
 from catalog.planting import PlantedSettings, duration_s, items_of, segments_on, split_of
-from catalog.prototypes import Vectors, embedding, orthogonal, paired, video_stream, world_stream
+from catalog.prototypes import Vectors, embedding, orthogonal, paired, unit, video_stream, world_stream
 from catalog.video import Video
 
 SUMMARY = "UnAV-100's annotations; events bounded by sound and picture together, and decoys of either"
@@ -116,9 +120,11 @@ def reduced(
             their ids alone, and more of them are those and others.
 
     Raises:
-        ValueError: a segment's seconds have no decimal spelling, which the data set's file needs; or a split has fewer
-            videos than it should keep.
+        ValueError: a segment's seconds have no decimal spelling, which the data set's file needs; a split has fewer
+            videos than it should keep; or no class is wanted.
     """
+    if num_classes < 1:
+        raise ValueError(f"needs a class at least, got {num_classes}")
     hop_s = settings.hop_s
     if 10**12 % hop_s.denominator:
         raise ValueError(f"points must divide 60 s into decimals, such as 96, 120 or 192; got {settings.points}")
@@ -175,14 +181,17 @@ class World:
         self._dataset = dataset
         self._items = items_of(dataset)
         rng, width, semantic = world_stream(settings.seed, 0), settings.width, settings.semantic
-        bases = []
+        bases, sides = [], []
         for first in (0, 1):
             prototypes_KS = paired(rng, len(dataset.classes), semantic, first=first, factor=settings.pair_factor)
             turned_ED = embedding(settings.seed, 1 + first, width, settings.feature_width) @ orthogonal(
                 rng.normal(size=(width, width))
             )
+            sides.append(prototypes_KS)
             bases.append((prototypes_KS @ turned_ED[:, :semantic].T, turned_ED[:, semantic:]))
         (self.audio_KD, self._audio_nuisance), (self.visual_KD, self._visual_nuisance) = bases
+        # A stream of its own: there are texts since features were first planted, and the features stay what they were.
+        self.texts_KD = _texts(world_stream(settings.seed, 3), np.concatenate(sides, axis=1), settings.feature_width)
 
     def scene(self, video_id: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which classes are heard and which are seen, (T, K) each; both at once only in events."""
@@ -196,8 +205,9 @@ class World:
         audio_TD = self._draw(rng, heard_TK @ self.audio_KD, self._audio_nuisance)
         return visual_TD.astype(np.float32), audio_TD.astype(np.float32)
 
-    def texts(self) -> None:
-        """None: the classes are closed."""
+    def texts(self) -> NDArray[np.float32]:
+        """(K + 1, D), of norm 1; the last is of no class, and at right angles to all."""
+        return self.texts_KD.astype(np.float32)
 
     def _stream(self, video_id: str) -> np.random.Generator:
         return video_stream(self.settings.noise_seed, split_of(self._items[video_id]), video_id)
@@ -261,6 +271,16 @@ class World:
         white_TD = settings.white_noise * settings.noise_scale * rng.normal(size=signal_TD.shape)
         found: Vectors = gain * signal_TD + slow_TN @ nuisance_DN.T + white_TD
         return found
+
+
+def _texts(rng: np.random.Generator, joint_KJ: Vectors, width: int) -> Vectors:
+    """(K + 1, `width`): rows of `joint_KJ` at norm 1, then one of another dimension, all turned at random."""
+    count, joint = joint_KJ.shape
+    flat_KJ = np.zeros((count + 1, joint + 1))
+    flat_KJ[:-1, :-1] = unit(joint_KJ)
+    flat_KJ[-1, -1] = 1.0
+    turned: Vectors = flat_KJ @ orthogonal(rng.normal(size=(width, joint + 1))).T
+    return turned
 
 
 def _some(items: list[Item], wanted: Mapping[str, int]) -> set[str]:

@@ -259,3 +259,25 @@ def test_reduced_to_some_videos_keeps_more_of_them_when_more_are_asked_for(datas
 def test_reduced_to_videos_that_a_split_does_not_have_is_refused(dataset: Dataset, count: int) -> None:
     with pytest.raises(ValueError, match=rf"videos: val has \d+ to choose from, {count} are wanted"):
         reduced(dataset, Settings(), videos={"val": count})
+
+
+@pytest.mark.parametrize("scale_to", [None, 64])
+def test_texts_are_as_alike_as_what_is_heard_and_seen_of_their_classes(dataset: Dataset, scale_to: int | None) -> None:
+    world = World(dataset, Settings(scale_to=scale_to))
+    texts_KD = world.texts()
+    assert texts_KD.dtype == np.float32
+    assert texts_KD.shape == (len(dataset.classes) + 1, scale_to or 24)
+    cosines_KK = texts_KD @ texts_KD.T
+    alike_KK = (world.audio_KD @ world.audio_KD.T + world.visual_KD @ world.visual_KD.T) / 2
+    np.testing.assert_allclose(cosines_KK[:-1, :-1], alike_KK, atol=1e-6)
+    np.testing.assert_allclose(cosines_KK[-1, :-1], 0, atol=1e-6)
+    # Turned by more than the features are: no text lies in the space of its sound or picture.
+    np.testing.assert_array_less(np.abs((texts_KD[:-1] * world.audio_KD).sum(axis=1)), 0.9)
+    assert not np.allclose(World(dataset, Settings(seed=1, scale_to=scale_to)).texts(), texts_KD)
+
+
+def test_reduced_to_other_numbers_of_classes(dataset: Dataset) -> None:
+    source = one_video((0, 0, 10), (5, 20, 30), (7, 40, 50))
+    assert reduced(source, Settings(), num_classes=5).classes == ("class 0", "class 2")
+    with pytest.raises(ValueError, match="needs a class at least, got 0"):
+        reduced(dataset, Settings(), num_classes=0)
