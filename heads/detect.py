@@ -5,8 +5,9 @@ N items, B items of a batch, T segments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -36,10 +37,28 @@ MARGIN_SEGMENTS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """How outputs become events; the published settings unless told otherwise."""
+    """How outputs become events; the published settings unless told otherwise.
+
+    Attributes:
+        a_minute: are the most that are kept those of a minute begun, rather than of an item? The published numbers are
+            for videos of a minute at most, where either is the same.
+    """
 
     decoding: Decoding = field(default_factory=Decoding)
     suppression: Suppression = field(default_factory=Suppression)
+    a_minute: bool = False
+
+    def of(self, seconds: float) -> tuple[Decoding, Suppression]:
+        """What applies to an item of so many seconds."""
+        times = max(1, math.ceil(seconds / 60)) if self.a_minute else 1
+        return (
+            replace(self.decoding, most_a_level=times * self.decoding.most_a_level),
+            replace(
+                self.suppression,
+                most=times * self.suppression.most,
+                most_a_class=times * self.suppression.most_a_class,
+            ),
+        )
 
 
 def detect(
@@ -70,13 +89,16 @@ def detect(
     first = 0
     with torch.inference_mode():
         while first < len(order_N):
-            items_B = order_N[first : first + max(1, BATCH_SEGMENTS // int(lengths_N[order_N[first]]))]
+            # Alone where the bounds hang on the length, so that no item's hang on its neighbours.
+            together = 1 if detection.a_minute else max(1, BATCH_SEGMENTS // int(lengths_N[order_N[first]]))
+            items_B = order_N[first : first + together]
             first += len(items_B)
             output = outputs(head, data, items_B, lengths_N[items_B], device)
             _check(output.logits_BPK, output.offsets_BPC2, output.mask_BP, split, items_B)
             pyramid = points(output.counts[0], len(output.counts), device=device)
-            for n, candidates in zip(items_B, decode(output, pyramid, detection.decoding), strict=True):
-                found[n] = suppress(candidates, detection.suppression)
+            decoding, suppression = detection.of(int(lengths_N[items_B].max()) * float(split.recipe.grid.hop_s))
+            for n, candidates in zip(items_B, decode(output, pyramid, decoding), strict=True):
+                found[n] = suppress(candidates, suppression)
     head.train(was_training)
     return found
 

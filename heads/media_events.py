@@ -9,13 +9,13 @@ from torch import nn
 
 from catalog.event import Prediction
 from heads.blocks.dense_head import DenseHead
-from heads.detect import detect, in_seconds, predictions
+from heads.detect import Detection, detect, in_seconds, predictions
 from heads.metrics.ave import decide
 from heads.predict import THRESHOLD, events, logits, probabilities
 from heads.read import Split
 from heads.smooth import filter_runs
 
-# Of a dense head's events, which are up to a hundred a video however unsure it is.
+# Of a dense head's events, which are up to a hundred a minute however unsure it is.
 DENSE_THRESHOLD = 0.1
 
 
@@ -30,7 +30,7 @@ def media_events(
     smooth: int | None = None,
     device: str = "cpu",
 ) -> list[list[Prediction]]:
-    """The events of each item.
+    """The events of each item, in order of start.
 
     Args:
         durations_s: of each item's video; events are cut to it, where known.
@@ -41,15 +41,17 @@ def media_events(
     grid = split.recipe.grid
     if isinstance(head, DenseHead):
         least = DENSE_THRESHOLD if threshold is None else threshold
+        found = detect(head, split, device=device, detection=Detection(a_minute=True))
         return [
-            [
-                event
-                for event in predictions(item.video_id, in_seconds(found, grid, duration_s), classes)
-                if event.score >= least
-            ]
-            for item, found, duration_s in zip(
-                split.items, detect(head, split, device=device), durations_s, strict=True
+            sorted(
+                (
+                    event
+                    for event in predictions(item.video_id, in_seconds(one, grid, duration_s), classes)
+                    if event.score >= least
+                ),
+                key=lambda event: (event.start_s, event.end_s, -event.score),
             )
+            for item, one, duration_s in zip(split.items, found, durations_s, strict=True)
         ]
     probabilities_NTK = probabilities(logits(head, split, device=device), split.mask_NT, one_label=one_label)
     filtered_NT = None

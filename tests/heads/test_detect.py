@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from catalog.dataset import Item
+from catalog.event import Event
+from catalog.video import Video
 from heads.batches import DeviceSplit
 from heads.candidates import Candidates
 from heads.detect import detect, in_seconds, outputs, predictions, reach_s
+from heads.media_events import media_events
 
 told = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("dense_planted.py"))))
 
@@ -70,6 +75,26 @@ def test_windows_give_what_one_pass_gives_as_far_as_the_head_looks(length: int) 
             whole.offsets_BPC2, parts.offsets_BPC2, atol=1e-5
         )
         assert same == (is_equal or length <= 64)
+
+
+def test_an_hour_may_have_more_events_than_a_minute() -> None:
+    minutes, every_s = 4, 2
+    events = tuple(
+        Event(start_s=Fraction(s), end_s=Fraction(s + 1), label=told.CLASSES[0])
+        for s in range(0, 60 * minutes, every_s)
+    )
+    data = replace(
+        told.dataset(videos=3),
+        items=(Item(id="long", video_id="long", split="test", events=events),),
+        videos=(Video(id="long", uri="long.mp4", duration_s=Fraction(60 * minutes)),),
+    )
+    split = told.split(data, "test")
+    sure = [int((one.scores_N > 0.9).sum()) for one in detect(told.Told(), split)]
+    assert sure == [100]  # as published
+    found = media_events(told.Told(), split, told.CLASSES, [240.0], one_label=False, threshold=0.9)[0]
+    np.testing.assert_allclose(
+        [(one.start_s, one.end_s) for one in found], [(float(e.start_s), float(e.end_s)) for e in events], atol=1e-3
+    )
 
 
 def test_seconds_are_cut_to_the_video_and_what_is_nothing_then_is_gone() -> None:
