@@ -18,6 +18,9 @@ from catalog.fingerprint import fingerprint
 from heads.model import MODALITIES, Modality, Scalar
 from heads.model import names as head_names
 
+# A metric beside those of a run's record: `heads.cross_similarity.mean_of_std` of its encoders.
+MEAN_OF_STD = "mean_of_std"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -81,7 +84,8 @@ class Table:
     Attributes:
         title: what it shows.
         columns: names of the rows' labels.
-        metrics: of a run's test split, as its record names them; the first one is drawn.
+        metrics: of a run's test split, as its record names them; the first one is drawn. `MEAN_OF_STD` is measured
+            beside them, and similarities are drawn.
         rows: in the paper's order.
         reading: how the table is read where the paper leaves it open; "" where it does not.
         reference: number of the row that the others are compared with; None where none is.

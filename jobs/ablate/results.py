@@ -18,7 +18,8 @@ from heads.run_folder import read_record
 from heads.run_record import Numbers
 from heads.seeds import Spread
 from heads.smooth import filter_runs
-from heads.table import Row, Table
+from heads.table import MEAN_OF_STD, Row, Table
+from jobs.ablate.similarity import read_similarity
 
 # A run's numbers are of this split.
 SPLIT = "test"
@@ -197,6 +198,8 @@ def _numbers(folder: Path, row: Row, metrics: Sequence[str]) -> Numbers:
     numbers = read_record(folder).metrics.get(SPLIT, {})
     if row.smooth > 1:
         numbers = {"accuracy": _filtered_accuracy(folder, row.smooth)}
+    if MEAN_OF_STD in metrics:
+        numbers = numbers | read_similarity(folder)
     missing = [name for name in metrics if name not in numbers]
     if missing:
         raise ValueError(

@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from heads import table as tables
+    from heads.table import MEAN_OF_STD
     from jobs.ablate.orders import orders_of
     from jobs.console import BadArguments, print_json, say
     from jobs.train_order import alone
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
             return status
         told: dict[str, Any] = {}
         for name, table in chosen.items():
+            if MEAN_OF_STD in table.metrics:
+                failed |= _similarity(args, name, table, orders, why_not | failed)
             results, baselines = _results(table, orders, why_not | failed)
             told[name] = _write(args, name, table, results, baselines)
         _keep(args.out / "tables.json", args.paper, paper.SOURCE, told)
@@ -257,6 +260,38 @@ def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) ->
     if key not in gathered:
         gathered[key] = gather(order)
     return gathered[key]
+
+
+def _similarity(args: argparse.Namespace, name: str, table: Table, orders: Orders, why_not: WhyNot) -> WhyNot:
+    """Measures the runs of the table, draws the first seed's; gives the variants of which that cannot be done."""
+    from heads.read import Split, read_split
+    from jobs.ablate.results import SPLIT
+    from jobs.ablate.similarity import draw_similarity, measure_similarity
+    from jobs.console import note
+
+    splits: dict[str, Split] = {}
+    drawn: dict[str, dict[str, Path]] = {}
+    failed: WhyNot = {}
+    for row in table.rows:
+        key = None if row.variant is None else row.variant.key()
+        for (owner, seed), order in orders.items():
+            if owner != key or owner in why_not or owner in failed:
+                continue
+            try:
+                if order.recipe not in splits:
+                    held = _materials(order, {})
+                    splits[order.recipe] = read_split(held.store, order.recipe, held.dataset, SPLIT, pool_places=True)
+                measure_similarity(order.out, splits[order.recipe])
+            except ValueError as error:
+                failed[owner] = f"failed: {error}"
+                note(f"avel ablate: error: {order.out}: {error}")
+            else:
+                if seed == args.seed:
+                    drawn.setdefault(order.recipe, {})[", ".join(row.labels)] = order.out
+    for recipe, folders in drawn.items():
+        title = f"{args.paper}, table {name}: cosines of sound and picture; {args.dataset}, {recipe}"
+        draw_similarity(folders, splits[recipe], args.out / f"table-{name}-{recipe}.png", title=title)
+    return failed
 
 
 def _results(table: Table, orders: Orders, why_not: WhyNot) -> tuple[list[Result], Numbers]:
