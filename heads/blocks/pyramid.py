@@ -88,8 +88,7 @@ class PerceptionPyramid(nn.Module):
         for number, (blocks, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
             if number:
                 streams = [pooled(x_BTC, 2) for x_BTC in streams]
-                mask_BT = strided(mask_BT, 2)
-                streams = [x_BTC * mask_BT[..., None] for x_BTC in streams]
+                mask_BT = strided(mask_BT, 2)  # the blocks put 0 where the pooling reached beyond it
             asked = streams[::-1]  # of one stream: itself
             assert isinstance(blocks, nn.ModuleList)
             streams = [

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from heads.batches import Target
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.loco_trunk import TRAINING as PUBLISHED
+from heads.blocks.temporal_conv import sinusoid
 from heads.decode import Decoding, decode
 from heads.model import build, parse_field, plugin, read_config, restore
 from heads.models.loco import TRAINING, Loco, configure
@@ -188,6 +189,35 @@ def test_lcc_takes_only_segments_with_both_modalities() -> None:
     found = head.auxiliary()
     assert found is not None
     assert found.item() == 0
+
+
+def test_standardised_features_are_those_of_the_training_split() -> None:
+    """A head that standardises sees what another sees of features standardised by hand; gaps stay zeros."""
+    head, plain = made(standardise=True), made()
+    plain.load_state_dict(head.state_dict())
+    visual, audio, mask, visual_valid, audio_valid = random_input()
+    visual, audio = 50 * visual + 7, 0.01 * audio - 3
+    head.fit_statistics(visual.numpy(), audio.numpy(), visual_valid.numpy(), audio_valid.numpy())
+    by_hand = [
+        (x - x[valid].mean(dim=0)) / x[valid].std(dim=0, unbiased=False)
+        for x, valid in ((visual, visual_valid), (audio, audio_valid))
+    ]
+    wanted = plain(*by_hand, mask, visual_valid, audio_valid)
+    found = head(visual, audio, mask, visual_valid, audio_valid)
+    torch.testing.assert_close(found.logits_BPK, wanted.logits_BPK, rtol=1e-3, atol=1e-4)
+    plain.fit_statistics(visual.numpy(), audio.numpy(), visual_valid.numpy(), audio_valid.numpy())  # wants none
+    assert torch.equal(plain(*by_hand, mask, visual_valid, audio_valid).logits_BPK, wanted.logits_BPK)
+
+
+def test_sinusoid_is_added_after_the_convolutions() -> None:
+    fields: dict[str, Any] = {"unimodal_layers": 0, "lcc": "off"}
+    head, plain = made(sinusoid=True, **fields), made(**fields)
+    plain.load_state_dict(head.state_dict())
+    given = random_input()
+    with_places, without = head.trunk.encoded(*given), plain.trunk.encoded(*given)
+    places = sinusoid(21, 16) * given[2][..., None]
+    for name in ("visual", "audio"):
+        torch.testing.assert_close(with_places[name] - without[name], places, rtol=0, atol=1e-5)
 
 
 def test_sigma_is_told() -> None:
