@@ -13,8 +13,9 @@ d is the distance to the diagonal of the matrix of one video. sigma and tau are 
 No code was ever published. Readings of what the paper leaves open:
 
 - each row of y is brought to sum 1. With a bare density the loss is least for sigma without end (y goes to 0), with a
-  kernel of peak 1 for sigma 0. The target is trained by the loss that it defines and still drifts to the diagonal, so
-  sigma is kept in [0.5, 8] grid steps: beyond, it is put back to the edge, and keeps its gradient there;
+  kernel of peak 1 for sigma 0. The target is still trained by the loss that it defines and may drift to the diagonal,
+  so sigma is kept in [0.5, 8] grid steps: beyond, it is put back to the edge, and keeps its gradient there. (On planted
+  features it went from 1.0 to 1.2 within 8 epochs and stayed.)
 - sigma starts at 1 grid step, tau at 0.07 and within [0.01, 0.5];
 - "softened target" gives 0.8 to the synchronous pair and shares 0.2 among the others of its video;
 - only segments that have both modalities take part.
