@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.measurement import Measurement
 from heads.batches import Target
 from heads.losses import cross_entropy
-from heads.model import build, names, plugin
+from heads.model import build, is_dense, names, plugin
 from heads.optimise import optimiser
 from heads.settings import published_settings
 
@@ -56,7 +56,9 @@ class Step:
 def measure(folder: Path) -> list[Measurement]:
     del folder
     threads = torch.get_num_threads()
-    steps = [step(name) for name in names() if getattr(plugin(name), "NEEDS_TRAINING", True)]
+    # Dense heads take other shapes and learn from events: `bench/dense.py`.
+    trained = [name for name in names() if getattr(plugin(name), "NEEDS_TRAINING", True) and not is_dense(name)]
+    steps = [step(name) for name in trained]
     return [
         Measurement(
             what=f"{one.head}: matmul rate's time for its FLOP / a training step, {BATCH} x {SECONDS}",

@@ -29,10 +29,11 @@ from heads.suppress import Suppression, suppress
 # Segments of a batch, padding included: memory is the same for many short items and for one long one.
 BATCH_SEGMENTS = 8192
 
-# A longer item goes through the head in windows of BATCH_SEGMENTS. So many segments at either end of a window, where it
-# does not see all that a point looks at, are taken from its neighbour. Both are multiples of the coarsest stride, so a
-# window's points are the item's.
-MARGIN_SEGMENTS = 1024
+# An item longer than the first goes through the head in windows of so many segments. The second is how many at either
+# end of a window, where it does not see all that a point looks at, are taken from its neighbour. Both are multiples of
+# the coarsest stride, so a window's points are the item's.
+WINDOW_SEGMENTS = 16384
+MARGIN_SEGMENTS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ def outputs(
     lengths_B: NDArray[np.int64],
     device: str,
     *,
-    window: int = BATCH_SEGMENTS,
+    window: int = WINDOW_SEGMENTS,
     margin: int = MARGIN_SEGMENTS,
 ) -> DenseOutput:
     """The head's output for whole items, in windows where they are longer than one.

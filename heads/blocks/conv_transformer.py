@@ -52,17 +52,18 @@ class ConvAttention(nn.Module):
         self.query_norm, self.key_norm, self.value_norm = (nn.LayerNorm(width) for _ in range(3))
         self.attention = LocalAttention(width, num_heads=num_heads, window=window, relative=relative)
 
-    def forward(self, query_BTC: Tensor, memory_BTC: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(self, query_BTC: Tensor, memory_BTC: Tensor, mask_BT: Tensor, window: int | None = None) -> Tensor:
         """What the queries take from the memory, (B, S, C), zero outside the mask.
 
         Args:
             query_BTC, memory_BTC: what queries and what keys and values are made of; zero outside the mask.
             mask_BT: bool, the real segments.
+            window: in place of the one it was made with; None keeps that.
         """
         query_BSC = self.query_norm(self.query_conv(query_BTC, mask_BT))
         key_BSC = self.key_norm(self.key_conv(memory_BTC, mask_BT))
         value_BSC = self.value_norm(self.value_conv(memory_BTC, mask_BT))
-        attended_BSC: Tensor = self.attention(query_BSC, key_BSC, value_BSC, strided(mask_BT, self.stride))
+        attended_BSC: Tensor = self.attention(query_BSC, key_BSC, value_BSC, strided(mask_BT, self.stride), window)
         return attended_BSC
 
 
@@ -109,7 +110,9 @@ class ConvTransformerBlock(nn.Module):
         self.inner_path = AffineDropPath(width, drop_path)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BTC: Tensor, mask_BT: Tensor, query_BTC: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BTC: Tensor, mask_BT: Tensor, query_BTC: Tensor | None = None, *, window: int | None = None
+    ) -> Tensor:
         """The block's output, (B, S, C), zero outside `strided(mask_BT, stride)`.
 
         Args:
@@ -117,6 +120,7 @@ class ConvTransformerBlock(nn.Module):
             mask_BT: bool, the real segments of both.
             query_BTC: the sequence that queries, if the block was made with `cross`; zero outside the mask. None is
                 x itself.
+            window: of the attention, in place of the one it was made with; None keeps that.
         """
         memory_BTC = self._normed(self.norm, x_BTC, mask_BT)
         if self.query_norm is None:
@@ -124,7 +128,7 @@ class ConvTransformerBlock(nn.Module):
             normed_BTC = memory_BTC
         else:
             normed_BTC = self._normed(self.query_norm, x_BTC if query_BTC is None else query_BTC, mask_BT)
-        attended_BSC = self.dropout(self.attention(normed_BTC, memory_BTC, mask_BT))
+        attended_BSC = self.dropout(self.attention(normed_BTC, memory_BTC, mask_BT, window))
         real_BS1 = strided(mask_BT, self.stride)[..., None]
         y_BSC = self.attention_path(pooled(x_BTC, self.stride) * real_BS1, attended_BSC)
         z_BSC: Tensor = self.inner_path(y_BSC, of_real(self._inner, y_BSC, real_BS1.squeeze(-1))) * real_BS1

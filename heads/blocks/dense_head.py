@@ -86,10 +86,6 @@ class DenseHead(nn.Module, abc.ABC):
     ) -> None:
         """Nothing is taken from the training split: published dense heads take features as they are."""
 
-    def auxiliary(self) -> Tensor | None:
-        """A further loss term, weighted, of the forward pass just made; None where there is none."""
-        return None
-
     def loss(
         self,
         visual: Tensor | None,
@@ -128,7 +124,6 @@ class DenseHead(nn.Module, abc.ABC):
         sums_B = sums_B.index_add(0, positive_BPC.nonzero()[:, 0], pairs_N)
         normaliser = self.normaliser(positive_BPC.any(dim=-1).sum())
         counts_B = (normaliser / len(sums_B)).expand(len(sums_B))
-        auxiliary = self.auxiliary()
-        if auxiliary is not None:
-            sums_B = sums_B + auxiliary.float() * counts_B
+        if output.auxiliary is not None:
+            sums_B = sums_B + output.auxiliary.float() * counts_B
         return sums_B, counts_B.to(torch.float32)

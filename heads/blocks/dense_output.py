@@ -17,9 +17,11 @@ class DenseOutput:
             the point's level; C is K where each class has its own, else 1.
         mask_BP: bool, points that stand on a real segment.
         counts: points of each level; their sum is P.
+        auxiliary: a further loss term of this forward pass, weighted; None where there is none.
     """
 
     logits_BPK: Tensor
     offsets_BPC2: Tensor
     mask_BP: Tensor
     counts: tuple[int, ...]
+    auxiliary: Tensor | None = None

@@ -99,12 +99,15 @@ class LocalAttention(nn.Module):
             # The published start: a normal distribution of sqrt(2 / width).
             self.bias_HW = nn.Parameter(torch.randn(num_heads, 2 * (window // 2) + 1) * (2 / width) ** 0.5)
 
-    def forward(self, query_BTE: Tensor, key_BTE: Tensor, value_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+    def forward(
+        self, query_BTE: Tensor, key_BTE: Tensor, value_BTE: Tensor, mask_BT: Tensor, window: int | None = None
+    ) -> Tensor:
         """Attention's output, zero outside the mask.
 
         Args:
             query_BTE, key_BTE, value_BTE: before their projections; finite everywhere.
             mask_BT: bool, the real segments.
+            window: in place of the one it was made with; None keeps that.
         """
         attended_BTE = local_attention(
             self.query(query_BTE),
@@ -112,7 +115,7 @@ class LocalAttention(nn.Module):
             self.value(value_BTE),
             mask_BT,
             num_heads=self.num_heads,
-            window=self.window,
+            window=self.window if window is None else window,
             bias_HW=self.bias_HW,
         )
         out_BTE: Tensor = self.output(attended_BTE) * mask_BT[..., None]

@@ -50,7 +50,8 @@ from heads.points import divisor
 MAX_LEVELS = 16
 MAX_BLOCKS = 64
 
-# As UnAV was trained, whose settings the paper takes over; the decay holds for weights of maps and convolutions.
+# As UnAV was trained, whose settings the paper takes over; the paper names Adam, that code has AdamW, whose decay holds
+# for weights of maps and convolutions.
 TRAINING: Mapping[str, int | float | str] = {
     "epochs": 45,
     "warmup_epochs": 5,
@@ -76,14 +77,14 @@ class LocoConfig(FeatureConfig):
         unimodal_layers: transformer blocks a modality.
         levels: L.
         window: of the pyramid, in points of a level (table 2d: 4, 8, 16, 32).
-        cross: what a point of the pyramid attends to (table 2c).
+        cross: what a point of the pyramid attends to (table 2c); "off": its own stream alone (tables 2a and 3, base).
         lcc: the objective of LCC (table 2b), or no LCC (table 2a).
         lcc_weight: of its loss.
         lcc_sigma: grid steps, where the Gaussian starts (or stays).
-        lcc_stride: LCC takes every so-manieth segment; its matrix has (B T / stride)^2 entries.
+        lcc_stride: LCC takes every `lcc_stride`-th segment; its matrix has (B T / stride)^2 entries.
         tau: where LCC's temperature starts.
         decoder_layers: transformer blocks over each level.
-        attention_window: of unimodal and decoder blocks, in segments or points of a level; 0 attends to all, at a cost
+        attention_window: of unimodal and decoder blocks, in segments, whatever the level; 0 attends to all, at a cost
             that grows with the square of T.
         sinusoid: adds places in time after the convolutions.
         iou_loss: DIoU as in the code base, or the paper's GIoU, which is 1 - IoU here.
@@ -98,7 +99,7 @@ class LocoConfig(FeatureConfig):
     unimodal_layers: int = 2
     levels: int = 6
     window: int = 8
-    cross: Region = "cdp"
+    cross: Region | Literal["off"] = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
     lcc_weight: float = 0.1
     lcc_sigma: float = 1.0
@@ -178,7 +179,6 @@ class LocoTrunk(nn.Module):
             drop_path=config.drop_path,
         )
         self.decode = _blocks(config, len(names) * config.width, config.decoder_layers)
-        self.correspondence_loss: Tensor | None = None
 
     @property
     def out_width(self) -> int:
@@ -234,25 +234,34 @@ class LocoTrunk(nn.Module):
         mask_BT: Tensor,
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
-    ) -> list[Level]:
-        """The levels, finest first, of T padded to what the pyramid needs; in training also `correspondence_loss`.
+    ) -> tuple[list[Level], Tensor | None]:
+        """The levels, finest first, of T padded to what the pyramid needs; in training also LCC's loss, weighted.
 
         Raises:
             ValueError: a modality that is looked at is missing, or of another width or number of segments.
         """
         streams = self.encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        self.correspondence_loss = None
+        loss = None
         if self.lcc is not None and self.training:
             paired_BT = mask_BT
             for valid_BT in (visual_valid_BT, audio_valid_BT):
                 paired_BT = paired_BT if valid_BT is None else paired_BT & valid_BT
-            self.correspondence_loss = self.lcc(streams["visual"], streams["audio"], paired_BT)
+            loss = self.config.lcc_weight * self.lcc(streams["visual"], streams["audio"], paired_BT)
         missing = -mask_BT.shape[1] % divisor(self.config.levels)
         padded_BT = F.pad(mask_BT, (0, missing))
         levels = self.pyramid([F.pad(x_BTC, (0, 0, 0, missing)) for x_BTC in streams.values()], padded_BT)
         return [
-            Level(x_BTF=_through(self.decode, level.x_BTF, level.mask_BT), mask_BT=level.mask_BT) for level in levels
-        ]
+            Level(
+                x_BTF=_through(self.decode, level.x_BTF, level.mask_BT, window=self._reach(number)),
+                mask_BT=level.mask_BT,
+            )
+            for number, level in enumerate(levels)
+        ], loss
+
+    def _reach(self, level: int) -> int | None:
+        """The decoder's window in points of a level: as many segments at each, and no less than the pyramid's."""
+        window = self.config.attention_window
+        return max(self.config.window, window // 2**level) if window else None
 
 
 def _blocks(config: LocoConfig, width: int, count: int) -> nn.ModuleList:
@@ -268,8 +277,8 @@ def _blocks(config: LocoConfig, width: int, count: int) -> nn.ModuleList:
     )
 
 
-def _through(blocks: nn.Module, x_BTC: Tensor, mask_BT: Tensor) -> Tensor:
+def _through(blocks: nn.Module, x_BTC: Tensor, mask_BT: Tensor, *, window: int | None = None) -> Tensor:
     assert isinstance(blocks, nn.ModuleList)
     for block in blocks:
-        x_BTC = block(x_BTC, mask_BT)
+        x_BTC = block(x_BTC, mask_BT, window=window)
     return x_BTC

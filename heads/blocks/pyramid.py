@@ -4,7 +4,8 @@
     output of a level: its streams, joined along the channels and normalised
 
 Both streams of a level ask what the other was before the level's blocks. A single stream asks itself: that is the
-ablation with one modality.
+ablation with one modality; and so do both where `region` is "off", in windows that do not move: the base of the paper's
+tables, whose modalities meet in the decoder alone.
 
 No code was ever published. Readings of what the paper leaves open: the pyramid halves by pooling, without weights, as
 the residual streams do in the code base that the paper builds on; the finest level is at the full rate; each level has
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, cat, nn
 
@@ -61,7 +63,7 @@ class PerceptionPyramid(nn.Module):
         levels: int,
         num_heads: int,
         window: int,
-        region: Region = "cdp",
+        region: Region | Literal["off"] = "cdp",
         dropout: float = 0.0,
         drop_path: float = 0.1,
     ) -> None:
@@ -69,9 +71,16 @@ class PerceptionPyramid(nn.Module):
         if levels < 1 or streams not in (1, 2):
             raise ValueError(f"a pyramid needs a level and 1 or 2 streams, got {levels} and {streams}")
 
+        self.apart = region == "off"
+
         def block() -> DynamicPerception:
             return DynamicPerception(
-                width, num_heads=num_heads, window=window, region=region, dropout=dropout, drop_path=drop_path
+                width,
+                num_heads=num_heads,
+                window=window,
+                region="fixed" if region == "off" else region,
+                dropout=dropout,
+                drop_path=drop_path,
             )
 
         self.blocks = nn.ModuleList(nn.ModuleList(block() for _ in range(streams)) for _ in range(levels))
@@ -89,7 +98,7 @@ class PerceptionPyramid(nn.Module):
             if number:
                 streams = [pooled(x_BTC, 2) for x_BTC in streams]
                 mask_BT = strided(mask_BT, 2)  # the blocks put 0 where the pooling reached beyond it
-            asked = streams[::-1]  # of one stream: itself
+            asked = streams if self.apart else streams[::-1]  # of one stream: itself
             assert isinstance(blocks, nn.ModuleList)
             streams = [
                 block(x_BTC, other_BTC, mask_BT) for block, x_BTC, other_BTC in zip(blocks, streams, asked, strict=True)

@@ -2,7 +2,10 @@
 
     levels = trunk(visual, audio)                                       heads.blocks.loco_trunk, lcc, cdp, pyramid
     logits, offsets = three convolutions each, shared by the levels     (B, P, K), (B, P, K, 2)
-    loss = (focal + DIoU) / normaliser + 0.1 LCC                        (equation 9)
+    loss = (focal + IoU loss) / normaliser + 0.1 LCC                    (equation 9)
+
+The paper's IoU loss is GIoU (`iou_loss="giou"`, in one dimension 1 - IoU); the default is DIoU, which is what the code
+base that it builds on computes under that name.
 
 No code was ever published; what the paper leaves open and how it is read here stands in the blocks. Training needs
 O((B T)^2) for LCC's matrix, everything else is linear in T.
@@ -14,6 +17,7 @@ Source: the LoCo paper (locality-aware cross-modal correspondence learning for d
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,14 +97,9 @@ class Loco(DenseHead):
         Raises:
             ValueError: a modality that the head looks at is missing, or of another width or number of segments.
         """
-        levels = self.trunk(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        levels, loss = self.trunk(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
         output: DenseOutput = self.decoder([level.x_BTF for level in levels], [level.mask_BT for level in levels])
-        return output
-
-    def auxiliary(self) -> Tensor | None:
-        """LCC's loss, weighted, of the forward pass just made in training; else None."""
-        loss = self.trunk.correspondence_loss
-        return None if loss is None else self.config.lcc_weight * loss
+        return dataclasses.replace(output, auxiliary=loss)
 
 
 Head = Loco

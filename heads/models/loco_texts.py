@@ -184,7 +184,7 @@ class LocoTexts(DenseHead):
                 segments.
         """
         self.texts.require()
-        levels = self.trunk(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        levels, loss = self.trunk(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
         counts = [level.x_BTF.shape[1] for level in levels]
         lay = Levels(counts, gap=1, device=mask_BT.device)
         x_BGF, mask_BG = lay.joined([level.x_BTF for level in levels]), lay.joined([level.mask_BT for level in levels])
@@ -197,12 +197,8 @@ class LocoTexts(DenseHead):
             offsets_BPC2=offsets_BP2[:, :, None],
             mask_BP=mask_BP,
             counts=lay.counts,
+            auxiliary=loss,
         )
-
-    def auxiliary(self) -> Tensor | None:
-        """LCC's loss, weighted, of the forward pass just made in training; else None."""
-        loss = self.trunk.correspondence_loss
-        return None if loss is None else self.config.lcc_weight * loss
 
     def loss_of(self, output: DenseOutput, target: Target) -> tuple[Tensor, Tensor]:
         """As `DenseHead.loss_of`; in training mode classes that are not trained add nothing and learn nothing.

@@ -66,10 +66,10 @@ _BLOCKS = Table(
     title="blocks",
     columns=("LCC", "CDP"),
     metrics=_METRICS,
-    reading="without CDP the streams ask each other over the whole video, as UnAV's do (the paper may mean no asking)",
+    reading="without CDP each stream asks itself in windows, and the modalities meet in the decoder alone",
     rows=(
-        _row("-", "-", variant=_loco(lcc="off", cross="global")),
-        _row("yes", "-", variant=_loco(cross="global")),
+        _row("-", "-", variant=_loco(lcc="off", cross="off")),
+        _row("yes", "-", variant=_loco(cross="off")),
         _row("-", "yes", variant=_loco(lcc="off")),
         _row("yes", "yes", variant=_loco()),
     ),
@@ -133,11 +133,11 @@ _COSTS = Table(
     metrics=_METRICS,
     cost_segments=_COST_SEGMENTS,
     reading=f"of a forward pass of one item of {_COST_SEGMENTS} segments, 2 FLOP a multiply-add, without NMS; GB is "
-    "global attention between the modalities, of which the paper's base has none (not built here)",
+    "global attention between the modalities, of which the base has none",
     rows=(
         _row("UnAV", variant=Variant(head="unav")),
         _row("UniAV(STF)"),
-        _row("base"),
+        _row("base", variant=_loco(lcc="off", cross="off")),
         _row("base + GB", variant=_loco(lcc="off", cross="global")),
         _row("base + CDP", variant=_loco(lcc="off")),
         _row("base + GB + LCC", variant=_loco(cross="global")),

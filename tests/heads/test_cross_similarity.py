@@ -137,8 +137,7 @@ def test_training_with_lcc_raises_the_mean_of_std() -> None:
     stepper = torch.optim.Adam(head.parameters(), lr=5e-3)
     head.train()
     for _ in range(60):
-        head(visual, audio, torch.ones(1, 18, dtype=torch.bool))
-        loss = head.auxiliary()
+        loss = head(visual, audio, torch.ones(1, 18, dtype=torch.bool)).auxiliary
         assert loss is not None
         stepper.zero_grad()
         torch.autograd.backward(loss)

@@ -10,17 +10,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from heads import model
+from heads.batches import DeviceSplit
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
 from heads.dense_task import DenseTask
+from heads.detect import MARGIN_SEGMENTS, outputs
 from heads.evaluate import baselines, evaluate
 from heads.fit import Fitted, TrainingStopped, fit
 from heads.fit_checkpoint import Checkpoint
+from heads.read import Rows
 from heads.settings import Settings, published_settings
 
 told = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("dense_planted.py"))))
@@ -31,18 +35,35 @@ SMALL = {"width": 16, "hidden": 16, "class_width": 8, "levels": 3, "window": 4, 
 WIDTH = 9  # of the planted features
 
 
-def fresh(name: str, *, modality: model.Modality = "both", visual: int = 5, audio: int = 4) -> tuple[Any, DenseHead]:
+def fresh(
+    name: str,
+    *,
+    modality: model.Modality = "both",
+    visual: int = 5,
+    audio: int = 4,
+    published_windows: bool = False,
+) -> tuple[Any, DenseHead]:
     config = model.plugin(name).configure(
         visual_shape=(visual,), audio_shape=(audio,) if modality == "both" else None, num_classes=3, modality=modality
     )
     fields = {field.name for field in dataclasses.fields(config)}
-    config = replace(config, **{key: value for key, value in SMALL.items() if key in fields})
+    kept = ("levels", "window", "attention_window") if published_windows else ()
+    config = replace(config, **{key: value for key, value in SMALL.items() if key in fields and key not in kept})
     head = model.build(name, config, seed=1)
     assert isinstance(head, DenseHead)
+    opened(head)
     if getattr(model.plugin(name), "NEEDS_TEXTS", False):
         width = getattr(config, "text_width")  # noqa: B009  # of a plug-in's config
         head.set_texts(torch.randn(3, width, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
     return config, head
+
+
+def opened(head: DenseHead) -> None:
+    """Lets residual branches count: they begin at 1e-4, where nothing that goes wrong in them could be seen."""
+    with torch.no_grad():
+        for key, parameter in head.named_parameters():
+            if key.endswith(".scale") and float(parameter.abs().max()) < 1e-2:
+                parameter.fill_(0.5)
 
 
 def inputs(items: int, segments: int) -> tuple[Tensor, Tensor]:
@@ -119,6 +140,33 @@ def test_restored_head_says_the_same(name: str) -> None:
     assert torch.equal(one.offsets_BPC2, other.offsets_BPC2)
     assert bool((one.offsets_BPC2 >= 0).all())
     assert model.plugin(name).SUMMARY
+
+
+@pytest.mark.parametrize("name", ["loco", "loco_texts", "action_former"])
+def test_long_items_in_windows_are_as_in_one_pass(name: str) -> None:
+    """At the margin that is used, with published windows of attention: nothing looks further."""
+    _, head = fresh(name, published_windows=True)
+    head.eval()
+    length = 9000
+    generator = torch.Generator().manual_seed(0)
+    values = {width: torch.randn(length, width, generator=generator).numpy() for width in (5, 4)}
+    valid_R, rows_NT = np.ones(length, dtype=bool), np.arange(length)[None]
+    base = told.split(told.dataset(videos=3), "train")
+    split = replace(
+        base,
+        items=base.items[:1],
+        visual=Rows(values=values[5], valid_R=valid_R),
+        audio=Rows(values=values[4], valid_R=valid_R),
+        rows_NT=rows_NT,
+        counted_NT=rows_NT >= 0,
+    )
+    args = (DeviceSplit(split, None, "cpu"), np.array([0]), np.array([length]), "cpu")
+    with torch.inference_mode():
+        whole = outputs(head, *args, window=10**6)
+        parts = outputs(head, *args, window=3 * MARGIN_SEGMENTS)
+    assert whole.counts == parts.counts
+    torch.testing.assert_close(parts.logits_BPK, whole.logits_BPK, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(parts.offsets_BPC2, whole.offsets_BPC2, rtol=1e-4, atol=1e-4)
 
 
 def trained(name: str, head: DenseHead, **how: Any) -> tuple[Fitted, Any]:

@@ -44,7 +44,6 @@ def test_a_dense_head_is_trained_evaluated_and_stands_beside_the_baselines(
     run = tmp_path / "run"
     trained = main(capsys, "train", *planted.data, "--head", "loco", *SMALL, *QUICK, "--out", str(run))
     assert set(trained["baselines"]["test"]) == {"whole_video", "mean_length"}
-    assert 0 <= trained["metrics"]["test"]["average_map"] <= 1
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert {"val_loss", "val_average_map"} <= set(record["history"][0])
     assert record["baselines"]["whole_video"] == trained["baselines"]["test"]["whole_video"]["average_map"]
@@ -66,7 +65,7 @@ def test_what_a_dense_head_cannot_is_refused(
     assert cli.main(["predict", str(run), "clip.mp4"]) != 0
     assert "planted" in capsys.readouterr().err
     words = ["train", *planted.data, "--head", "linear", "--unseen", "1.5", "--out", str(tmp_path / "other")]
-    assert cli.main(words) in (1, 2)
+    assert cli.main(words) == 1
     assert "unseen" in capsys.readouterr().err
 
 
@@ -75,7 +74,8 @@ def test_two_seeds_of_a_dense_head_have_a_mean_of_the_number_that_counts(
 ) -> None:
     words = [*planted.data, "--head", "loco", *SMALL, *QUICK, "--seeds", "2", "--jobs", "1"]
     found = main(capsys, "train", *words, "--out", str(tmp_path / "seeds"))
-    assert found["metrics"]["test"]["average_map"]["sd"] >= 0
+    values = found["metrics"]["test"]["average_map"]["values"]
+    assert found["metrics"]["test"]["average_map"]["mean"] == pytest.approx(sum(values) / 2)
     assert set(found["baselines"]["test"]["mean_length"]) == {"average_map"}
 
 

@@ -175,18 +175,15 @@ def test_loss_adds_weighted_lcc_in_training_only() -> None:
     assert head.trunk.lcc is not None
     lcc = head.trunk.lcc(streams["visual"], streams["audio"], given[3] & given[4]).item()
     assert totals[0] - totals[1] == pytest.approx(0.1 * lcc, rel=1e-3)
-    assert without.auxiliary() is None
-    head.eval()
-    head(*given)
-    assert head.auxiliary() is None
+    assert without(*given).auxiliary is None
+    assert head.eval()(*given).auxiliary is None
 
 
 def test_lcc_takes_only_segments_with_both_modalities() -> None:
     head = made(drop_path=0.0).train()
     visual, audio, mask, visual_valid, _ = random_input()
     nothing = torch.zeros_like(mask)
-    head(visual, audio, mask, visual_valid, nothing)
-    found = head.auxiliary()
+    found = head(visual, audio, mask, visual_valid, nothing).auxiliary
     assert found is not None
     assert found.item() == 0
 
