@@ -32,11 +32,13 @@ examples:
   avel ablate loco --table 1 --recipe onepeace-unav --recipe i3d=i3d-vggish-unav --store STORE --dataset unav100 \\
       --root UNAV --out runs/loco --device cuda
   avel ablate planted --table unav100 --store SMALL --dataset unav100 --root UNAV-small --seeds 2 --out runs/small \\
-      --epochs 30 --patience 0 --lr 1.5e-3 --schedule one-cycle --ema 0.99 --crop-share 1 --set loco.width=48 \\
-      --set loco.levels=4 --set loco.unimodal_layers=1 --set loco.drop_path=0
+      --epochs 20 --patience 0 --lr 1.5e-3 --schedule one-cycle --ema 0.99 --crop-share 1 --set loco.width=48 \\
+      --set loco.levels=4 --set loco.unimodal_layers=1 --set loco.decoder_layers=0 --set loco.drop_path=0 \\
+      --set loco.lcc_stride=2
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
-Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json. The runs lie in OUT/runs; one
-that is there is not trained again, also not for another table, so the same command goes on where it was stopped.
+Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json; a table of similarities also as
+table-NAME-RECIPE.png, with the test videos of the most events. The runs lie in OUT/runs; one that is there is not
+trained again, also not for another table, so the same command goes on where it was stopped.
 Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2 bad arguments, and of --dry-run a row
 that cannot be trained; 130/143 stopped.
 """
