@@ -36,11 +36,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.blocks.cdp import Region
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig, check_choices
 from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
-from heads.blocks.pyramid import Level, PerceptionPyramid
+from heads.blocks.pyramid import Asked, Level, PerceptionPyramid
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
 from heads.blocks.temporal_conv import ConvStack, sinusoid
@@ -99,7 +98,7 @@ class LocoConfig(FeatureConfig):
     unimodal_layers: int = 2
     levels: int = 6
     window: int = 8
-    cross: Region | Literal["off"] = "cdp"
+    cross: Asked = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
     lcc_weight: float = 0.1
     lcc_sigma: float = 1.0

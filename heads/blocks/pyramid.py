@@ -25,8 +25,11 @@ from typing import Literal
 
 from torch import Tensor, cat, nn
 
-from heads.blocks.cdp import DynamicPerception, Region
+from heads.blocks.cdp import DynamicPerception
 from heads.blocks.temporal_conv import pooled, strided
+
+# What a stream attends to: a region of the other one, or nothing of it.
+Asked = Literal["cdp", "fixed", "global", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class PerceptionPyramid(nn.Module):
         levels: int,
         num_heads: int,
         window: int,
-        region: Region | Literal["off"] = "cdp",
+        region: Asked = "cdp",
         dropout: float = 0.0,
         drop_path: float = 0.1,
     ) -> None:

@@ -152,8 +152,10 @@ def test_reduced_writes_annotations_that_fit_the_features(
 
 
 def test_reduced_to_some_videos_writes_those_alone(roots: dict[str, Path], tmp_path: Path) -> None:
-    how = ["--reduced", str(tmp_path / "short"), "--videos", "train=5,test=2", "--points", "48"]
+    how = ["--reduced", str(tmp_path / "short"), "--videos", "train=5,test=2", "--points", "48", "--classes", "2"]
     assert main(words(roots, "unav100", tmp_path / "s", *how)) == 0
+    labels = open_store(tmp_path / "s").labels("planted-unav100", "unav100")
+    assert labels.names == ("class 0", "class 1", "other")
     dataset = registry.load("unav100", tmp_path / "short")
     whole = registry.load("unav100", roots["unav100"])
     assert [len(dataset.split(name)) for name in ("train", "val", "test")] == [5, len(whole.split("val")), 2]
@@ -180,6 +182,8 @@ def test_reduced_to_some_videos_writes_those_alone(roots: dict[str, Path], tmp_p
         ("ave", ["--as", "no name"], "--as: a recipe's name needs letters"),
         ("unav100", ["--reduced", "x", "--points", "70"], "--reduced: points must divide 60 s into decimals"),
         ("unav100", ["--videos", "train=4"], "--videos goes with --reduced DIR"),
+        ("unav100", ["--classes", "4"], "--classes goes with --reduced DIR"),
+        ("unav100", ["--reduced", "x", "--classes", "0"], "--reduced: needs a class at least, got 0"),
         ("unav100", ["--reduced", "x", "--videos", "train=400"], "--reduced: videos: train has"),
         ("unav100", ["--reduced", "x", "--videos", "training=4"], "--videos needs SPLIT=N,... with train, val, test"),
         ("unav100", ["--reduced", "x", "--videos", "train=4,train=5"], "--videos needs SPLIT=N,..."),
@@ -266,3 +270,18 @@ def test_overwrite_that_fails_leaves_the_old_store(
     assert main(words(roots, "ave", store, "--overwrite")) == 1
     assert open_store(store).snapshot_id == snapshot
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_float16_holds_the_same_numbers_rounded(
+    roots: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, more in (("whole", ()), ("half", ("--storage", "float16"))):
+        assert main(words(roots, "unav100", tmp_path / name, *more, "--json")) == 0
+    bytes_whole, bytes_half = (json.loads(line)["bytes"] for line in capsys.readouterr().out.splitlines())
+    assert bytes_half == bytes_whole / 2
+    ids = registry.load("unav100", roots["unav100"]).by_id
+    whole, half = (
+        open_store(tmp_path / name).read("planted-unav100", "audio", list(ids)).values for name in ("whole", "half")
+    )
+    assert (whole.dtype, half.dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(half, whole.astype(np.float16))

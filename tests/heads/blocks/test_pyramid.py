@@ -36,6 +36,29 @@ def slow_pooled(x: Tensor, length: int) -> Tensor:
     return torch.stack(rows)
 
 
+def test_streams_apart_are_two_pyramids_of_one() -> None:
+    """Whatever the other stream is, a stream's half of a level (before the norm of both) is the same."""
+    pyramid = made(region="off")
+    (one, other), mask = random_input()
+    firsts = []
+    for norm in pyramid.norms:
+        norm.register_forward_pre_hook(lambda _, given: firsts.append(given[0][..., :8]))
+    with torch.no_grad():
+        pyramid([one, other], mask)
+        pyramid([one, -3 * other], mask)
+    assert len(firsts) == 6
+    for with_one, with_another in zip(firsts[:3], firsts[3:], strict=True):
+        torch.testing.assert_close(with_one, with_another)
+    asking = made(region="fixed")
+    firsts.clear()
+    for norm in asking.norms:
+        norm.register_forward_pre_hook(lambda _, given: firsts.append(given[0][..., :8]))
+    with torch.no_grad():
+        asking([one, other], mask)
+        asking([one, -3 * other], mask)
+    assert not torch.allclose(firsts[0], firsts[3])
+
+
 @pytest.mark.parametrize("streams", [1, 2])
 def test_levels_equal_those_made_one_after_the_other(streams: int) -> None:
     pyramid: Any = made(streams)

@@ -255,7 +255,7 @@ def test_both_streams_see_each_other_but_only_nearby() -> None:
     near[0, 30] += 1
     far[0, 50] += 1
     with torch.no_grad():
-        wanted, one, other = (head.trunk(visual, x, mask)[0].x_BTF[0, 30] for x in (audio, near, far))
+        wanted, one, other = (head.trunk(visual, x, mask)[0][0].x_BTF[0, 30] for x in (audio, near, far))
     assert not torch.allclose(one, wanted)
     assert torch.equal(other, wanted)
 

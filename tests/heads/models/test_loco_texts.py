@@ -74,7 +74,7 @@ def test_logits_are_scaled_cosines_and_what_is_said_of_any_event() -> None:
     with torch.no_grad():
         head.log_scale.fill_(1.2)
         output = head(visual, audio, mask)
-        levels = head.trunk(visual, audio, mask)
+        levels, _ = head.trunk(visual, audio, mask)
         first = 0
         for level in levels:
             lay = Levels([level.x_BTF.shape[1]], gap=1, device=mask.device)
