@@ -3,7 +3,9 @@
 A stretch lasts between `crop_share` of the video and all of it, and keeps at least one event to half of its length or
 more, where one of 200 draws finds such a place; kept events are cut to it, the others are left out.
 
-Source: the published code of Zhang et al., ECCV 2022 (ActionFormer), as Geng et al., CVPR 2023 (UnAV) use it.
+Source: the published code of Zhang et al., ECCV 2022 (ActionFormer), as Geng et al., CVPR 2023 (UnAV) use it. There the
+least length is rounded to the nearest, an item longer than the most is always shown in the most, and of 200 places
+without an event the last is taken; here it is rounded up, drawn like any other, and the first is.
 """
 
 from __future__ import annotations

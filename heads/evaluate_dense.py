@@ -108,10 +108,10 @@ def _metrics(score: DetectionScore, dataset: Dataset) -> Numbers:
     for suffix, of_K in groups.items():
         if not of_K.any():
             continue
-        map_T = score.ap_TK[:, of_K].mean(axis=1)
-        told[f"average_map{suffix}"] = float(map_T.mean())
-        told[f"average_map_strict{suffix}"] = float(map_T[score.tious_T > 0.45].mean())
-        for threshold, value in zip(score.tious_T.tolist(), map_T.tolist(), strict=True):
+        group = score.of_classes(of_K)
+        told[f"average_map{suffix}"] = group.average
+        told[f"average_map_strict{suffix}"] = group.average_from_half
+        for threshold, value in zip(group.tious_T.tolist(), group.map_T.tolist(), strict=True):
             told[f"map_{threshold:.1f}{suffix}"] = value
     return told
 

@@ -1,7 +1,9 @@
 """Heads by file name: `heads/models/NAME.py` is the head NAME.
 
 Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over their places while reading), `Head`
-(a module with a frozen dataclass `Config` of plain fields, `fit_statistics` and
+(a module with a frozen dataclass `Config` of plain fields,
+`fit_statistics(visual, audio, visual_valid_R, audio_valid_R)` with all rows of the training split, (R, *shape), and the
+flags of those that are used, and
 `forward(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT) -> logits_BTK`) and
 `configure(visual_shape, audio_shape, num_classes, modality) -> Config`: `Config.for_features`, where the Config is a
 `heads.blocks.feature_config.FeatureConfig`.

@@ -24,6 +24,7 @@ PLUGIN_FOLDERS = (
     "catalog/datasets",
     "catalog/exchange",
     "catalog/planted",
+    "pipeline/encoders",
     "pipeline/networks",
     "heads/metrics",
     "heads/models",

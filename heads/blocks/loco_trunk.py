@@ -36,34 +36,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heads.blocks import pyramid_config
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig, check_choices
 from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
 from heads.blocks.pyramid import Asked, Level, PerceptionPyramid
+from heads.blocks.pyramid_config import MOST_BLOCKS, MOST_LEVELS
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
 from heads.blocks.temporal_conv import ConvStack, sinusoid
-from heads.points import divisor
-
-# Beyond, a config from a damaged file would take all memory; nobody has used more than 9 levels or 8 blocks.
-MAX_LEVELS = 16
-MAX_BLOCKS = 64
+from heads.points import LEVELS, divisor
 
 # As UnAV was trained, whose settings the paper takes over; the paper names Adam, that code has AdamW, whose decay holds
 # for weights of maps and convolutions.
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 45,
-    "warmup_epochs": 5,
-    "batch_size": 16,
-    "learning_rate": 1e-4,
-    "weight_decay": 1e-4,
-    "optimiser": "adamw-weights",
-    "schedule": "warmup-cosine",
-    "clip_norm": 1.0,
-    "ema": 0.999,
-    "crop_share": 0.9,
-    "max_segments": 256,
-}
+TRAINING: Mapping[str, int | float | str] = {**pyramid_config.TRAINING, "max_segments": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +82,7 @@ class LocoConfig(FeatureConfig):
     width: int = 512
     heads: int = 4
     unimodal_layers: int = 2
-    levels: int = 6
+    levels: int = LEVELS
     window: int = 8
     cross: Asked = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
@@ -122,10 +108,10 @@ class LocoConfig(FeatureConfig):
                 f"LoCo needs sizes from 1 to {MAX_WIDTH} and an even width that is a multiple of heads, got {self}"
             )
         blocks = (self.unimodal_layers, self.decoder_layers)
-        if self.levels > MAX_LEVELS or min(blocks) < 0:
-            raise ValueError(f"LoCo takes 1 to {MAX_LEVELS} levels and 0 or more blocks, got {self}")
-        if max(blocks) > MAX_BLOCKS or not 0 <= self.attention_window <= MAX_WIDTH:
-            raise ValueError(f"LoCo takes up to {MAX_BLOCKS} blocks and an attention_window of 0 or more, got {self}")
+        if self.levels > MOST_LEVELS or min(blocks) < 0:
+            raise ValueError(f"LoCo takes 1 to {MOST_LEVELS} levels and 0 or more blocks, got {self}")
+        if max(blocks) > MOST_BLOCKS or not 0 <= self.attention_window <= MAX_WIDTH:
+            raise ValueError(f"LoCo takes up to {MOST_BLOCKS} blocks and an attention_window of 0 or more, got {self}")
         if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
             raise ValueError(f"dropout and drop_path must lie in [0, 1), got {self.dropout}, {self.drop_path}")
         if not (math.isfinite(self.lcc_weight) and self.lcc_weight >= 0):

@@ -34,7 +34,7 @@ TRAINING: Mapping[str, int | float | str] = {
 # At one rate, of a stream: more than any machine holds.
 MOST_BLOCKS = 256
 # Far longer than any video: 2^15 segments of a third of a second are three hours.
-_MOST_LEVELS = 16
+MOST_LEVELS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class PyramidConfig(FeatureConfig):
         """
         check_choices(self)
         sizes = (self.num_classes, self.width, self.stack, self.hidden, *more)
-        if min(sizes) < 1 or max(sizes) > MAX_WIDTH or not 1 <= self.levels <= _MOST_LEVELS:
-            raise ValueError(f"{head} takes sizes from 1 to {MAX_WIDTH} and up to {_MOST_LEVELS} levels, got {self}")
+        if min(sizes) < 1 or max(sizes) > MAX_WIDTH or not 1 <= self.levels <= MOST_LEVELS:
+            raise ValueError(f"{head} takes sizes from 1 to {MAX_WIDTH} and up to {MOST_LEVELS} levels, got {self}")
         radius = self.center_radius
         if not 0 <= self.drop_path < 1 or (radius is not None and not (math.isfinite(radius) and radius > 0)):
             raise ValueError(

@@ -21,7 +21,7 @@ Source: UnAV's and ActionFormer's metrics.py (ANETdetection), after ActivityNet'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -79,6 +79,10 @@ class DetectionScore:
     tious_T: NDArray[np.float64]
     ap_TK: NDArray[np.float64]
     label_K: NDArray[np.int64]
+
+    def of_classes(self, chosen_K: NDArray[np.bool_]) -> DetectionScore:
+        """The score of some of the classes."""
+        return replace(self, ap_TK=self.ap_TK[:, chosen_K], label_K=self.label_K[chosen_K])
 
     @property
     def map_T(self) -> NDArray[np.float64]:

@@ -283,5 +283,5 @@ def test_float16_holds_the_same_numbers_rounded(
     whole, half = (
         open_store(tmp_path / name).read("planted-unav100", "audio", list(ids)).values for name in ("whole", "half")
     )
-    assert (whole.dtype, half.dtype) == (np.float32, np.float16)
+    assert [str(values.dtype) for values in (whole, half)] == ["float32", "float16"]
     np.testing.assert_array_equal(half, whole.astype(np.float16))

@@ -317,7 +317,7 @@ def test_largest_tensor_of_a_long_video_is_linear_in_time() -> None:
         ({"levels": 0}, "sizes from 1"),
         ({"levels": 17}, "levels"),
         ({"unimodal_layers": -1}, "blocks"),
-        ({"decoder_layers": 65}, "blocks"),
+        ({"decoder_layers": 257}, "blocks"),
         ({"attention_window": -1}, "attention_window"),
         ({"dropout": 1.0}, "dropout"),
         ({"lcc_weight": -0.1}, "lcc_weight"),
