@@ -31,8 +31,11 @@ def commands(
     chosen |= {"--unseen": record.dataset_options.get("unseen")}
     chosen |= {"--optimiser": told.get("optimiser"), "--schedule": told.get("schedule")}
     chosen |= {"--warmup-epochs": told.get("warmup_epochs") or None, "--keep": told.get("keep")}
-    chosen |= {"--crop-share": told.get("crop_share"), "--max-segments": told.get("max_segments")}
-    chosen |= {"--clip-norm": told.get("clip_norm"), "--ema": told.get("ema")}
+    chosen |= {"--crop-share": told.get("crop_share")}
+    # Left out, a head's published value would be taken for them.
+    for field in ("max_segments", "clip_norm", "ema"):
+        if field in told:
+            chosen["--" + field.replace("_", "-")] = "none" if told[field] is None else told[field]
     chosen |= {"--precision": told.get("precision"), "--threads": told.get("threads")}
     settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]
     settings += [word for change in _changes(told.get("changes")) for word in ("--set", change)]

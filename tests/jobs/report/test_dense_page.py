@@ -233,6 +233,19 @@ def test_page_commands_tell_settings_of_dense_training_that_train_knows(make_run
     assert (told["head"], told["unseen"]) == ("loco", "0.25")
 
 
+def test_page_commands_say_none_where_the_published_value_was_switched_off(make_run: Any) -> None:
+    fields = run_fields(rows(2)) | {"training": {"ema": None, "clip_norm": 0.5, "max_segments": None}}
+    run = read_run(make_run("run", CLASSES, None, **fields))
+    line = next(
+        line
+        for line in commands(run, out=Path("page.html"), num_videos=1, compared=[]).splitlines()
+        if " train " in line
+    )
+    assert "--ema none" in line
+    assert "--max-segments none" in line
+    assert "--clip-norm 0.5" in line
+
+
 def test_report_shows_pictures_of_the_whole_video_and_says_what_is_gone(
     make_run: Any, make_store: Any, red_then_blue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
