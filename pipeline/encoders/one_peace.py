@@ -54,6 +54,7 @@ from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline import spectrogram
 from pipeline.asset import Asset
 from pipeline.encode import EncoderSpec, Shapes
+from pipeline.frames import centre, first_held
 from pipeline.segment import Clips, Features
 
 if TYPE_CHECKING:
@@ -257,12 +258,6 @@ def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     return np.concatenate(made).astype(np.float32)
 
 
-def centre(frames_FHWC: NDArray[np.uint8 | np.float32], side_px: int) -> NDArray[np.uint8 | np.float32]:
-    """The middle square of frames, (F, side_px, side_px, 3); it begins at a pixel rounded down."""
-    top, left = ((size - side_px) // 2 for size in frames_FHWC.shape[1:3])
-    return frames_FHWC[:, top : top + side_px, left : left + side_px]
-
-
 def normalised(frames_BHWC: Tensor) -> Tensor:
     """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) as the video tower was trained on: rounded to whole
     numbers, as OpenCV's resizing gives them, minus Kinetics' mean, by its deviation.
@@ -311,10 +306,7 @@ def _watch(net: OnePeaceParts, tower: VideoTower, clips: Sequence[Clips]) -> lis
         if not valid_S.any():
             places.append(np.empty(0, np.intp))
             continue
-        index_SP = item.frame_index_SP[valid_S]
-        # Slots before the first picture are given it.
-        first_S1 = np.where(index_SP >= 0, index_SP, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
-        distinct_KP, place_S = np.unique(np.where(index_SP >= 0, index_SP, first_S1), axis=0, return_inverse=True)
+        distinct_KP, place_S = np.unique(first_held(item.frame_index_SP[valid_S]), axis=0, return_inverse=True)
         used, own = np.unique(distinct_KP, return_inverse=True)
         frames.append(centre(item.frames_FHWC[used], tower.config.side_px))
         windows.append(own.reshape(distinct_KP.shape) + num_frames)

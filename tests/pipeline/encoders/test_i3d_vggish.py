@@ -337,10 +337,6 @@ def test_files_named_as_published() -> None:
         "raft": ("raft-sintel.pth", "e9ace903"),
         "vggish": ("vggish-10086976.pth", "10086976"),
     }
-    assert told(i3d_vggish.ALTERNATIVES) == {
-        "rgb": ("rgb_imagenet.pt", "73a4fd1d"),
-        "flow": ("flow_imagenet.pt", "ef0e7c28"),
-    }
     assert set(told(assets_of(RECIPE.changed({"settings.flow": "false"})))) == {"rgb", "vggish"}
 
 

@@ -23,7 +23,7 @@ from pipeline.checkpoint import BadCheckpoint
 from pipeline.encode import Encoder, find_recipe, load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders import one_peace
-from pipeline.frames import Geometry, resize
+from pipeline.frames import Geometry, centre, resize
 from pipeline.networks import one_peace_video
 from pipeline.networks.one_peace import Config, OnePeace, branch
 from pipeline.networks.one_peace_video import VideoTower, completed
@@ -161,7 +161,7 @@ def test_pictures_equal_the_published(shared: Path, name: str) -> None:
     np.testing.assert_array_equal(resize(picture, Geometry.of(squash)), arrays[f"onepeace256_{name}_u8"])
     sampling = find_recipe("onepeace-unav").video
     assert sampling is not None
-    made = one_peace.centre(resize(picture, Geometry.of(sampling))[None], 256)
+    made = centre(resize(picture, Geometry.of(sampling))[None], 256)
     # OpenCV counts in steps of 1/2048: one level off here and there.
     assert np.abs(np.rint(made).reshape(-1)[::97] - arrays[f"k400_{name}_u8_probe"]).max() <= 1
     assert np.abs(np.rint(made).reshape(-1)[::97] - arrays[f"k400_{name}_u8_probe"]).mean() <= 0.15
