@@ -39,7 +39,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         choices=("constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine"),
         help="of the rate (constant)",
     )
-    how.add_argument("--warmup-epochs", type=int, metavar="N", help="of warmup-cosine (0)")
+    how.add_argument("--warmup-epochs", type=int, metavar="N", help="of warmup-cosine, with no other schedule (0)")
     how.add_argument(
         "--crop-share", type=float, metavar="S", help="dense heads: least share of a video shown at a step (1)"
     )

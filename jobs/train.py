@@ -42,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", required=True, help="folder of the data set's annotation files")
     parser.add_argument("--media", help="folder or URL prefix of the videos, if not under --root")
     parser.add_argument("--recipe", metavar="NAME", help="features to use; may be left out if the store has one recipe")
-    parser.add_argument("--head", default="linear", metavar="NAME", help="default: %(default)s")
+    parser.add_argument(
+        "--head", default="linear", metavar="NAME", help="default: %(default)s; any other word lists them"
+    )
     parser.add_argument("--modality", default="both", choices=("both", "audio", "visual"), help="default: %(default)s")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the head's config"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the head's config; any other word lists them",
     )
     parser.add_argument(
         "--vocabulary",

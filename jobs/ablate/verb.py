@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the paper's tables and rows; runs nothing")
     what = parser.add_argument_group("what")
     what.add_argument("--store", help="path or s3:// URL of the feature store")
-    what.add_argument("--dataset", metavar="NAME", help="ave, ovavebench, ...")
+    what.add_argument("--dataset", metavar="NAME", help="ave, ovavebench, unav100, ...")
     what.add_argument("--root", help="folder of the data set's annotation files")
     what.add_argument("--media", help="folder or URL prefix of the videos, if not under --root")
     what.add_argument(
