@@ -10,6 +10,7 @@ from torch import nn
 from catalog.dataset import Dataset
 from heads.batches import DeviceBatch, DeviceSplit, Target
 from heads.blocks.dense_head import DenseHead
+from heads.blocks.dense_output import DenseOutput
 from heads.dense_windows import crop, draw_windows
 from heads.detect import detect
 from heads.evaluate_dense import average_map
@@ -50,50 +51,24 @@ class DenseTask:
             max_segments=settings.max_segments,
         )
         times_BE2, labels_BE = crop(times_BE2, labels_BE, starts_B, lengths_B, self._lengths_N[items_B])
-        return _windows(self._data, settings.device, items_B, starts_B, lengths_B, times_BE2, labels_BE)
+        told = (items_B, starts_B, lengths_B, times_BE2, labels_BE)
+        items, starts, lengths, times, labels = (torch.from_numpy(values).to(settings.device) for values in told)
+        target = Target(mask_BT=torch.empty(0), events_BE2=times, event_labels_BE=labels)
+        return self._data.windows(items, starts, lengths, target)
 
     def validate(self, head: nn.Module) -> Numbers:
-        """`val_loss` (an event's, by the normaliser as it stands) and `val_average_map`."""
+        """`val_loss` (as of a batch, by the normaliser as it stands) and `val_average_map`, in one pass."""
         if not isinstance(head, DenseHead):
             raise TypeError(f"needs a dense head, got {type(head).__name__}")
-        sums, counts = 0.0, 0.0
-        was_training = head.training
-        head.eval()
-        lengths_N = self._val.mask_NT.sum(axis=1)
-        times_NE2, labels_NE = self._val_events
-        with torch.inference_mode():
-            for first in range(0, len(self._val.present), self._settings.batch_size):
-                items_B = self._val.present[first : first + self._settings.batch_size]
-                batch = _windows(
-                    self._val_data,
-                    self._settings.device,
-                    items_B,
-                    np.zeros(len(items_B), dtype=np.int64),
-                    lengths_N[items_B],
-                    times_NE2[items_B],
-                    labels_NE[items_B],
-                )
-                assert batch.target is not None
-                sums_B, counts_B = head.loss(
-                    batch.visual, batch.audio, batch.target, batch.visual_valid_BT, batch.audio_valid_BT
-                )
-                sums, counts = sums + float(sums_B.double().sum()), counts + float(counts_B.sum())
-        head.train(was_training)
-        found = detect(head, self._val, device=self._settings.device, data=self._val_data)
-        row: Numbers = {"val_loss": sums / counts}
+        times_NE2, labels_NE = (torch.from_numpy(values).to(self._settings.device) for values in self._val_events)
+        losses: list[float] = []
+
+        def add(items_B: NDArray[np.int64], output: DenseOutput) -> None:
+            target = Target(mask_BT=output.mask_BP, events_BE2=times_NE2[items_B], event_labels_BE=labels_NE[items_B])
+            sums_B, counts_B = head.loss_of(output, target)
+            losses.extend((sums_B.double() / counts_B.double().sum()).tolist())
+
+        found = detect(head, self._val, device=self._settings.device, data=self._val_data, on_output=add)
+        row: Numbers = {"val_loss": self._settings.batch_size * float(np.mean(losses))}
         score = average_map(found, self._val, self._dataset)
         return row if score is None else row | {"val_average_map": score}
-
-
-def _windows(
-    data: DeviceSplit,
-    device: str,
-    items_B: NDArray[np.int64],
-    starts_B: NDArray[np.int64],
-    lengths_B: NDArray[np.int64],
-    times_BE2: NDArray[np.float32],
-    labels_BE: NDArray[np.int64],
-) -> DeviceBatch:
-    told = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B, times_BE2, labels_BE)]
-    target = Target(mask_BT=torch.empty(0), events_BE2=told[3], event_labels_BE=told[4])
-    return data.windows(told[0], told[1], told[2], target)

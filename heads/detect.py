@@ -6,7 +6,7 @@ N items, B items of a batch, T segments.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -69,6 +69,7 @@ def detect(
     device: str = "cpu",
     detection: Detection | None = None,
     data: DeviceSplit | None = None,
+    on_output: Callable[[NDArray[np.int64], DenseOutput], None] = lambda items_B, output: None,
 ) -> list[Candidates]:
     """The events of every item of a split, best first, in grid units; none for an item without features.
 
@@ -76,6 +77,7 @@ def detect(
 
     Args:
         data: the split on the device, where it lies there already.
+        on_output: called with each batch's items and what the head says of them, for whoever wants more than events.
 
     Raises:
         ValueError: an output of a real segment is not finite; names the item.
@@ -95,6 +97,7 @@ def detect(
             items_B = order_N[first : first + together]
             first += len(items_B)
             output = outputs(head, data, items_B, lengths_N[items_B], device)
+            on_output(items_B, output)
             _check(output.logits_BPK, output.offsets_BPC2, output.mask_BP, split, items_B)
             pyramid = points(output.counts[0], len(output.counts), device=device)
             decoding, suppression = detection.of(int(lengths_N[items_B].max()) * float(split.recipe.grid.hop_s))

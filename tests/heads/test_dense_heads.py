@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heads import model
-from heads.batches import DeviceSplit
+from heads.batches import DeviceSplit, Target
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
 from heads.dense_task import DenseTask
@@ -26,6 +26,7 @@ from heads.fit import Fitted, TrainingStopped, fit
 from heads.fit_checkpoint import Checkpoint
 from heads.read import Rows
 from heads.settings import Settings, published_settings
+from heads.targets import events_on_grid
 
 told = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("dense_planted.py"))))
 
@@ -212,6 +213,22 @@ def test_training_interrupted_equals_undisturbed_bit_for_bit(name: str, tmp_path
     resumed, _ = trained(name, fresh(name, visual=WIDTH, audio=WIDTH)[1], **how, checkpoint=Checkpoint(tmp_path, {}))
     assert [row["train_loss"] for row in whole.history] == [row["train_loss"] for row in resumed.history]
     assert all(torch.equal(tensor, resumed.state[key]) for key, tensor in whole.state.items())
+
+
+def test_validation_loss_is_the_mean_of_each_item_alone() -> None:
+    data = told.dataset(videos=12)
+    train, val = told.split(data, "train"), told.split(data, "val")
+    head = told.Told(sure=1.0)
+    found = DenseTask(train, val, data, Settings(batch_size=5)).validate(head)
+    alone = []
+    for n, item in enumerate(val.items):
+        batch = val.batch(slice(n, n + 1))
+        times, labels = (torch.from_numpy(values) for values in events_on_grid([item], data.classes, told.GRID))
+        assert batch.visual is not None
+        target = Target(mask_BT=torch.from_numpy(batch.mask_BT), events_BE2=times, event_labels_BE=labels)
+        sums, _ = head.eval().loss(torch.from_numpy(batch.visual), None, target)
+        alone.append(sums.sum().item() / head.normaliser.mean.item())
+    assert found["val_loss"] == pytest.approx(5 * sum(alone) / len(alone), rel=1e-5)
 
 
 def test_a_head_that_knows_scores_all_of_it_and_one_without_features_misses_its_events() -> None:
