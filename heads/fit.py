@@ -47,7 +47,7 @@ class Fitted:
         state: the best epoch's parameters and buffers, on the CPU.
         best_epoch: counted from 1.
         history: one row an epoch: epoch, train_loss, learning_rate (of its last step), val_loss, val_NAME of the number
-            that decides, seconds.
+            that decides, seconds; what the head tells of itself after the epoch's steps (`scalars`, see model.py).
     """
 
     state: dict[str, Tensor]
@@ -152,7 +152,7 @@ def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Nu
     """One pass over the training items and one over validation; adds its row to `done` and returns it."""
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
-    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch)
+    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | getattr(head, "scalars", dict)()
     with contextlib.nullcontext() if moving.averaged is None else moving.averaged.swapped():
         row |= task.validate(head)
         best = done.history[done.best_epoch - 1] if done.best_epoch else None

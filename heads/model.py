@@ -14,6 +14,7 @@ Where they apply:
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
     NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
     DENSE            True of a head that finds events with a start and an end of their own (`heads.blocks.dense_head`)
+    Head.scalars() -> {name: number}                           what it tells of itself after an epoch, for the history
     Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have
                                                                the background's class; for OV-AVEBench's F1 measures
 """

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from catalog.dataset import Dataset
 from catalog.store import FeatureStore
+from catalog.store_layout import RecipeEntry
 from heads.blocks.dense_head import DenseHead
 from heads.dense_task import DenseTask
 from heads.evaluate import Evaluation, baselines, evaluate
@@ -48,6 +49,24 @@ class TrainedRun:
     evaluations: Mapping[str, Evaluation]
     baselines: Mapping[str, Mapping[str, Numbers]]
     warnings: tuple[str, ...]
+
+
+def head_config(
+    name: str, entry: RecipeEntry, dataset: Dataset, *, modality: Modality, changes: Mapping[str, Any]
+) -> Any:
+    """The head's config for features of a store, a data set's classes, and changes of fields; reads no feature.
+
+    Raises:
+        ValueError: they do not go together, such as sound alone for a head that relates sound to picture.
+    """
+    has_background = has_one_label(dataset) and not is_dense(name)
+    config = plugin(name).configure(
+        visual_shape=entry.visual_shape,
+        audio_shape=entry.audio_shape,
+        num_classes=len(dataset.classes) + has_background,
+        modality=modality,
+    )
+    return read_config(name, dataclasses.asdict(config) | dict(changes))
 
 
 def train_run(
@@ -93,15 +112,8 @@ def train_run(
         if (trains and name != "test") or dataset.split(name)
     }
     entry = store.recipes()[recipe_name]
-    one_label, dense = has_one_label(dataset), is_dense(head_name)
-    config = head_plugin.configure(
-        visual_shape=entry.visual_shape,
-        audio_shape=entry.audio_shape,
-        num_classes=len(dataset.classes) + (one_label and not dense),
-        modality=modality,
-    )
-    if changes:
-        config = read_config(head_name, dataclasses.asdict(config) | dict(changes))
+    dense = is_dense(head_name)
+    config = head_config(head_name, entry, dataset, modality=modality, changes=changes or {})
     seen_C = seen_classes(whole)
     head = build(head_name, config, seed=settings.seed)
     if texts is not None:

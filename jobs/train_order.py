@@ -24,12 +24,11 @@ from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
-from heads.model import Modality, Scalar, is_dense, plugin, read_config
+from heads.model import Modality, Scalar, plugin
 from heads.run_folder import check_free, check_way, put_back, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
-from heads.targets import has_one_label
-from heads.train import TrainedRun, train_run
+from heads.train import TrainedRun, head_config, train_run
 from heads.vocabulary import Vocabulary, of_data_set
 from jobs.console import BadArguments
 
@@ -111,14 +110,7 @@ def check_head(order: Order, materials: Materials) -> None:
         ValueError: it does not, such as sound alone for a head that relates sound to picture.
     """
     entry = materials.store.recipes()[order.recipe]
-    has_background = has_one_label(materials.dataset) and not is_dense(order.head)
-    config = plugin(order.head).configure(
-        visual_shape=entry.visual_shape,
-        audio_shape=entry.audio_shape,
-        num_classes=len(materials.dataset.classes) + has_background,
-        modality=order.modality,
-    )
-    read_config(order.head, dataclasses.asdict(config) | dict(order.changes))
+    head_config(order.head, entry, materials.dataset, modality=order.modality, changes=order.changes)
 
 
 def carry_out(

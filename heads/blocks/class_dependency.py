@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from heads.blocks.conv_transformer import ConvTransformerBlock, of_real
-from heads.blocks.dense_decoder import Levels
+from heads.blocks.dense_decoder import LevelSequence
 from heads.blocks.temporal_conv import MaskedConv
 
 # Vectors a block sees at once: 16 MB of each intermediate result at a width of 128.
@@ -65,7 +65,7 @@ class ClassDependency(nn.Module):
             levels: (B, T, C) of each level, the finest first, zero outside the mask.
             masks: (B, T) bool of each level.
         """
-        lay = Levels([x.shape[1] for x in levels], gap=1, device=levels[0].device)
+        lay = LevelSequence([x.shape[1] for x in levels], gap=1, device=levels[0].device)
         x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)
         e_BGE = _expanded(x_BGC, self.expand.conv.weight, mask_BG) * mask_BG[..., None]
         timed = [self._over_time(e_BTE, mask) for e_BTE, mask in zip(lay.split(e_BGE), masks, strict=True)]

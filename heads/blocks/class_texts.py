@@ -1,6 +1,7 @@
 """The text features of the classes, kept in a head: the vocabulary of an open-vocabulary head.
 
-B batch, T segments, K texts with that of the background ("other") as the last one, D width of the shared space.
+B batch, T segments, K texts, D width of the shared space. Heads that choose one class for each segment have the text of
+the background ("other") as the last one; heads that find events have none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from torch import Tensor, nn
 class ClassTexts(nn.Module):
     """Unit text vectors, replaced as a whole when the vocabulary changes. Nothing here is trained.
 
+    Args:
+        num_classes: K, until `set`.
+        width: D.
+        background: is the last text always that of the background?
+
     Attributes:
         texts_KD: float32 buffer, rows of unit length; all 0 until `set`.
         trained_K: bool buffer, the classes that a training loss chooses among; all True until `set`.
@@ -24,8 +30,9 @@ class ClassTexts(nn.Module):
     texts_KD: Tensor
     trained_K: Tensor
 
-    def __init__(self, num_classes: int, width: int) -> None:
+    def __init__(self, num_classes: int, width: int, *, background: bool = True) -> None:
         super().__init__()
+        self.background = background
         self.register_buffer("texts_KD", torch.zeros(num_classes, width))
         self.register_buffer("trained_K", torch.ones(num_classes, dtype=torch.bool))
 
@@ -33,17 +40,20 @@ class ClassTexts(nn.Module):
         """Take a vocabulary.
 
         Args:
-            texts_KD: float, any length a row (only directions matter), background last. K may differ from before.
+            texts_KD: float, any length a row (only directions matter), the background's last. K may differ from before.
             trained_K: bool; the background must be among them. None means all.
 
         Raises:
-            ValueError: fewer than two rows, another width, a row of zeros, NaN or infinity, or a wrong `trained_K`.
+            ValueError: no row besides the background's, another width, a row of zeros, NaN or infinity, or a wrong
+                `trained_K`.
         """
         width = self.texts_KD.shape[1]
-        if texts_KD.ndim != 2 or len(texts_KD) < 2 or texts_KD.shape[1] != width:
+        least = 1 + self.background
+        if texts_KD.ndim != 2 or len(texts_KD) < least or texts_KD.shape[1] != width:
+            last = " (the background's last)" if self.background else ""
             raise ValueError(
-                f"class texts must be (K, {width}) with K of at least 2 (the background's last), in the space of the "
-                f"head's features, got {tuple(texts_KD.shape)}"
+                f"class texts must be (K, {width}) with K of at least {least}{last}, got {tuple(texts_KD.shape)}; for "
+                "texts of another width make the head for that width"
             )
         texts_KD = texts_KD.detach().to(self.texts_KD)
         length_K = texts_KD.norm(dim=1)
@@ -52,10 +62,12 @@ class ClassTexts(nn.Module):
             raise ValueError(f"class texts must be finite and not zero, got otherwise in rows {_told(bad_K)}")
         if trained_K is None:
             trained_K = torch.ones(len(texts_KD), dtype=torch.bool)
-        if trained_K.shape != texts_KD.shape[:1] or trained_K.dtype != torch.bool or not bool(trained_K[-1]):
+        odd = trained_K.shape != texts_KD.shape[:1] or trained_K.dtype != torch.bool
+        if odd or (self.background and not bool(trained_K[-1])):
+            last = " and True for the background's" if self.background else ""
             raise ValueError(
-                f"trained must be bool, one for each of the {len(texts_KD)} texts and True for the background's, got "
-                f"{trained_K.dtype} {tuple(trained_K.shape)}"
+                f"trained must be bool, one for each of the {len(texts_KD)} texts{last}, got {trained_K.dtype} "
+                f"{tuple(trained_K.shape)}"
             )
         self.texts_KD = texts_KD / length_K[:, None]
         self.trained_K = trained_K.to(self.trained_K.device)

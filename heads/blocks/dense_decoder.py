@@ -26,7 +26,7 @@ from heads.blocks.temporal_conv import ConvStack, MaskedConv
 PRIOR = 0.01
 
 
-class Levels:
+class LevelSequence:
     """Levels of a pyramid as one sequence, with `gap` zeros between them.
 
     Args:
@@ -131,7 +131,7 @@ class DenseDecoder(nn.Module):
         """
         if len(levels) != len(self.scale_L) or len(masks) != len(levels):
             raise ValueError(f"the decoder needs {len(self.scale_L)} levels, got {len(levels)} and {len(masks)} masks")
-        lay = Levels([x.shape[1] for x in levels], gap=1, device=levels[0].device)
+        lay = LevelSequence([x.shape[1] for x in levels], gap=1, device=levels[0].device)
         x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)
         logits_BPK = lay.points(self.classify(x_BGC, mask_BG))
         raw_BPO = lay.points(self.regress(x_BGC, mask_BG))

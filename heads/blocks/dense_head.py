@@ -10,13 +10,14 @@ Source: Geng et al., CVPR 2023 (UnAV) after Zhang et al., ECCV 2022 (ActionForme
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heads.blocks.dense_config import DenseConfig
 from heads.blocks.dense_output import DenseOutput
 from heads.dense_losses import Normaliser, diou, focal, giou
 from heads.dense_targets import dense_targets
@@ -24,29 +25,6 @@ from heads.points import points
 
 if TYPE_CHECKING:
     from heads.batches import Target
-
-
-class DenseConfig(Protocol):
-    """What the loss asks of a dense head's config.
-
-    Attributes:
-        num_classes: K.
-        levels: of the pyramid.
-        regression: are there a start and an end for each class at a point, or for all classes together?
-        iou_loss: of the regression; in one dimension with a shared point GIoU is IoU.
-        center_radius: only points within so many strides of an event's middle are positive; None takes all inside.
-    """
-
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def levels(self) -> int: ...
-    @property
-    def regression(self) -> Literal["class_aware", "class_agnostic"]: ...
-    @property
-    def iou_loss(self) -> Literal["diou", "giou"]: ...
-    @property
-    def center_radius(self) -> float | None: ...
 
 
 class DenseHead(nn.Module, abc.ABC):
@@ -84,7 +62,12 @@ class DenseHead(nn.Module, abc.ABC):
         visual_valid_R: NDArray[np.bool_],
         audio_valid_R: NDArray[np.bool_],
     ) -> None:
-        """Nothing is taken from the training split: published dense heads take features as they are."""
+        """Take what is needed from the training split, whose items' rows follow each other; here nothing.
+
+        Args:
+            visual, audio: (R, D) or maps (R, ..., D); R rows of all items. None where there are no such features.
+            visual_valid_R, audio_valid_R: True where the feature was computed.
+        """
 
     def loss(
         self,

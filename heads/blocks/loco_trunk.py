@@ -32,35 +32,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.blocks import pyramid_config
+from heads.blocks import dense_config
 from heads.blocks.conv_transformer import ConvTransformerBlock
-from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig, check_choices
+from heads.blocks.dense_config import DenseConfig
 from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
 from heads.blocks.pyramid import Asked, Level, PerceptionPyramid
-from heads.blocks.pyramid_config import MOST_BLOCKS, MOST_LEVELS
+from heads.blocks.pyramid_input import halvable
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
 from heads.blocks.temporal_conv import ConvStack, sinusoid
-from heads.points import LEVELS, divisor
 
 # As UnAV was trained, whose settings the paper takes over; the paper names Adam, that code has AdamW, whose decay holds
 # for weights of maps and convolutions.
-TRAINING: Mapping[str, int | float | str] = {**pyramid_config.TRAINING, "max_segments": 256}
+TRAINING: Mapping[str, int | float | str] = {**dense_config.TRAINING, "max_segments": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocoConfig(FeatureConfig):
+class LocoConfig(DenseConfig):
     """The architecture and the ablations of the paper's tables.
 
     Attributes:
-        width: C, even and a multiple of `heads`.
-        heads: of every attention.
+        num_heads: of every attention; divides the width, which is even.
         unimodal_layers: transformer blocks a modality.
-        levels: L.
         window: of the pyramid, in points of a level (table 2d: 4, 8, 16, 32).
         cross: what a point of the pyramid attends to (table 2c); "off": its own stream alone (tables 2a and 3, base).
         lcc: the objective of LCC (table 2b), or no LCC (table 2a).
@@ -69,20 +65,15 @@ class LocoConfig(FeatureConfig):
         lcc_stride: LCC takes every `lcc_stride`-th segment; its matrix has (B T / stride)^2 entries.
         tau: where LCC's temperature starts.
         decoder_layers: transformer blocks over each level.
-        attention_window: of unimodal and decoder blocks, in segments, whatever the level; 0 attends to all, at a cost
-            that grows with the square of T.
+        attention_window: of unimodal and decoder blocks, in segments, whatever the level; none attends to all, at a
+            cost that grows with the square of T.
         sinusoid: adds places in time after the convolutions.
-        iou_loss: DIoU as in the code base, or the paper's GIoU, which is 1 - IoU here.
-        center_radius: see `heads.blocks.dense_head`.
         dropout: in the pyramid's blocks and in all feed-forward layers.
-        drop_path: share of items whose residual branch is left out in training.
         standardise: features by channel, by the training split; the published features are taken as they are.
     """
 
-    width: int = 512
-    heads: int = 4
+    num_heads: int = 4
     unimodal_layers: int = 2
-    levels: int = LEVELS
     window: int = 8
     cross: Asked = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
@@ -91,35 +82,24 @@ class LocoConfig(FeatureConfig):
     lcc_stride: int = 1
     tau: float = 0.07
     decoder_layers: int = 1
-    attention_window: int = 512
+    attention_window: int | None = 512
     sinusoid: bool = False
-    iou_loss: Literal["diou", "giou"] = "diou"
-    center_radius: float | None = None
     dropout: float = 0.0
-    drop_path: float = 0.1
     standardise: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
         self.need_either("LoCo")
-        sizes = (self.width, self.heads, self.levels, self.window, self.lcc_stride)
-        if min(sizes) < 1 or self.width % 2 or self.width % self.heads or max(sizes) > MAX_WIDTH:
-            raise ValueError(
-                f"LoCo needs sizes from 1 to {MAX_WIDTH} and an even width that is a multiple of heads, got {self}"
-            )
-        blocks = (self.unimodal_layers, self.decoder_layers)
-        if self.levels > MOST_LEVELS or min(blocks) < 0:
-            raise ValueError(f"LoCo takes 1 to {MOST_LEVELS} levels and 0 or more blocks, got {self}")
-        if max(blocks) > MOST_BLOCKS or not 0 <= self.attention_window <= MAX_WIDTH:
-            raise ValueError(f"LoCo takes up to {MOST_BLOCKS} blocks and an attention_window of 0 or more, got {self}")
-        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
-            raise ValueError(f"dropout and drop_path must lie in [0, 1), got {self.dropout}, {self.drop_path}")
+        layers = (self.unimodal_layers, self.decoder_layers)
+        self.check_dense("LoCo", self.window, self.lcc_stride, blocks=layers)
+        for window in (self.window, self.attention_window):
+            self.check_attention("LoCo", num_heads=self.num_heads, window=window, dropout=self.dropout)
+        if self.width % 2:
+            raise ValueError(f"LoCo needs an even width, got {self.width}")
         if not (math.isfinite(self.lcc_weight) and self.lcc_weight >= 0):
             raise ValueError(f"lcc_weight must be a finite number of at least 0, got {self.lcc_weight}")
         for name, value, (low, high) in (
             ("lcc_sigma", self.lcc_sigma, SIGMA_RANGE),
             ("tau", self.tau, TAU_RANGE),
-            ("center_radius", 1.0 if self.center_radius is None else self.center_radius, (1e-6, 1e6)),
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}")
@@ -157,7 +137,7 @@ class LocoTrunk(nn.Module):
             config.width,
             streams=len(names),
             levels=config.levels,
-            num_heads=config.heads,
+            num_heads=config.num_heads,
             window=config.window,
             region=config.cross,
             dropout=config.dropout,
@@ -172,18 +152,18 @@ class LocoTrunk(nn.Module):
 
     def fit_statistics(
         self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
     ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        given = {"visual": (visual, visual_valid_NT), "audio": (audio, audio_valid_NT)}
+        """Take the standardisation, if wanted, from the training split: rows (R, ..., D), which of them count (R,)."""
+        given = {"visual": (visual, visual_valid_R), "audio": (audio, audio_valid_R)}
         for name, standard in self.standard.items():
-            values, valid_NT = given[name]
+            values, valid_R = given[name]
             if self.config.standardise and values is not None:
                 assert isinstance(standard, Standardise)
-                standard.fit(values, valid_NT)
+                standard.fit(values, valid_R)
 
     def encoded(
         self,
@@ -232,9 +212,8 @@ class LocoTrunk(nn.Module):
             for valid_BT in (visual_valid_BT, audio_valid_BT):
                 paired_BT = paired_BT if valid_BT is None else paired_BT & valid_BT
             loss = self.config.lcc_weight * self.lcc(streams["visual"], streams["audio"], paired_BT)
-        missing = -mask_BT.shape[1] % divisor(self.config.levels)
-        padded_BT = F.pad(mask_BT, (0, missing))
-        levels = self.pyramid([F.pad(x_BTC, (0, 0, 0, missing)) for x_BTC in streams.values()], padded_BT)
+        depth = self.config.levels
+        levels = self.pyramid([halvable(x_BTC, depth) for x_BTC in streams.values()], halvable(mask_BT, depth))
         return [
             Level(
                 x_BTF=_through(self.decode, level.x_BTF, level.mask_BT, window=self._reach(number)),
@@ -253,8 +232,8 @@ def _blocks(config: LocoConfig, width: int, count: int) -> nn.ModuleList:
     return nn.ModuleList(
         ConvTransformerBlock(
             width,
-            num_heads=config.heads,
-            window=config.attention_window or None,
+            num_heads=config.num_heads,
+            window=config.attention_window,
             drop_path=config.drop_path,
             dropout=config.dropout,
         )

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks.dense_decoder import PRIOR, Levels, PointConvs
+from heads.blocks.dense_decoder import PRIOR, LevelSequence, PointConvs
 
 
 class TridentRegression(nn.Module):
@@ -39,7 +39,7 @@ class TridentRegression(nn.Module):
         self.center = PointConvs(width, 2 * (bins + 1), hidden=hidden)
         self.scale_L = nn.Parameter(torch.ones(levels))
 
-    def forward(self, x_BGC: Tensor, mask_BG: Tensor, lay: Levels) -> Tensor:
+    def forward(self, x_BGC: Tensor, mask_BG: Tensor, lay: LevelSequence) -> Tensor:
         """Distances to start and end, (B, P, K, 2) in points of the level, between 0 and `bins`; 0 outside the mask.
 
         Args:

@@ -21,10 +21,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.dense_config import TRAINING, PyramidConfig
 from heads.blocks.dense_decoder import DenseDecoder
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_config import MOST_BLOCKS, TRAINING, PyramidConfig, halvable, joined_features, level_masks
+from heads.blocks.pyramid_input import halvable, joined_features, level_masks
 from heads.blocks.temporal_conv import ConvStack, sinusoid
 
 __all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "ActionFormer", "Head", "configure"]
@@ -59,17 +60,8 @@ class ActionFormer(DenseHead):
 
         def __post_init__(self) -> None:
             self.need_either("ActionFormer")
-            self.check_pyramid("ActionFormer", self.num_heads, self.window or 1)
-            if not 0 <= self.blocks <= MOST_BLOCKS or self.width % self.num_heads:
-                raise ValueError(
-                    f"ActionFormer needs 0 to {MOST_BLOCKS} blocks and a width that num_heads divides, got "
-                    f"{self.blocks}, width {self.width} and {self.num_heads}"
-                )
-            if (self.window is not None and self.window < 1) or not 0 <= self.dropout < 1:
-                raise ValueError(
-                    "ActionFormer needs a window of at least 1 or none and dropout in [0, 1), got "
-                    f"{self.window} and {self.dropout}"
-                )
+            self.check_dense("ActionFormer", self.stack, self.hidden, blocks=(self.blocks,))
+            self.check_attention("ActionFormer", num_heads=self.num_heads, window=self.window, dropout=self.dropout)
 
     config: Config
 

@@ -25,10 +25,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from heads.blocks.dense_decoder import PRIOR, Levels, PointConvs
+from heads.blocks.dense_config import TRAINING, PyramidConfig
+from heads.blocks.dense_decoder import PRIOR, LevelSequence, PointConvs
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_config import MOST_BLOCKS, TRAINING, PyramidConfig, halvable, joined_features, level_masks
+from heads.blocks.pyramid_input import halvable, joined_features, level_masks
 from heads.blocks.sgp import GROUPS, SgpBlock
 from heads.blocks.temporal_conv import ConvStack
 from heads.blocks.trident import TridentRegression
@@ -67,12 +68,9 @@ class TriDet(DenseHead):
 
         def __post_init__(self) -> None:
             self.need_either("TriDet")
-            self.check_pyramid("TriDet", self.inner)
-            if not 0 <= self.blocks <= MOST_BLOCKS or self.width % GROUPS:
-                raise ValueError(
-                    f"TriDet needs 0 to {MOST_BLOCKS} blocks and a width that is a multiple of {GROUPS}, got "
-                    f"{self.blocks} and {self.width}"
-                )
+            self.check_dense("TriDet", self.stack, self.hidden, self.inner, blocks=(self.blocks,))
+            if self.width % GROUPS:
+                raise ValueError(f"TriDet needs a width that is a multiple of {GROUPS}, got {self.width}")
             if not 1 <= self.bins <= _MOST_POINTS or not 1 <= self.kernel <= _MOST_POINTS or self.kernel % 2 == 0:
                 raise ValueError(
                     f"TriDet needs 1 to {_MOST_POINTS} bins and an odd kernel in that range, got {self.bins} and "
@@ -134,7 +132,7 @@ class TriDet(DenseHead):
         levels = [x_BTC]
         for mask, halve in zip(masks, self.halve, strict=False):
             levels.append(halve(levels[-1], mask))
-        lay = Levels([x.shape[1] for x in levels], gap=config.bins, device=x_BTC.device)
+        lay = LevelSequence([x.shape[1] for x in levels], gap=config.bins, device=x_BTC.device)
         normed = [norm(x) * mask[..., None] for norm, x, mask in zip(self.norms, levels, masks, strict=True)]
         x_BGC, mask_BG = lay.joined(normed), lay.joined(masks)
         return DenseOutput(

@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from heads.blocks.class_dependency import ClassDependency
 from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.dense_config import TRAINING, PyramidConfig
 from heads.blocks.dense_decoder import DenseDecoder
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_config import MOST_BLOCKS, TRAINING, PyramidConfig, halvable, level_masks, modality
+from heads.blocks.pyramid_input import halvable, level_masks, modality
 from heads.blocks.temporal_conv import ConvStack, sinusoid
 
 __all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "Unav", "configure"]
@@ -62,12 +63,8 @@ class Unav(DenseHead):
 
         def __post_init__(self) -> None:
             self.need_both("UnAV")
-            self.check_pyramid("UnAV", self.num_heads, self.class_width)
-            if not 0 <= self.self_blocks <= MOST_BLOCKS or self.width % self.num_heads:
-                raise ValueError(
-                    f"UnAV needs 0 to {MOST_BLOCKS} self_blocks and a width that num_heads divides, got "
-                    f"{self.self_blocks}, width {self.width} and {self.num_heads}"
-                )
+            self.check_dense("UnAV", self.stack, self.hidden, self.class_width, blocks=(self.self_blocks,))
+            self.check_attention("UnAV", num_heads=self.num_heads, window=None, dropout=0.0)
 
     config: Config
 

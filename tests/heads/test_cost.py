@@ -35,7 +35,7 @@ def test_cost_parameters_are_those_of_the_head_and_its_state_is_left() -> None:
 
 
 def test_cost_counts_attention_which_grows_with_the_square_of_the_segments() -> None:
-    told = fields("loco", **SMALL, cross="global", attention_window=0, lcc="off")
+    told = fields("loco", **SMALL, cross="global", attention_window=None, lcc="off")
     one, two, four = (cost("loco", told, segments=segments).flop for segments in (64, 128, 256))
     # Of c + a T + b T^2 this leaves 6 b T^2 (c: convolutions run over the places between levels).
     squares = (four - two) - 2 * (two - one)

@@ -58,7 +58,7 @@ def planted(*, audio_width: int = 6, seed: int = 0) -> Split:
 def head_of(**fields: Any) -> Loco:
     torch.manual_seed(0)
     given: dict[str, Any] = {"visual_width": 6, "audio_width": 6, "num_classes": 3, "modality": "both", "width": 8}
-    return Loco(Loco.Config(**(given | {"heads": 2, "levels": 2, "window": 4} | fields)))
+    return Loco(Loco.Config(**(given | {"num_heads": 2, "levels": 2, "window": 4} | fields)))
 
 
 def slow(visual: NDArray[np.float32], audio: NDArray[np.float32]) -> NDArray[np.float64]:

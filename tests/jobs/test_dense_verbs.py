@@ -46,6 +46,8 @@ def test_a_dense_head_is_trained_evaluated_and_stands_beside_the_baselines(
     assert set(trained["baselines"]["test"]) == {"whole_video", "mean_length"}
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert {"val_loss", "val_average_map"} <= set(record["history"][0])
+    sigmas = [row["lcc_sigma"] for row in record["history"]]
+    assert sigmas[0] != sigmas[1]  # it learns
     assert record["baselines"]["whole_video"] == trained["baselines"]["test"]["whole_video"]["average_map"]
     judged = main(capsys, "evaluate", str(run), "--split", "test")
     assert judged["metrics"] == trained["metrics"]["test"]

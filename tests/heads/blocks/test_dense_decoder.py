@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.blocks.dense_decoder import DenseDecoder, Levels
+from heads.blocks.dense_decoder import DenseDecoder, LevelSequence
 
 
 def pyramid(counts: tuple[int, ...], width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -76,7 +76,7 @@ def test_decoder_other_number_of_levels_is_refused() -> None:
 
 def test_levels_joined_split_and_points_are_each_others_inverse() -> None:
     levels, _ = pyramid((8, 4, 2), 3)
-    lay = Levels((8, 4, 2), gap=2, device=torch.device("cpu"))
+    lay = LevelSequence((8, 4, 2), gap=2, device=torch.device("cpu"))
     joined = lay.joined(levels)
     assert joined.shape == (2, 18, 3)
     assert not joined[:, 8:10].any()

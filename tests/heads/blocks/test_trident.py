@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heads.blocks.dense_decoder import Levels
+from heads.blocks.dense_decoder import LevelSequence
 from heads.blocks.trident import TridentRegression
 
 COUNTS, BINS = (8, 4, 2), 3
@@ -23,7 +23,7 @@ def seeded() -> tuple[TridentRegression, list[Tensor], list[Tensor]]:
 
 def test_offsets_equal_slow_loop_over_levels_points_and_bins() -> None:
     trident, levels, masks = seeded()
-    lay = Levels(COUNTS, gap=BINS, device=torch.device("cpu"))
+    lay = LevelSequence(COUNTS, gap=BINS, device=torch.device("cpu"))
     with torch.no_grad():
         got_BPK2 = trident(lay.joined(levels), lay.joined(masks), lay)
         first = 0
@@ -47,7 +47,7 @@ def test_offsets_equal_slow_loop_over_levels_points_and_bins() -> None:
 
 def test_starts_and_ends_pass_no_gradient_to_the_pyramid() -> None:
     trident, levels, masks = seeded()
-    lay = Levels(COUNTS, gap=BINS, device=torch.device("cpu"))
+    lay = LevelSequence(COUNTS, gap=BINS, device=torch.device("cpu"))
     x_BGC = lay.joined(levels).requires_grad_()
     with torch.no_grad():
         for parameter in trident.center.parameters():

@@ -80,7 +80,7 @@ def test_action_former_with_sinusoid_tells_places_apart() -> None:
     ("bad", "message"),
     [
         ({"visual_width": 0}, "nothing to look at"),
-        ({"window": 0}, "window of at least 1"),
+        ({"window": 0}, "window of 1 to"),
         ({"dropout": 1.0}, "dropout in"),
         ({"num_heads": 3}, "num_heads divides"),
         ({"blocks": 1000}, "256 blocks"),

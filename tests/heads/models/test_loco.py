@@ -22,11 +22,11 @@ from heads.points import points
 from heads.settings import Settings
 from heads.suppress import Suppression, suppress
 
-SMALL: dict[str, Any] = {"width": 16, "heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1}
+SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1}
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"cross": "fixed"},
-    {"cross": "global", "lcc": "off", "attention_window": 0},
+    {"cross": "global", "lcc": "off", "attention_window": None},
     {"lcc": "diagonal", "iou_loss": "giou", "sinusoid": True},
     {"lcc": "softened", "lcc_stride": 2, "regression": "class_agnostic", "center_radius": 1.5},
     {"lcc": "fixed", "decoder_layers": 2, "unimodal_layers": 0, "standardise": True},
@@ -85,7 +85,7 @@ def test_plugin_says_what_dense_heads_say() -> None:
 def test_configure_takes_widths_from_the_store_and_published_sizes() -> None:
     config = configure(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
     assert (config.visual_width, config.audio_width, config.num_classes) == (1536, 1536, 100)
-    assert (config.width, config.heads, config.unimodal_layers, config.levels, config.window) == (512, 4, 2, 6, 8)
+    assert (config.width, config.num_heads, config.unimodal_layers, config.levels, config.window) == (512, 4, 2, 6, 8)
     assert (config.lcc, config.lcc_weight, config.regression, config.cross) == ("gaussian", 0.1, "class_aware", "cdp")
     with torch.device("meta"):
         head = Loco(config)
@@ -217,11 +217,10 @@ def test_sinusoid_is_added_after_the_convolutions() -> None:
         torch.testing.assert_close(with_places[name] - without[name], places, rtol=0, atol=1e-5)
 
 
-def test_sigma_is_told() -> None:
-    head = made(lcc_sigma=2.0)
-    assert head.sigma == pytest.approx(1.0)  # `made` sets it
-    assert made(lcc="off").sigma is None
-    assert made(modality="audio").sigma is None
+def test_lccs_numbers_are_told() -> None:
+    assert made(lcc_sigma=2.0).scalars() == pytest.approx({"lcc_sigma": 1.0, "lcc_tau": 0.1})  # as `made` sets them
+    assert made(lcc="off").scalars() == {}
+    assert made(modality="audio").scalars() == {}
 
 
 def test_cdp_before_training_equals_fixed() -> None:
@@ -312,13 +311,13 @@ def test_largest_tensor_of_a_long_video_is_linear_in_time() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"width": 15}, "even width"),
-        ({"heads": 3}, "multiple of heads"),
+        ({"width": 15, "num_heads": 3}, "even width"),
+        ({"num_heads": 3}, "num_heads divides"),
         ({"levels": 0}, "sizes from 1"),
         ({"levels": 17}, "levels"),
         ({"unimodal_layers": -1}, "blocks"),
         ({"decoder_layers": 257}, "blocks"),
-        ({"attention_window": -1}, "attention_window"),
+        ({"attention_window": -1}, "window of 1 to"),
         ({"dropout": 1.0}, "dropout"),
         ({"lcc_weight": -0.1}, "lcc_weight"),
         ({"lcc_sigma": 0.2}, "lcc_sigma"),

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from heads.batches import Target
 from heads.blocks.class_texts import ClassTexts
-from heads.blocks.dense_decoder import Levels
+from heads.blocks.dense_decoder import LevelSequence
 from heads.model import build, plugin, read_config, restore
 from heads.models.loco_texts import LocoTexts, configure
 
-SMALL: dict[str, Any] = {"width": 16, "heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1, "text_width": 6}
+SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1, "text_width": 6}
 
 
 def texts_of(num_classes: int, seed: int = 5) -> Tensor:
@@ -68,6 +68,7 @@ def test_configure_takes_the_texts_to_be_as_wide_as_the_features(modality: Any, 
 
 def test_logits_are_scaled_cosines_and_what_is_said_of_any_event() -> None:
     head = made()
+    classify: Any = head.decoder.classify
     visual, audio, mask = random_input()
     units = texts_of(5) / texts_of(5).norm(dim=1, keepdim=True)
     texts = units - units.mean(dim=0)
@@ -77,8 +78,8 @@ def test_logits_are_scaled_cosines_and_what_is_said_of_any_event() -> None:
         levels, _ = head.trunk(visual, audio, mask)
         first = 0
         for level in levels:
-            lay = Levels([level.x_BTF.shape[1]], gap=1, device=mask.device)
-            points_BTD = head.classify(lay.joined([level.x_BTF]), lay.joined([level.mask_BT]))
+            lay = LevelSequence([level.x_BTF.shape[1]], gap=1, device=mask.device)
+            points_BTD = classify(lay.joined([level.x_BTF]), lay.joined([level.mask_BT]))
             for t in range(lay.counts[0]):
                 for b in range(4):
                     x, logits = points_BTD[b, t], output.logits_BPK[b, first + t]
@@ -99,7 +100,7 @@ def test_logits_begin_at_one_percent() -> None:
     torch.manual_seed(0)
     head: Any = build("loco_texts", made().config)
     head.set_texts(texts_of(5))
-    assert torch.sigmoid(head.classify.out.conv.bias[-1]).item() == pytest.approx(0.01)
+    assert torch.sigmoid(head.decoder.classify.out.conv.bias[-1]).item() == pytest.approx(0.01)
     assert head.log_scale.exp().item() == pytest.approx(1 / 0.07)
 
 
@@ -153,7 +154,8 @@ def test_classes_that_are_not_trained_add_nothing_and_learn_nothing() -> None:
     for head, labels in ((some, [0, 2, 3, 0]), (few, [0, 1, 2, 0])):
         sums, counts = head.loss(visual, audio, target_of(mask, labels))
         losses.append(sums.sum() / counts.sum())
-        gradients.append(torch.autograd.grad(losses[-1], [head.log_scale, head.classify.out.conv.weight]))
+        last: Any = head.decoder.classify.out
+        gradients.append(torch.autograd.grad(losses[-1], [head.log_scale, last.conv.weight]))
     torch.testing.assert_close(losses[0], losses[1])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
@@ -177,7 +179,7 @@ def test_every_parameter_learns() -> None:
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
-        if "scale_L" not in name and not name.endswith("key.bias"):
+        if not name.endswith("scale_L") and not name.endswith("key.bias"):
             assert bool(parameter.grad.any()), name
 
 

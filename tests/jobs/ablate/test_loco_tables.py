@@ -19,7 +19,7 @@ from heads.run_folder import read_record, read_run
 from jobs.cli import main
 
 SMALL = {
-    "loco": ("width=16", "levels=3", "unimodal_layers=1", "heads=2"),
+    "loco": ("width=16", "levels=3", "unimodal_layers=1", "num_heads=2"),
     "unav": ("width=16", "levels=3", "self_blocks=1", "hidden=16", "class_width=4", "num_heads=2"),
     "action_former": ("width=16", "levels=3", "blocks=1", "hidden=16", "num_heads=2"),
     "tri_det": ("width=16", "levels=3", "blocks=1", "hidden=16", "inner=16"),
