@@ -24,8 +24,8 @@ from catalog.store import FeatureStore
 from catalog.store_layout import MODALITIES
 
 # From the best to the worst; a comparison has the worst that applies.
-Verdict = Literal["equal", "other values", "other times", "other shape"]
-VERDICTS: tuple[Verdict, ...] = ("equal", "other values", "other times", "other shape")
+Verdict = Literal["equal", "other values", "other times", "other shape", "unreadable"]
+VERDICTS: tuple[Verdict, ...] = ("equal", "other values", "other times", "other shape", "unreadable")
 
 _TIME_TOLERANCE_S = 1e-6
 _VIDEOS_AT_ONCE = 32
@@ -64,6 +64,7 @@ class Compared:
         max_abs: largest difference. max_relative: that over the largest published value.
         mean_cosine, least_cosine: of rows. All four None where the widths differ or no row is on both sides.
         verdict: what differs.
+        problem: why the file cannot be read, where it cannot; its rows and width are 0 then.
     """
 
     video_id: str
@@ -79,6 +80,7 @@ class Compared:
     mean_cosine: float | None
     least_cosine: float | None
     verdict: Verdict
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def compare(
         progress: called with each video's id.
 
     Raises:
-        ValueError: no such recipe or files, a file that is none, or no video in common.
+        ValueError: no such recipe or files, or no video in common.
     """
     entry = store.recipe(recipe_name)
     published = open_published(source, recipe_name=recipe_name, visual_shape=entry.visual_shape)
@@ -163,7 +165,13 @@ def _of_video(
     agreement: Agreement,
     grid: GridRule | None,
 ) -> Iterator[Compared]:
-    there = {stream: published.read(base, stream) for stream in streams}
+    there: dict[str, NDArray[np.floating] | None] = {}
+    problems: dict[str, str] = {}
+    for stream in streams:
+        try:
+            there[stream] = published.read(base, stream)
+        except ValueError as error:
+            there[stream], problems[stream] = None, str(error)
     rows = ragged.rows_of(k)
     valid, values = ragged.valid[rows], ragged.values[rows]
     values = values.reshape(len(values), math.prod(values.shape[1:]))
@@ -175,7 +183,24 @@ def _of_video(
         widths = [values.shape[1] // len(there)] * len(there)
     ends = np.cumsum(widths)
     for (stream, array), width, end in zip(there.items(), widths, ends.tolist(), strict=True):
-        if array is not None:
+        if stream in problems:
+            yield Compared(
+                video_id=ragged.video_ids[k],
+                stream=stream,
+                rows=count,
+                published_rows=0,
+                width=width,
+                published_width=0,
+                one_sided_rows=0,
+                times_off_s=None,
+                max_abs=None,
+                max_relative=None,
+                mean_cosine=None,
+                least_cosine=None,
+                verdict="unreadable",
+                problem=problems[stream],
+            )
+        elif array is not None:
             yield _of_stream(
                 values[:count, end - width : end],
                 valid[:count],

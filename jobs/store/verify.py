@@ -142,6 +142,7 @@ _SENTENCES = {
     "other values": "shapes and times agree, values do not (other weights or another decoder)",
     "other times": "shapes agree, times do not",
     "other shape": "shapes differ",
+    "unreadable": "files cannot be read",
 }
 
 
@@ -250,6 +251,9 @@ def _show(compared: Comparison, *, against: str) -> None:
     )
     if len(worst) > _SHOWN:
         note(f"{len(worst) - _SHOWN:,} more, none worse; --json lists all")
+    for item in worst[:_SHOWN]:
+        if item.problem:
+            note(item.problem)
     equal = ", ".join(f"{told['equal']:,} of {told['videos']:,} {s}" for s, told in _by_stream(compared).items())
     apart = f"; {compared.only_here:,} videos only here, {compared.only_there:,} only there"
     say(f"{against}: {_SENTENCES[compared.verdict]}; equal: {equal}{apart}")

@@ -246,9 +246,27 @@ def test_folders_that_cannot_be_compared_raise(tmp_path: Path) -> None:
     publish(tmp_path / "p", "other", visual, audio)
     with pytest.raises(ValueError, match=r"none of its files is of a video of .*; it has those of other"):
         compare(store, "i3d-vggish-mine", tmp_path / "p")
-    np.save(tmp_path / "p" / "a_rgb.npy", np.array([{"code": "runs"}]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"a_rgb\.npy: cannot be read as a plain \.npy file"):
-        compare(store, "i3d-vggish-mine", tmp_path / "p")
+
+
+@pytest.mark.parametrize("damage", ["pickle", "cut", "whole numbers"])
+def test_a_file_that_cannot_be_read_is_told_beside_the_others(tmp_path: Path, damage: str) -> None:
+    visual, audio = drawn()
+    store = store_of(tmp_path / "s", {"a": rows_of(visual, audio), "b": rows_of(visual, audio)})
+    for name in "ab":
+        publish(tmp_path / "p", name, visual, audio)
+    path = tmp_path / "p" / "a_rgb.npy"
+    if damage == "pickle":
+        np.save(path, np.array([{"code": "runs"}]), allow_pickle=True)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        np.save(path, np.ones((6, 1024), np.int64))
+    told = compare(store, "i3d-vggish-mine", tmp_path / "p")
+    assert told.verdict == "unreadable"
+    (odd,) = [item for item in told.compared if item.verdict != "equal"]
+    assert (odd.video_id, odd.stream, odd.verdict, odd.rows, odd.published_rows) == ("a", "rgb", "unreadable", 6, 0)
+    assert str(path) in odd.problem
+    assert len(told.compared) == 6
 
 
 @pytest.mark.parametrize("wrong", [{"tolerance": -1.0}, {"tolerance": np.nan}, {"rows_apart": -1}, {"cosine": 1.5}])
