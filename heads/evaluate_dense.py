@@ -66,17 +66,9 @@ def dense_baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
 
 def truth_table(items: Sequence[Item], dataset: Dataset) -> EventTable:
     """All events of some items in seconds; items by their number."""
-    rows = [
-        (n, float(event.start_s), float(event.end_s), dataset.class_index(event.label))
-        for n, item in enumerate(items)
-        for event in item.events
-    ]
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return EventTable(
-        item_N=columns[:, 0].astype(np.int64),
-        start_N=columns[:, 1],
-        end_N=columns[:, 2],
-        label_N=columns[:, 3].astype(np.int64),
+    return EventTable.of_items(
+        [np.array([(float(e.start_s), float(e.end_s)) for e in item.events]).reshape(-1, 2) for item in items],
+        [np.array([dataset.class_index(e.label) for e in item.events], dtype=np.int64) for item in items],
     )
 
 
@@ -89,13 +81,8 @@ def _end_s(split: Split, dataset: Dataset, item: int) -> float | None:
 
 
 def _table(found_s: Sequence[Candidates]) -> EventTable:
-    times_N2 = np.concatenate([np.zeros((0, 2)), *(one.segments_N2 for one in found_s)])
-    return EventTable(
-        item_N=np.repeat(np.arange(len(found_s)), [len(one) for one in found_s]),
-        start_N=times_N2[:, 0],
-        end_N=times_N2[:, 1],
-        label_N=np.concatenate([np.zeros(0, dtype=np.int64), *(one.labels_N for one in found_s)]),
-        score_N=np.concatenate([np.zeros(0), *(one.scores_N for one in found_s)]).astype(np.float64),
+    return EventTable.of_items(
+        [one.segments_N2 for one in found_s], [one.labels_N for one in found_s], [one.scores_N for one in found_s]
     )
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE_PX = 224
+from pipeline.networks.i3d import SIDE_PX
+
 MULTIPLE_PX = 8
 # Pixels a frame; what is faster counts as this.
 LIMIT_PX = 20.0

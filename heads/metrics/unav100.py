@@ -21,6 +21,7 @@ Source: UnAV's and ActionFormer's metrics.py (ANETdetection), after ActivityNet'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -64,6 +65,23 @@ class EventTable:
 
     def __len__(self) -> int:
         return len(self.item_N)
+
+    @classmethod
+    def of_items(
+        cls,
+        times: Sequence[NDArray[np.floating]],
+        labels: Sequence[NDArray[np.int64]],
+        scores: Sequence[NDArray[np.floating]] | None = None,
+    ) -> EventTable:
+        """Of V videos, numbered in the order given: each one's (E, 2) seconds, (E,) classes and, if any, scores."""
+        times_N2 = np.concatenate([np.zeros((0, 2)), *times])
+        return cls(
+            item_N=np.repeat(np.arange(len(labels)), [len(one) for one in labels]),
+            start_N=times_N2[:, 0],
+            end_N=times_N2[:, 1],
+            label_N=np.concatenate([np.zeros(0, dtype=np.int64), *labels]),
+            score_N=None if scores is None else np.concatenate([np.zeros(0), *scores]).astype(np.float64),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,9 +139,8 @@ def score(items: Sequence[DenseItem]) -> DetectionScore | None:
     if not any(len(item.true_labels_E) for item in items):
         return None
     return detection_score(
-        _table(items, [item.true_E2 for item in items], [item.true_labels_E for item in items]),
-        _table(
-            items,
+        EventTable.of_items([item.true_E2 for item in items], [item.true_labels_E for item in items]),
+        EventTable.of_items(
             [item.predicted_P2 for item in items],
             [item.predicted_labels_P for item in items],
             [item.scores_P for item in items],
@@ -259,22 +258,6 @@ def length_groups(
                 )
             )
     return tuple(groups)
-
-
-def _table(
-    items: Sequence[DenseItem],
-    times: Sequence[NDArray[np.float64]],
-    labels: Sequence[NDArray[np.int64]],
-    scores: Sequence[NDArray[np.float64]] | None = None,
-) -> EventTable:
-    times_N2 = np.concatenate(times)
-    return EventTable(
-        item_N=np.repeat(np.arange(len(items)), [len(one) for one in labels]),
-        start_N=times_N2[:, 0],
-        end_N=times_N2[:, 1],
-        label_N=np.concatenate(labels),
-        score_N=None if scores is None else np.concatenate(scores),
-    )
 
 
 def _overlap(predicted_P2: NDArray[np.float64], true_E2: NDArray[np.float64]) -> NDArray[np.float64]:
