@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks.local_attention import local_attention
 from heads.blocks.temporal_conv import AffineDropPath
+from heads.blocks.window_attention import window_attention
 
 Region = Literal["cdp", "fixed", "global"]
 
@@ -180,7 +180,7 @@ class DynamicPerception(nn.Module):
             sampled_BTHE = sample_windows(values_BTHE, size_BNH, offset_BNH, window=self.window)
             values_BTHE = sampled_BTHE.to(values_BTHE.dtype)
         key_BTHD, value_BTHD = values_BTHE.chunk(2, dim=-1)
-        attended_BTC = local_attention(
+        attended_BTC = window_attention(
             query_BTC,
             key_BTHD.flatten(2),
             value_BTHD.flatten(2),

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks.local_attention import LocalAttention
 from heads.blocks.temporal_conv import AffineDropPath, MaskedConv, pooled, strided
+from heads.blocks.window_attention import WindowAttention
 
 # Above this share of real segments gathering them costs what it saves.
 _NEARLY_ALL = 0.95
@@ -36,7 +36,7 @@ class ConvAttention(nn.Module):
 
     Args:
         width: C.
-        num_heads, window, relative: see `LocalAttention`; the window is in segments of the result.
+        num_heads, window, relative: see `WindowAttention`; the window is in segments of the result.
         stride: between the segments of the result.
     """
 
@@ -50,7 +50,7 @@ class ConvAttention(nn.Module):
             MaskedConv(width, width, 3, stride=stride, groups=width, bias=False) for _ in range(3)
         )
         self.query_norm, self.key_norm, self.value_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = LocalAttention(width, num_heads=num_heads, window=window, relative=relative)
+        self.attention = WindowAttention(width, num_heads=num_heads, window=window, relative=relative)
 
     def forward(self, query_BTC: Tensor, memory_BTC: Tensor, mask_BT: Tensor, window: int | None = None) -> Tensor:
         """What the queries take from the memory, (B, S, C), zero outside the mask.
@@ -75,7 +75,7 @@ class ConvTransformerBlock(nn.Module):
         num_heads: of the attention.
         stride: 2 halves the length.
         window: of the attention, in segments of the result; None sees all.
-        relative: see `LocalAttention`.
+        relative: see `WindowAttention`.
         hidden: of the two linear maps; None is 4 C.
         drop_path: see `AffineDropPath`.
         dropout: after attention and each of the two linear maps.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.blocks.local_attention import LocalAttention, local_attention
+from heads.blocks.window_attention import WindowAttention, window_attention
 
 CASES = ("w4_even", "w5", "w7", "w9", "w19", "w5_ds2", "w7_relpe")
 
@@ -26,7 +26,7 @@ def golden_case(shared: Path, case: str) -> tuple[dict[str, Tensor], dict[str, i
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_local_attention_published_weights_equal_golden(shared: Path, case: str) -> None:
+def test_window_attention_published_weights_equal_golden(shared: Path, case: str) -> None:
     """The golden's module convolves and normalises its input first; that is done here in the published layout."""
     golden, settings = golden_case(shared, case)
     stride, width = settings.get("n_qx_stride", 1), golden["x"].shape[1]
@@ -39,7 +39,7 @@ def test_local_attention_published_weights_equal_golden(shared: Path, case: str)
         return F.layer_norm(x_BCT.transpose(1, 2), (width,), scale, shift)
 
     relative = "w/rel_pe" in golden
-    block = LocalAttention(
+    block = WindowAttention(
         width, num_heads=settings["n_head"], window=settings["window_size"], relative=relative
     ).requires_grad_(False)
     weights = {
@@ -57,7 +57,7 @@ def test_local_attention_published_weights_equal_golden(shared: Path, case: str)
 
 def attend(qkv: Tensor, mask_BT: Tensor, **settings: Any) -> Tensor:
     query_BTE, key_BTE, value_BTE = qkv
-    return local_attention(query_BTE, key_BTE, value_BTE, mask_BT, **settings)
+    return window_attention(query_BTE, key_BTE, value_BTE, mask_BT, **settings)
 
 
 def slow(qkv: Tensor, mask_BT: Tensor, heads: int, reach: int, bias_HW: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def slow(qkv: Tensor, mask_BT: Tensor, heads: int, reach: int, bias_HW: Tensor) 
 
 @pytest.mark.parametrize(("count", "window"), [(1, 5), (5, 19), (33, 4), (64, 1), (97, 9), (70, 36), (65, 64)])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_local_attention_equals_slow_loop(count: int, window: int, with_bias: bool) -> None:
+def test_window_attention_equals_slow_loop(count: int, window: int, with_bias: bool) -> None:
     torch.manual_seed(0)
     reach = window // 2
     x = torch.randn(3, 2, count, 8, dtype=torch.float64)
@@ -91,7 +91,7 @@ def test_local_attention_equals_slow_loop(count: int, window: int, with_bias: bo
     torch.testing.assert_close(got, slow(x, mask_BT, 2, reach, bias_HW))
 
 
-def test_local_attention_without_window_equals_window_over_all() -> None:
+def test_window_attention_without_window_equals_window_over_all() -> None:
     torch.manual_seed(1)
     x, mask_BT = torch.randn(3, 2, 90, 8), torch.rand(2, 90) < 0.7
     torch.testing.assert_close(
@@ -100,7 +100,7 @@ def test_local_attention_without_window_equals_window_over_all() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 4, 19])
-def test_local_attention_padding_and_order_of_items_change_nothing(window: int | None) -> None:
+def test_window_attention_padding_and_order_of_items_change_nothing(window: int | None) -> None:
     torch.manual_seed(2)
     x, mask_BT = torch.randn(3, 3, 45, 8), torch.arange(45) < torch.tensor([[45], [20], [1]])
     plain = attend(x, mask_BT, num_heads=2, window=window)
@@ -113,7 +113,7 @@ def test_local_attention_padding_and_order_of_items_change_nothing(window: int |
 
 
 @pytest.mark.parametrize("window", [None, 9])
-def test_local_attention_gradients_pass_the_mask_only(window: int | None) -> None:
+def test_window_attention_gradients_pass_the_mask_only(window: int | None) -> None:
     torch.manual_seed(3)
     x = torch.randn(3, 2, 70, 4, dtype=torch.float64, requires_grad=True)
     mask_BT = torch.arange(70) < torch.tensor([[70], [0]])  # the second item has nothing real at all
@@ -125,7 +125,7 @@ def test_local_attention_gradients_pass_the_mask_only(window: int | None) -> Non
     assert not gradient[:, 1].any()
 
 
-def test_local_attention_window_never_makes_a_square_of_the_length() -> None:
+def test_window_attention_never_makes_a_square_of_the_length() -> None:
     """2000 times the length of a video: a T x T matrix would take 160 GB."""
     x, mask_BT = torch.randn(3, 1, 200_000, 4), torch.ones(1, 200_000, dtype=torch.bool)
     assert attend(x, mask_BT, num_heads=1, window=5).shape == (1, 200_000, 4)
@@ -140,7 +140,7 @@ def test_local_attention_window_never_makes_a_square_of_the_length() -> None:
         ({"num_heads": 2, "window": 7, "bias_HW": torch.zeros(2, 5)}, r"got \(2, 5\)"),
     ],
 )
-def test_local_attention_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_window_attention_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attend(torch.zeros(3, 1, 6, 8), torch.ones(1, 6, dtype=torch.bool), **settings)
 
@@ -149,6 +149,6 @@ def test_local_attention_bad_settings_are_refused(settings: dict[str, Any], mess
     ("settings", "message"),
     [({"num_heads": 3}, "multiple"), ({"num_heads": 2, "relative": True}, "needs a window")],
 )
-def test_local_attention_module_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_window_attention_module_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LocalAttention(8, **settings)
+        WindowAttention(8, **settings)

@@ -28,7 +28,7 @@ MASKED = -1e4
 _CHUNK = 32
 
 
-def local_attention(
+def window_attention(
     query_BTE: Tensor,
     key_BTE: Tensor,
     value_BTE: Tensor,
@@ -68,13 +68,13 @@ def local_attention(
     return out_BTE * mask_BT[..., None]
 
 
-class LocalAttention(nn.Module):
-    """Projections of queries, keys, values and of the result around `local_attention`: (B, T, E) to (B, T, E).
+class WindowAttention(nn.Module):
+    """Projections of queries, keys, values and of the result around `window_attention`: (B, T, E) to (B, T, E).
 
     Args:
         width: E.
         num_heads: H.
-        window: see `local_attention`; None sees all.
+        window: see `window_attention`; None sees all.
         relative: adds a learned number a head and distance to the logits.
 
     Raises:
@@ -109,7 +109,7 @@ class LocalAttention(nn.Module):
             mask_BT: bool, the real segments.
             window: in place of the one it was made with; None keeps that.
         """
-        attended_BTE = local_attention(
+        attended_BTE = window_attention(
             self.query(query_BTE),
             self.key(key_BTE),
             self.value(value_BTE),
