@@ -38,7 +38,7 @@ class RunRecord:
         metrics: {split: {metric: number}}.
         baselines: {baseline: number}, on the test split (validation where there is none) by the metric that counts
             (`heads.protocol.headline`).
-        history: one row an epoch.
+        history: one row an epoch, as `heads.fit.Fitted` has it.
         versions: of the libraries.
         created: ISO 8601, UTC.
         unseen: classes that were not trained on, where the data set has such.

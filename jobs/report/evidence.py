@@ -295,6 +295,12 @@ def validation_metric(history: Sequence[Mapping[str, float]]) -> str:
     return names[0] if names else ""
 
 
+def own_numbers(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of what the head tells of itself by epoch: all that neither the training nor the validation tells."""
+    training = ("epoch", "train_loss", "learning_rate", "seconds")
+    return sorted({n for epoch in history for n in epoch if n not in training and not n.startswith("val_")})
+
+
 def chosen_epoch(record: RunRecord) -> int | None:
     """The epoch whose weights were kept; None where the training does not say."""
     said = record.training.get("best_epoch")

@@ -19,7 +19,7 @@ from catalog.video import REASONS
 from jobs.console import visible
 from jobs.report.charts import LEVELS, NUM_BINS, HeatMap, LineChart, heat_map, line_chart, number
 from jobs.report.dense_page import DensePage
-from jobs.report.evidence import Extraction, Judged, ReportedRun, chosen_epoch, validation_metric
+from jobs.report.evidence import Extraction, Judged, ReportedRun, chosen_epoch, own_numbers, validation_metric
 from jobs.report.halves import Halves, halves
 from jobs.report.metric_table import MetricTable, metric_name, metric_table, modality_name, remarks
 from jobs.report.scores import (
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from heads.run_record import RunRecord
 
 NUM_MISTAKES = 12
+# Of numbers that a head tells of itself; a stranger's run may name any.
+_MOST_CHARTS = 6
 
 _HERE = Path(__file__).parent
 
@@ -206,6 +208,10 @@ def _charts(record: RunRecord, chosen: int | None) -> tuple[LineChart, ...]:
         )
         if metric
         else None,
+        *(
+            line_chart(name.replace("_", " "), epochs, [("after the steps", "train", values(name))], chosen=chosen)
+            for name in own_numbers(record.history)[:_MOST_CHARTS]
+        ),
     ]
     return tuple(chart for chart in found if chart is not None)
 

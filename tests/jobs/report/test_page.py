@@ -142,6 +142,15 @@ def test_page_marks_the_chosen_epoch(make_run: Any) -> None:
     assert html.count('class="chosen"') == 4  # two charts, and the sample in each key
 
 
+def test_page_shows_what_the_head_tells_of_itself_by_epoch(make_run: Any) -> None:
+    history = [{"epoch": n, "train_loss": 1.0, "learning_rate": 1e-3, "val_loss": 1.0, "sigma": n / 2} for n in (1, 2)]
+    _, document = _page(make_run("run", ["a"], None, history=history))
+    labels = [attributes.get("aria-label", "") for tag, attributes in document.elements if tag == "svg"]
+    told = [label for label in labels if " over epochs " in label]
+    assert [label.split(" over ")[0] for label in told] == ["Loss", "sigma"]
+    assert told[1].endswith("at the chosen epoch 2: after the steps 1")
+
+
 def test_page_escapes_what_strangers_wrote(make_run: Any) -> None:
     rows = _rows(4, 3, 4)
     for row in rows:
