@@ -145,7 +145,7 @@ def _measure_tower(
 ) -> list[Row]:
     until_s = time.perf_counter() + allowed_s
     if options.small:
-        recipe = _smaller(recipe)
+        recipe = random_weights.small_recipe(recipe, frames=_SMALL_FRAMES)
     clips = _clips(recipe, videos)
     weights = random_weights.write(recipe.encoder, tower, folder, small=options.small)
     whole = load_encoder(recipe, weights, options.device)
@@ -183,13 +183,6 @@ def _measure_tower(
         )
         for precision in encoders
     ]
-
-
-def _smaller(recipe: Recipe) -> Recipe:
-    changes = {"settings.size": "from-weights"} if "size" in recipe.settings else {}
-    if recipe.video is not None:
-        changes["video.frames_per_segment"] = str(min(recipe.video.frames_per_segment, _SMALL_FRAMES))
-    return recipe.changed(changes)
 
 
 def _best_of_rounds(

@@ -4,7 +4,8 @@ published ones.
 Scales keep activations alive through the depth: weights of convolutions and linear layers are uniform with variance
 2 / fan-in (He et al., ICCV 2015), tables of positions and tokens have variance 1/4, biases 1/2500; norms start at 1 and
 0, and the batch norms' statistics are taken from real inputs (`calibrate`). AudioCLIP's transform keeps its start, the
-Fourier transform, and the periodic activations of PE-AV's codec theirs.
+Fourier transform, and the periodic activations of PE-AV's codec theirs. The scales of ONE-PEACE's residual branches
+start at 0.1, about one over the root of twice its 40 layers.
 
 The norm that ends a residual block of AudioCLIP's two ResNets starts at 1/4, one over the root of their 16 blocks: with
 1 such a network without training is chaotic and would measure itself. Measured: rounding nothing but the pictures to
@@ -21,9 +22,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from catalog.recipe import Recipe
+
 SEED = 0
 _TABLE, _BIAS = 0.5, 0.02
 _LAST_NORM = 0.25
+_BRANCH = 0.1
+# Frames a segment that small weights are for, where the network does not leave the choice.
+_FRAMES = {"i3d_vggish": 16, "one_peace": 2}
+_SMALL_SIDE_PX = 64
 
 
 def encoders() -> tuple[str, ...]:
@@ -48,6 +55,21 @@ def write(encoder: str, tower: str, folder: Path, *, small: bool = False) -> dic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return _MAKERS[encoder](tower, folder, small)
+
+
+def small_recipe(recipe: Recipe, *, frames: int) -> Recipe:
+    """`recipe` as small weights suit it, with `frames` a segment where the network leaves the choice.
+
+    I3D looks at pictures alone: its flow is of RAFT, which is published in one size.
+    """
+    changes = {"settings.size": "from-weights"} if "size" in recipe.settings else {}
+    if recipe.video is not None:
+        changes["video.frames_per_segment"] = str(_FRAMES.get(recipe.encoder, frames))
+        if recipe.encoder == "one_peace":
+            changes |= dict.fromkeys(("video.height_px", "video.width_px"), str(_SMALL_SIDE_PX))
+        if recipe.encoder == "i3d_vggish":
+            changes |= {"settings.flow": "false", "video.frames_after": "0"}
+    return recipe.changed(changes)
 
 
 def calibrate(modules: Iterable[nn.Module], run: Callable[[], object]) -> None:
@@ -82,6 +104,9 @@ def _draw(module: nn.Module) -> None:
             if path.startswith("layer") and path.endswith("bn3"):
                 nn.init.constant_(part.get_parameter("weight"), _LAST_NORM)
             for name, tensor in part.named_parameters(recurse=False):
+                if name.startswith("gamma_"):
+                    nn.init.constant_(tensor, _BRANCH)
+                    continue
                 is_norm = isinstance(part, norms) or type(part).__name__.endswith("Norm")
                 if is_norm or tensor.ndim == 0 or name in ("m", "fb", "fc", "alpha"):
                     continue
@@ -171,6 +196,39 @@ def _clip_clap(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     return {place.name: place}
 
 
+def _one_peace(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    from dataclasses import replace
+
+    from pipeline.networks import one_peace, one_peace_video
+    from pipeline.one_peace_layers import PATCH_PX
+
+    sizes: dict[str, Any] = {"width": 48, "heads": 2, "layers": 2, "hidden": 96} if small else {}
+    if tower == "visual":
+        look = replace(one_peace_video.Config.published(), **sizes)
+        if small:
+            look = replace(look, adapter=8, frames=_FRAMES["one_peace"], side=_SMALL_SIDE_PX // PATCH_PX)
+        return {"one_peace_k400": _save({"": one_peace_video.VideoTower(look)}, folder / "onepeace_video_k400.pth")}
+    listen = replace(one_peace.Config.published("audio"), **sizes)
+    if small:
+        listen = replace(listen, channels=24, embedding=32, rows=66)
+    return {"one_peace": _save({"": one_peace.OnePeace(listen)}, folder / "one-peace.pt")}
+
+
+def _i3d_vggish(tower: str, folder: Path, small: bool) -> dict[str, Path]:
+    from pipeline.networks.i3d import Config, I3d
+    from pipeline.networks.raft import Raft
+
+    if tower == "audio":
+        return {"vggish": _vgg19_vggish(tower, folder, small)["vggish"]}
+    if small:
+        return {"rgb": _save({"": I3d(Config(layout="hassony2", modality="rgb", width=8))}, folder / "i3d_rgb.pt")}
+    return {
+        "rgb": _save({"": I3d(Config.published("hassony2", "rgb"))}, folder / "i3d_rgb.pt"),
+        "flow": _save({"": I3d(Config.published("hassony2", "flow"))}, folder / "i3d_flow.pt"),
+        "raft": _save({"": Raft()}, folder / "raft-sintel.pth"),
+    }
+
+
 def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     import torch
     import transformers
@@ -237,7 +295,9 @@ def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
 _MAKERS: Mapping[str, Callable[[str, Path, bool], dict[str, Path]]] = {
     "audioclip": _audioclip,
     "clip_clap": _clip_clap,
+    "i3d_vggish": _i3d_vggish,
     "imagebind": _imagebind,
+    "one_peace": _one_peace,
     "pe_av": _pe_av,
     "vgg19_vggish": _vgg19_vggish,
 }
