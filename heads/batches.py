@@ -99,7 +99,7 @@ class DeviceSplit:
                 target = Target(mask_BT=mask_BT, labels_BTK=true)
         return self._gathered(rows_BT, mask_BT, target)
 
-    def windows(self, items_B: Tensor, starts_B: Tensor, lengths_B: Tensor, target: Target | None) -> DeviceBatch:
+    def stretches(self, items_B: Tensor, starts_B: Tensor, lengths_B: Tensor, target: Target | None) -> DeviceBatch:
         """A stretch of each item: its segments `[start, start + length)`, padded to the longest.
 
         Args:

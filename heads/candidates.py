@@ -1,4 +1,4 @@
-"""Scored events of one item as columns, in grid units: what a dense head finds, before and after suppression."""
+"""Scored events of one item as columns: what a dense head finds, before and after suppression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Candidates:
     """N events.
 
     Attributes:
-        segments_N2: float64 start and end, grid units (see `heads.points`).
+        segments_N2: float64 start and end: grid units (see `heads.points`), or seconds after `heads.detect.in_seconds`.
         scores_N: float32 in [0, 1].
         labels_N: int64 classes.
     """

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from heads.batches import DeviceBatch, DeviceSplit
 from heads.blocks.loco_trunk import LocoTrunk
+from heads.model import inference
 from heads.read import Split
 
 Stage = Literal["raw", "encoded", "common"]
@@ -140,7 +141,7 @@ def _batch(data: DeviceSplit, split: Split, item: int, device: str) -> DeviceBat
     if not length:
         raise ValueError(f"{split.items[item].id}: has no features ({split.absent.get(split.items[item].id, 'empty')})")
     one, start, count = (torch.tensor([value], device=device) for value in (item, 0, length))
-    return data.windows(one, start, count, None)
+    return data.stretches(one, start, count, None)
 
 
 def _features(trunk: LocoTrunk | None, batch: DeviceBatch, stage: Stage) -> tuple[Tensor, Tensor]:
@@ -155,10 +156,8 @@ def _features(trunk: LocoTrunk | None, batch: DeviceBatch, stage: Stage) -> tupl
                 f"raw features need one width, got {visual_TC.shape[1]} and {audio_TC.shape[1]}; take stage encoded"
             )
         return visual_TC, audio_TC
-    was_training = trunk.training
-    trunk.eval()
-    streams = trunk.encoded(visual, audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
-    trunk.train(was_training)
+    with inference(trunk):
+        streams = trunk.encoded(visual, audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
     visual_BTC, audio_BTC = streams["visual"], streams["audio"]
     if stage == "common":
         assert trunk.lcc is not None, "_trunk has looked"

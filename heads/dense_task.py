@@ -11,9 +11,9 @@ from catalog.dataset import Dataset
 from heads.batches import DeviceBatch, DeviceSplit, Target
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.dense_windows import crop, draw_windows
+from heads.dense_stretches import crop, draw_stretches
 from heads.detect import detect
-from heads.evaluate_dense import average_map
+from heads.evaluate_dense import judge_dense
 from heads.read import Split
 from heads.run_record import Numbers
 from heads.settings import Settings
@@ -42,7 +42,7 @@ class DenseTask:
         settings, times_BE2, labels_BE = self._settings, self._times_NE2[items_B], self._labels_NE[items_B]
         # One number of torch's own generator, whose state a checkpoint keeps.
         rng = np.random.default_rng(int(torch.randint(2**62, (1,)).item()))
-        starts_B, lengths_B = draw_windows(
+        starts_B, lengths_B = draw_stretches(
             rng,
             self._lengths_N[items_B],
             times_BE2,
@@ -54,10 +54,10 @@ class DenseTask:
         told = (items_B, starts_B, lengths_B, times_BE2, labels_BE)
         items, starts, lengths, times, labels = (torch.from_numpy(values).to(settings.device) for values in told)
         target = Target(mask_BT=torch.empty(0), events_BE2=times, event_labels_BE=labels)
-        return self._data.windows(items, starts, lengths, target)
+        return self._data.stretches(items, starts, lengths, target)
 
     def validate(self, head: nn.Module) -> Numbers:
-        """`val_loss` (as of a batch, by the normaliser as it stands) and `val_average_map`, in one pass."""
+        """`val_loss` (as of a batch, by the normaliser as it stands) and that of `judge_dense`, in one pass."""
         if not isinstance(head, DenseHead):
             raise TypeError(f"needs a dense head, got {type(head).__name__}")
         times_NE2, labels_NE = (torch.from_numpy(values).to(self._settings.device) for values in self._val_events)
@@ -70,5 +70,4 @@ class DenseTask:
 
         found = detect(head, self._val, device=self._settings.device, data=self._val_data, on_output=add)
         row: Numbers = {"val_loss": self._settings.batch_size * float(np.mean(losses))}
-        score = average_map(found, self._val, self._dataset)
-        return row if score is None else row | {"val_average_map": score}
+        return row | {f"val_{name}": value for name, value in judge_dense(found, self._val, self._dataset).items()}

@@ -22,6 +22,7 @@ from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
 from heads.candidates import Candidates
 from heads.decode import Decoding, decode
+from heads.model import inference
 from heads.points import points
 from heads.read import Split
 from heads.suppress import Suppression, suppress
@@ -31,7 +32,7 @@ BATCH_SEGMENTS = 8192
 
 # An item longer than the first goes through the head in windows of so many segments. The second is how many at either
 # end of a window, where it does not see all that a point looks at, are taken from its neighbour. Both are multiples of
-# the coarsest stride, so a window's points are the item's.
+# the coarsest stride of 12 levels, so a window's points are the item's.
 WINDOW_SEGMENTS = 16384
 MARGIN_SEGMENTS = 2048
 
@@ -87,10 +88,8 @@ def detect(
     lengths_N = split.mask_NT.sum(axis=1)
     order_N = split.present[np.argsort(-lengths_N[split.present], kind="stable")]
     found = [_NONE] * len(split.items)
-    was_training = head.training
-    head.eval()
     first = 0
-    with torch.inference_mode():
+    with inference(head):
         while first < len(order_N):
             # Alone where the bounds hang on the length, so that no item's hang on its neighbours.
             together = 1 if detection.a_minute else max(1, BATCH_SEGMENTS // int(lengths_N[order_N[first]]))
@@ -103,7 +102,6 @@ def detect(
             decoding, suppression = detection.of(int(lengths_N[items_B].max()) * float(split.recipe.grid.hop_s))
             for n, candidates in zip(items_B, decode(output, pyramid, decoding), strict=True):
                 found[n] = suppress(candidates, suppression)
-    head.train(was_training)
     return found
 
 
@@ -120,27 +118,38 @@ def outputs(
     """The head's output for whole items, in windows where they are longer than one.
 
     In windows the result is that of one pass, as long as no point looks further than `margin` segments: so with sliding
-    windows of attention, not with attention to the whole item.
+    windows of attention, not with attention to the whole item. Windows begin where the head's own do
+    (`DenseHead.alignment`).
 
     Args:
         window, margin: segments, multiples of the coarsest level's stride.
+
+    Raises:
+        ValueError: several items longer than a window, or a head whose alignment is longer than a window's middle.
     """
     longest = int(lengths_B.max())
     if longest <= window:
         return _pass(head, data, items_B, np.zeros_like(lengths_B), lengths_B, device)
     if len(items_B) > 1:
         raise ValueError(f"items longer than {window} segments go through a head one by one, got {len(items_B)}")
+    step = (window - 2 * margin) // head.alignment * head.alignment
+    if step < 1:
+        raise ValueError(
+            f"an item of {longest} segments goes through the head in windows that begin every {window - 2 * margin}, "
+            f"which holds none of the {head.alignment} segments that the head's own windows repeat after: train a head "
+            "of fewer levels or a smaller window"
+        )
     levels: list[list[tuple[Tensor, Tensor, Tensor]]] = []
     start = 0
     while True:
         length = min(window, longest - start)
         output = _pass(head, data, items_B, np.array([start]), np.array([length]), device)
         is_last = start + length == longest
-        core = slice(margin if start else 0, None if is_last else length - margin)
+        core = slice(margin if start else 0, None if is_last else step + margin)
         levels.append(_core(output, core))
         if is_last:
             break
-        start += window - 2 * margin
+        start += step
     joined = [[torch.cat(parts, dim=1) for parts in zip(*level, strict=True)] for level in zip(*levels, strict=True)]
     logits, offsets, masks = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
     return DenseOutput(
@@ -160,7 +169,7 @@ def _pass(
     device: str,
 ) -> DenseOutput:
     told = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B)]
-    batch = data.windows(told[0], told[1], told[2], None)
+    batch = data.stretches(told[0], told[1], told[2], None)
     output: DenseOutput = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
     return output
 

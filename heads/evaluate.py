@@ -17,12 +17,12 @@ from torch import nn
 from catalog.dataset import Dataset
 from heads import baselines as trivial
 from heads.blocks.dense_head import DenseHead
-from heads.evaluate_dense import dense_baselines, evaluate_dense
+from heads.evaluate_dense import evaluate_dense, trivial_numbers
 from heads.losses import binary_cross_entropy, cross_entropy
 from heads.metrics import ave, segments
 from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
 from heads.predict import THRESHOLD, event_flags, logits, probabilities
-from heads.protocol import class_metrics, headline, seen_items, tells_seen
+from heads.protocol import class_metrics, headline, seen_classes, seen_items, tells_seen
 from heads.read import Split
 from heads.run_record import Numbers
 from heads.smooth import filter_runs
@@ -35,8 +35,8 @@ class Evaluation:
 
     Attributes:
         metrics: with one label `accuracy` or, where there are seen and unseen classes, OV-AVEBench's measures; else
-            `segment_map` and `segment_micro_f1`; always `loss` (of real segments, where there are any) and counts.
-            Of a dense head what `heads.evaluate_dense` says.
+            `segment_map` (where any segment has a class) and `segment_micro_f1`; always `loss` (of real segments, where
+            there are any) and counts. Of a dense head what `heads.evaluate_dense` says.
         rows: one JSON-able object an item, for `predictions_{split}.json`; as predicted, without the run filter.
         confusion: (K + 1, K + 1) counts, rows true; None with several labels, and of a dense head.
         halves: `confusion` in two: of items of seen and of unseen classes; None where there are none such.
@@ -108,7 +108,10 @@ def evaluate(
 def judge(
     logits_NTK: NDArray[np.float32], true: NDArray[np.int64] | NDArray[np.bool_], split: Split, dataset: Dataset
 ) -> Numbers:
-    """The number that counts, by its name; empty where it is not defined. Cheaper than all of `evaluate`.
+    """The number that chooses an epoch, by its name; empty where it is not defined. Cheaper than all of `evaluate`.
+
+    It is the one that counts or, where classes are held out of training, that of the others: of what is held out
+    nothing may be decided.
 
     Args:
         true: as `heads.targets.truth` gives it.
@@ -117,12 +120,13 @@ def judge(
     if has_one_label(dataset):
         predicted_NT = np.where(split.mask_NT, ave.decide(logits_NTK), len(dataset.classes))
         return {name: _class_metrics(predicted_NT, np.asarray(true, dtype=np.int64), split, dataset)[name]}
-    true_SK = np.asarray(true, dtype=bool)[split.counted_NT]
-    if not true_SK.any():
-        return {}
     # What has no features scores nothing.
     scores_SK = probabilities(logits_NTK, split.mask_NT, one_label=False)[split.counted_NT]
-    return {name: segments.mean_average_precision(scores_SK, true_SK)}
+    true_SK = np.asarray(true, dtype=bool)[split.counted_NT]
+    if dataset.unseen:
+        name, seen_C = f"{name}_seen", seen_classes(dataset)
+        scores_SK, true_SK = scores_SK[:, seen_C], true_SK[:, seen_C]
+    return {name: segments.mean_average_precision(scores_SK, true_SK)} if true_SK.any() else {}
 
 
 def mean_loss(
@@ -145,7 +149,7 @@ def baselines(split: Split, dataset: Dataset, *, dense: bool = False) -> dict[st
     With several: `majority`, which scores each class by its share of training segments.
     """
     if dense:
-        return dense_baselines(split, dataset)
+        return trivial_numbers(split, dataset)
     grid = split.recipe.grid
     train_labels = training_labels(dataset, grid)
     true = truth(dataset, split.items, grid, split.num_segments)
@@ -189,10 +193,8 @@ def _segment_metrics(
     scores_NTK: NDArray[np.float32], true_NTK: NDArray[np.bool_], counted_NT: NDArray[np.bool_]
 ) -> Numbers:
     scores_SK, true_SK = scores_NTK[counted_NT], true_NTK[counted_NT]
-    return {
-        "segment_map": segments.mean_average_precision(scores_SK, true_SK),
-        "segment_micro_f1": segments.micro_f1(scores_SK >= THRESHOLD, true_SK),
-    }
+    precision = {"segment_map": segments.mean_average_precision(scores_SK, true_SK)} if true_SK.any() else {}
+    return precision | {"segment_micro_f1": segments.micro_f1(scores_SK >= THRESHOLD, true_SK)}
 
 
 def _rows_of_classes(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset, Item
-from heads import dense_baselines as trivial
+from heads import dense_baselines
 from heads.blocks.dense_head import DenseHead
 from heads.candidates import Candidates
 from heads.detect import Detection, detect, in_seconds, reach_s
@@ -26,40 +26,51 @@ def evaluate_dense(
 ) -> tuple[Numbers, list[dict[str, Any]]]:
     """Metrics, and one row an item for `predictions_{split}.json`.
 
-    Metrics are `average_map` (tIoU 0.1 to 0.9), `average_map_strict` (0.5 to 0.9), `map_0.1` ... `map_0.9` (with
-    `_seen` and `_unseen` where the data set has unseen classes) and counts. A row has "item", "video", "duration_s",
-    "events_true" and "events_pred": lists of [start_s, end_s, class] and [start_s, end_s, class, score].
+    Metrics are counts and, where the split has an event, `average_map` (tIoU 0.1 to 0.9), `average_map_strict` (0.5 to
+    0.9), `map_0.1` ... `map_0.9` (with `_seen` and `_unseen` where the data set has unseen classes). A row has "item",
+    "video", "duration_s", "events_true" and "events_pred": lists of [start_s, end_s, class] and [start_s, end_s, class,
+    score].
     """
     found = detect(head, split, device=device, detection=detection)
     found_s = _found_in_seconds(found, split, dataset)
     true = truth_table(split.items, dataset)
-    metrics = _metrics(detection_score(true, _table(found_s)), dataset)
+    metrics = _metrics(detection_score(true, _table(found_s)), dataset) if len(true) else {}
     counts: Numbers = {
         "items": len(split.items),
         "items_without_features": len(split.absent),
-        "events": len(true.item_N),
+        "events": len(true),
     }
     return metrics | counts, _rows(found_s, split, dataset)
 
 
-def average_map(found: Sequence[Candidates], split: Split, dataset: Dataset) -> float | None:
-    """The number that counts, of events in grid units; None where the split has no event."""
+def judge_dense(found: Sequence[Candidates], split: Split, dataset: Dataset) -> Numbers:
+    """The number that chooses an epoch, by its name; empty where the split has no such event.
+
+    Where classes are held out it is that of the others: what is held out may decide nothing.
+
+    Args:
+        found: of each item, in grid units.
+    """
     true = truth_table(split.items, dataset)
-    if not len(true.item_N):
-        return None
-    score = detection_score(true, _table(_found_in_seconds(found, split, dataset)))
-    return _metrics(score, dataset)["average_map"]
+    if not len(true):
+        return {}
+    told = _metrics(detection_score(true, _table(_found_in_seconds(found, split, dataset))), dataset)
+    name = "average_map_seen" if dataset.unseen else "average_map"
+    return {name: told[name]} if name in told else {}
 
 
-def dense_baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
-    """Of what looks at nothing, decided from the events of the training split: `heads.dense_baselines`."""
+def trivial_numbers(split: Split, dataset: Dataset) -> dict[str, Numbers]:
+    """Of what looks at nothing, decided from the events of the training split (`heads.dense_baselines`); empty where
+    the split has no event."""
     true, train = truth_table(split.items, dataset), truth_table(dataset.split("train"), dataset)
+    if not len(true):
+        return {}
     lengths = [_end_s(split, dataset, n) for n in range(len(split.items))]
     known_V = np.array([n for n, length_s in enumerate(lengths) if length_s], dtype=np.int64)
     seconds_V = np.array([length_s for length_s in lengths if length_s])
     guesses = {
-        "whole_video": trivial.whole_video(train, known_V, seconds_V),
-        "mean_length": trivial.mean_length(train, known_V, seconds_V),
+        "whole_video": dense_baselines.whole_video(train, known_V, seconds_V),
+        "mean_length": dense_baselines.mean_length(train, known_V, seconds_V),
     }
     return {name: _metrics(detection_score(true, guess), dataset) for name, guess in guesses.items()}
 

@@ -13,7 +13,8 @@ Where they apply:
     TRAINING         the published settings of its training, fields of `heads.settings.Settings`
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
     NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
-    DENSE            True of a head that finds events with a start and an end of their own (`heads.blocks.dense_head`)
+    DENSE            True of a head that finds events with a start and an end of their own (`heads.blocks.dense_head`),
+                     whose `forward` gives a `heads.blocks.dense_output.DenseOutput`
     Head.scalars() -> {name: number}                           what it tells of itself after an epoch, for the history
     Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have
                                                                the background's class; for OV-AVEBench's F1 measures
@@ -26,7 +27,7 @@ import dataclasses
 import importlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -118,6 +119,18 @@ def build(name: str, config: object, *, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         head: nn.Module = plugin(name).Head(config)
     return head
+
+
+@contextlib.contextmanager
+def inference(head: nn.Module) -> Iterator[None]:
+    """Without gradients and in evaluation mode; the head's mode is put back, whatever happens."""
+    was_training = head.training
+    head.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        head.train(was_training)
 
 
 def restore(name: str, config: object, state: Mapping[str, Tensor]) -> nn.Module:

@@ -6,6 +6,7 @@ has a point every 2^l grid units, from 0 on, without half a stride's offset.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor
 
 LEVELS = 6
 
-# What the finest level is for ends here; each further level's range is twice as far, the last one's has no end.
+# What the finest level is for ends here; each further level's range is twice as far, the last one's has no
+# end (published: 10,000, an hour of such segments).
 _FIRST_REACH = 4
-_NO_END = 10000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def points(num_segments: int, levels: int = LEVELS, *, device: str | torch.devic
         stride = 2**level
         times.append(torch.arange(count, dtype=torch.float32, device=device) * stride)
         low = 0.0 if level == 0 else float(_FIRST_REACH * stride / 2)
-        high = _NO_END if level == levels - 1 else float(_FIRST_REACH * stride)
+        high = math.inf if level == levels - 1 else float(_FIRST_REACH * stride)
         for values, value in ((lows, low), (highs, high), (strides, float(stride))):
             values.append(torch.full((count,), value, device=device))
     return Points(

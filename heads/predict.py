@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from catalog.event import Prediction
 from catalog.grid import GridRule
 from heads.metrics.ave import decide
+from heads.model import inference
 from heads.read import Batch, Split
 
 BATCH_SIZE = 256
@@ -35,14 +36,11 @@ def logits(head: nn.Module, split: Split, *, batch_size: int = BATCH_SIZE, devic
     Raises:
         ValueError: a logit of a real segment is not finite; names the items.
     """
-    was_training = head.training
-    head.eval()
     parts = []
-    with torch.inference_mode():
+    with inference(head):
         for first in range(0, len(split.items), batch_size):
             batch = split.batch(slice(first, first + batch_size))
             parts.append(forward(head, batch, device).float().cpu().numpy())
-    head.train(was_training)
     logits_NTK = np.concatenate(parts)
     bad_N = (~np.isfinite(logits_NTK).all(axis=-1) & split.mask_NT).any(axis=1)
     if bad_N.any():
@@ -60,7 +58,7 @@ def event_flags(head: nn.Module, split: Split, *, device: str = "cpu") -> NDArra
     if flags is None:
         return None
     parts = []
-    with torch.inference_mode():
+    with inference(head):
         for first in range(0, len(split.items), BATCH_SIZE):
             batch = split.batch(slice(first, first + BATCH_SIZE))
             flags_BT = flags(*_on_device(batch, device))

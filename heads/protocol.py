@@ -72,7 +72,7 @@ def without_unseen_training(dataset: Dataset) -> Dataset:
 
 
 def headline(dataset: Dataset, *, dense: bool = False) -> str:
-    """The metric that counts: it chooses the epoch, and the trivial baselines are told by it.
+    """The metric that counts: it chooses the epoch (`heads.evaluate.judge`), and the trivial baselines are told by it.
 
     Args:
         dense: of a head that finds events with a start and an end of their own.

@@ -136,7 +136,9 @@ def train_run(
     scored = {name: split for name, split in read.items() if name != "train"}
     evaluations = {name: evaluate(head, split, dataset, device=settings.device) for name, split in scored.items()}
     found = {name: baselines(split, dataset, dense=dense) for name, split in scored.items()}
-    last, metric = list(found)[-1], headline(dataset, dense=dense)
+    metric = headline(dataset, dense=dense)
+    # Of the last split on which the number is defined: one without any event has none.
+    told = [numbers for numbers in found.values() if numbers and all(metric in one for one in numbers.values())]
     record = RunRecord(
         head=head_name,
         config=dataclasses.asdict(config),
@@ -152,7 +154,7 @@ def train_run(
         | {"train_items": len(read["train"].items) if trains else 0}
         | {"train_items_left_out": len(read["train"].absent) if trains else 0},
         metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-        baselines={name: numbers[metric] for name, numbers in found[last].items()},
+        baselines={name: numbers[metric] for name, numbers in told[-1].items()} if told else {},
         history=fitted.history,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

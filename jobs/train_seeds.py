@@ -75,10 +75,10 @@ def train_seeds(order: Order, materials: Materials, *, num_seeds: int, jobs: int
     return 0
 
 
-def _summary(
-    records: Mapping[int, RunRecord], found: Mapping[str, Mapping[str, Spread]], metric: str
-) -> dict[str, Any]:
+def _summary(records: Mapping[int, RunRecord], found: dict[str, dict[str, Spread]], metric: str) -> dict[str, Any]:
     first = next(iter(records.values()))
+    # Of the last split on which the number is defined, as in each run.
+    split = next((split for split in reversed(found) if metric in found[split]), list(found)[-1])
     return {
         "format": FORMAT,
         "head": first.head,
@@ -93,7 +93,7 @@ def _summary(
             }
             for split, numbers in found.items()
         },
-        "baselines": {list(found)[-1]: {name: {metric: value} for name, value in first.baselines.items()}},
+        "baselines": {split: {name: {metric: value} for name, value in first.baselines.items()}},
     }
 
 
@@ -105,11 +105,10 @@ def _print(
     *,
     num_trained: int,
 ) -> None:
+    told = summary["baselines"]
+    names = [name for numbers in told.values() for name in numbers]
     baselines: dict[str, dict[str, Numbers]] = {
-        split: {
-            name: summary["baselines"].get(split, {}).get(name, {}) for name in summary["baselines"][list(found)[-1]]
-        }
-        for split in found
+        split: {name: told.get(split, {}).get(name, {}) for name in names} for split in found
     }
     there = len(summary["seeds"]) - num_trained
     print_scores(

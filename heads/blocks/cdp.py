@@ -6,9 +6,9 @@
     K', V'         w samples of K, V at start + offset + j (1 + size), j = 0 .. w - 1, for each head by itself
     Z = Q's stream + attention of Q, K', V' in a sliding window of w;  out = Z + FFN(LN(Z))               (equation 8)
 
-Samples lie between two points and are their linear mixture; beyond the sequence everything is 0. The convolution starts
-at 0, so training starts from the base windows, which is the ablation "fixed" to the bit. "global" attends to all points
-(table 2c).
+Samples lie between two points and are their linear mixture; beyond the sequence everything is 0. Nothing holds a size
+above -1: below it a window is sampled backwards. The convolution starts at 0, so training starts from the base windows,
+which is the ablation "fixed" to the bit. "global" attends to all points (table 2c).
 
 No code was ever published. Readings of what the paper leaves open: Q alone predicts the windows, in points (offset) and
 in shares of w (size); the mean is over the window's real points, and the last window may be shorter; a sliding window

@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from heads.blocks.conv_transformer import ConvTransformerBlock, of_real
-from heads.blocks.dense_decoder import LevelSequence
+from heads.blocks.conv_transformer import ConvTransformerBlock
+from heads.blocks.level_sequence import LevelSequence
+from heads.blocks.real_segments import of_real
 from heads.blocks.temporal_conv import MaskedConv
 
 # Vectors a block sees at once: 16 MB of each intermediate result at a width of 128.

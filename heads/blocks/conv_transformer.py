@@ -18,17 +18,12 @@ Source: Zhang et al., ECCV 2022 (ActionFormer), the self block; Geng et al., CVP
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heads.blocks.real_segments import of_real
 from heads.blocks.temporal_conv import AffineDropPath, MaskedConv, pooled, strided
 from heads.blocks.window_attention import WindowAttention
-
-# Above this share of real segments gathering them costs what it saves.
-_NEARLY_ALL = 0.95
 
 
 class ConvAttention(nn.Module):
@@ -142,20 +137,3 @@ class ConvTransformerBlock(nn.Module):
     def _normed(self, norm: nn.LayerNorm, x_BTC: Tensor, mask_BT: Tensor) -> Tensor:
         normed_BTC: Tensor = norm(x_BTC)
         return normed_BTC if self.published_padding else normed_BTC * mask_BT[..., None]
-
-
-def of_real(each: Callable[[Tensor], Tensor], x_BTC: Tensor, mask_BT: Tensor) -> Tensor:
-    """What `each` makes of each segment for itself, padding left out.
-
-    UnAV-100's videos last 42 of at most 60 seconds on the mean, so that a third of a batch is padding. On a GPU, which
-    would have to wait for the number of real segments, and where nearly all are real, padding is computed all the same;
-    what stands there then means nothing.
-    """
-    if mask_BT.device.type != "cpu":
-        return each(x_BTC)
-    real_N = mask_BT.flatten().nonzero().squeeze(1)
-    if len(real_N) > _NEARLY_ALL * mask_BT.numel():
-        return each(x_BTC)
-    out_NC = each(x_BTC.flatten(0, 1).index_select(0, real_N))
-    none_RC = torch.zeros(mask_BT.numel(), out_NC.shape[1], dtype=out_NC.dtype, device=out_NC.device)
-    return none_RC.index_copy(0, real_N, out_NC).reshape(*mask_BT.shape, -1)

@@ -25,8 +25,8 @@ TRAINING: Mapping[str, int | float | str] = {
 }
 # At one rate, of a stream: more than any machine holds.
 _MOST_BLOCKS = 256
-# Far longer than any video: 2^15 segments of a third of a second are three hours.
-_MOST_LEVELS = 16
+# The coarsest has a point every 2^11 segments then, as many as windows of long items overlap by (`heads.detect`).
+_MOST_LEVELS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +68,26 @@ class DenseConfig(FeatureConfig):
                 f"and {radius}"
             )
 
-    def check_attention(self, head: str, *, num_heads: int, window: int | None, dropout: float) -> None:
-        """Sees that attention goes with the width.
+    def check_attention(self, head: str, *, num_heads: int, dropout: float = 0.0, **windows: int | None) -> None:
+        """Sees that attention heads divide the width, and that dropout and windows are in range.
+
+        Args:
+            windows: by the name of the field.
 
         Raises:
             ValueError: it does not.
         """
         if not 1 <= num_heads <= self.width or self.width % num_heads:
             raise ValueError(f"{head} needs a width that num_heads divides, got {self.width} and {num_heads}")
-        if window is not None and not 1 <= window <= MAX_WIDTH:
-            raise ValueError(f"{head} needs a window of 1 to {MAX_WIDTH} points, or none for all, got {window}")
+        for name, window in windows.items():
+            if window is not None and not 1 <= window <= MAX_WIDTH:
+                raise ValueError(f"{head} needs a {name} of 1 to {MAX_WIDTH} points, or none for all, got {window}")
         if not 0 <= dropout < 1:
             raise ValueError(f"{head} needs a dropout in [0, 1), got {dropout}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PyramidConfig(DenseConfig):
+class BaselineConfig(DenseConfig):
     """Of the published baselines.
 
     Attributes:

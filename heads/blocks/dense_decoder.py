@@ -20,44 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads.blocks.dense_output import DenseOutput
+from heads.blocks.level_sequence import LevelSequence
 from heads.blocks.temporal_conv import ConvStack, MaskedConv
 
 # The probability that every class starts with at every point (Lin et al., ICCV 2017): sigmoid(-ln 99).
 PRIOR = 0.01
-
-
-class LevelSequence:
-    """Levels of a pyramid as one sequence, with `gap` zeros between them.
-
-    Args:
-        counts: points of each level, the finest first.
-        gap: what the kernels over the sequence reach: half of the widest.
-    """
-
-    def __init__(self, counts: Sequence[int], gap: int, device: torch.device) -> None:
-        self.counts, self.gap = tuple(counts), gap
-        starts = [sum(self.counts[:level]) + gap * level for level in range(len(self.counts))]
-        # P indices into G.
-        self.places_P = torch.cat(
-            [torch.arange(start, start + count, device=device) for start, count in zip(starts, counts, strict=True)]
-        )
-
-    def joined(self, values: Sequence[Tensor]) -> Tensor:
-        """One (B, T, ...) a level to (B, G, ...)."""
-        last = len(values) - 1
-        return torch.cat(
-            [F.pad(x, (0, 0) * (x.ndim - 2) + (0, self.gap if i < last else 0)) for i, x in enumerate(values)], dim=1
-        )
-
-    def split(self, x_BGC: Tensor) -> list[Tensor]:
-        """(B, G, ...) to one (B, T, ...) a level, without the gaps."""
-        last = len(self.counts) - 1
-        sizes = [count + (self.gap if i < last else 0) for i, count in enumerate(self.counts)]
-        return [x[:, :count] for x, count in zip(torch.split(x_BGC, sizes, dim=1), self.counts, strict=True)]
-
-    def points(self, x_BGC: Tensor) -> Tensor:
-        """(B, G, ...) to (B, P, ...)."""
-        return x_BGC.index_select(1, self.places_P)
 
 
 class PointConvs(nn.Module):

@@ -21,7 +21,7 @@ from heads.blocks.dense_config import DenseConfig
 from heads.blocks.dense_output import DenseOutput
 from heads.dense_losses import Normaliser, diou, focal, giou
 from heads.dense_targets import dense_targets
-from heads.points import points
+from heads.points import divisor, points
 
 if TYPE_CHECKING:
     from heads.batches import Target
@@ -38,6 +38,12 @@ class DenseHead(nn.Module, abc.ABC):
         self.config = config
         self.normaliser = Normaliser()
 
+    @property
+    def alignment(self) -> int:
+        """Segments: what is said of an item's part is what is said of it in the whole, away from the part's ends, where
+        the part begins at a multiple of so many."""
+        return divisor(self.config.levels)
+
     @abc.abstractmethod
     def forward(
         self,
@@ -50,7 +56,8 @@ class DenseHead(nn.Module, abc.ABC):
         """Logits and offsets at the points of the pyramid.
 
         Args:
-            visual, audio: (B, T, D), of any T; None where the head does not look.
+            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged over their places, of any T; None where
+                the head does not look. What was not computed (NaN) is taken as zeros.
             mask_BT: bool, True where the segment is real.
             visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
         """

@@ -38,6 +38,11 @@ class LocoHead(DenseHead):
             hidden=config.width,
         )
 
+    @property
+    def alignment(self) -> int:
+        """As `DenseHead.alignment`; base windows that move themselves lie at fixed places."""
+        return super().alignment * (self.config.window if self.config.cross == "cdp" else 1)
+
     def logits(self, raw_BPO: Tensor) -> Tensor:
         """(B, P, K) of what the decoder says of the classes; 0 stays 0."""
         return raw_BPO
@@ -65,13 +70,7 @@ class LocoHead(DenseHead):
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
     ) -> DenseOutput:
-        """Logits and offsets at the points; P covers T padded to a multiple of 2^(levels - 1).
-
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), averaged over the places; None if not used. What was not
-                computed (NaN) is taken as zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
 
         Raises:
             ValueError: a modality that the head looks at is missing, or of another width or number of segments.

@@ -68,7 +68,7 @@ class LocoConfig(DenseConfig):
         attention_window: of unimodal and decoder blocks, in segments, whatever the level; none attends to all, at a
             cost that grows with the square of T.
         sinusoid: adds places in time after the convolutions.
-        dropout: in the pyramid's blocks and in all feed-forward layers.
+        dropout: after every attention and in all feed-forward layers.
         standardise: features by channel, by the training split; the published features are taken as they are.
     """
 
@@ -91,8 +91,8 @@ class LocoConfig(DenseConfig):
         self.need_either("LoCo")
         layers = (self.unimodal_layers, self.decoder_layers)
         self.check_dense("LoCo", self.window, self.lcc_stride, blocks=layers)
-        for window in (self.window, self.attention_window):
-            self.check_attention("LoCo", num_heads=self.num_heads, window=window, dropout=self.dropout)
+        windows = {"window": self.window, "attention_window": self.attention_window}
+        self.check_attention("LoCo", num_heads=self.num_heads, dropout=self.dropout, **windows)
         if self.width % 2:
             raise ValueError(f"LoCo needs an even width, got {self.width}")
         if not (math.isfinite(self.lcc_weight) and self.lcc_weight >= 0):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.blocks.dense_config import PyramidConfig
+from heads.blocks.dense_config import BaselineConfig
 from heads.blocks.segment_vectors import segment_vectors
 from heads.points import divisor
 
@@ -17,7 +17,7 @@ def halvable(x_BT: Tensor, levels: int) -> Tensor:
     return F.pad(x_BT, (0, 0) * (x_BT.ndim - 2) + (0, missing)) if missing else x_BT
 
 
-def modality(
+def modality_features(
     name: str, values: Tensor | None, mask_BT: Tensor, valid_BT: Tensor | None, width: int, levels: int
 ) -> Tensor:
     """One modality's features (B, T, D) float32, zero where not valid, of a length that halves.
@@ -29,23 +29,23 @@ def modality(
 
 
 def joined_features(
-    config: PyramidConfig,
+    config: BaselineConfig,
     visual: Tensor | None,
     audio: Tensor | None,
     mask_BT: Tensor,
     visual_valid_BT: Tensor | None,
     audio_valid_BT: Tensor | None,
 ) -> Tensor:
-    """All features that are looked at side by side, (B, T, joined_width), as `modality` gives them.
+    """All features that are looked at side by side, (B, T, joined_width), as `modality_features` gives them.
 
     Raises:
         ValueError: one is missing, or of another width or number of segments.
     """
     parts: list[Tensor] = []
     if config.uses_visual:
-        parts.append(modality("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels))
+        parts.append(modality_features("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels))
     if config.uses_audio:
-        parts.append(modality("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels))
+        parts.append(modality_features("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels))
     return torch.cat(parts, dim=-1)
 
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks.dense_decoder import PRIOR, LevelSequence, PointConvs
+from heads.blocks.dense_decoder import PRIOR, PointConvs
+from heads.blocks.level_sequence import LevelSequence
 
 
 class TridentRegression(nn.Module):

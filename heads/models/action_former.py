@@ -18,14 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from heads.blocks.conv_transformer import ConvTransformerBlock
-from heads.blocks.dense_config import TRAINING, PyramidConfig
+from heads.blocks.dense_config import TRAINING, BaselineConfig
 from heads.blocks.dense_decoder import DenseDecoder
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_input import halvable, joined_features, level_masks
+from heads.blocks.halving_pyramid import HalvingPyramid
+from heads.blocks.pyramid_input import halvable, joined_features
 from heads.blocks.temporal_conv import ConvStack, sinusoid
 
 __all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "ActionFormer", "Head", "configure"]
@@ -39,7 +40,7 @@ class ActionFormer(DenseHead):
     """Features of either modality, or both joined, to events."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(PyramidConfig):
+    class Config(BaselineConfig):
         """The architecture; defaults as published for THUMOS14.
 
         Attributes:
@@ -79,10 +80,11 @@ class ActionFormer(DenseHead):
                 dropout=config.dropout,
             )
 
-        self.blocks = nn.ModuleList(block(1) for _ in range(config.blocks))
-        self.halve = nn.ModuleList(block(2) for _ in range(config.levels - 1))
-        # Behind the pyramid each level is normalised by itself.
-        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.levels))
+        self.pyramid = HalvingPyramid(
+            config.width,
+            blocks=[block(1) for _ in range(config.blocks)],
+            halving=[block(2) for _ in range(config.levels - 1)],
+        )
         self.decode = DenseDecoder(
             config.width,
             config.num_classes,
@@ -99,31 +101,19 @@ class ActionFormer(DenseHead):
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
     ) -> DenseOutput:
-        """Logits and offsets at the points of the pyramid over T, padded to a multiple of 2^(levels - 1).
-
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged; None where the head does not look.
-                What was not computed becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
 
         Raises:
             ValueError: a modality is missing, or of another width or number of segments.
         """
         config = self.config
         joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        masks = level_masks(halvable(mask_BT, config.levels), config.levels)
-        x_BTC: Tensor = self.stack(joined_BTD, masks[0])
+        mask_BT = halvable(mask_BT, config.levels)
+        x_BTC: Tensor = self.stack(joined_BTD, mask_BT)
         if config.sinusoid:
             places_TC = sinusoid(x_BTC.shape[1], x_BTC.shape[2], device=x_BTC.device)
-            x_BTC = x_BTC + places_TC * masks[0][..., None]
-        for block in self.blocks:
-            x_BTC = block(x_BTC, masks[0])
-        levels = [x_BTC]
-        for mask, halve in zip(masks, self.halve, strict=False):
-            levels.append(halve(levels[-1], mask))
-        normed = [norm(x) * mask[..., None] for norm, x, mask in zip(self.norms, levels, masks, strict=True)]
-        output: DenseOutput = self.decode(normed, masks)
+            x_BTC = x_BTC + places_TC * mask_BT[..., None]
+        output: DenseOutput = self.decode(*self.pyramid(x_BTC, mask_BT))
         return output
 
 

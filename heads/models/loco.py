@@ -8,7 +8,7 @@ The paper's IoU loss is GIoU (`iou_loss="giou"`, in one dimension 1 - IoU); the 
 base that it builds on computes under that name.
 
 No code was ever published; what the paper leaves open and how it is read here stands in the blocks. Training needs
-O((B T)^2) for LCC's matrix, everything else is linear in T.
+O((B T)^2) for LCC's matrix; all else is linear in T, but for global attention where it is asked for.
 
 B batch, T segments, P points of all levels, K classes, C = K (class-aware regression) or 1.
 

@@ -146,9 +146,12 @@ class LocoTexts(LocoHead):
             ValueError: there are no texts yet.
         """
         self.texts.require()
-        scale = self.log_scale.clamp(max=math.log(_MOST_SCALE)).exp()
-        directions_KD = F.normalize(self.texts.texts_KD - self.centre_D, dim=-1)
-        logits_BPK: Tensor = scale * F.normalize(raw_BPO[..., :-1], dim=-1) @ directions_KD.T + raw_BPO[..., -1:]
+        # In reduced precision a cosine has three digits, and the scale multiplies what is lost.
+        with torch.autocast(raw_BPO.device.type, enabled=False):
+            raw_BPO = raw_BPO.float()
+            scale = self.log_scale.clamp(max=math.log(_MOST_SCALE)).exp()
+            directions_KD = F.normalize(self.texts.texts_KD - self.centre_D, dim=-1)
+            logits_BPK: Tensor = scale * F.normalize(raw_BPO[..., :-1], dim=-1) @ directions_KD.T + raw_BPO[..., -1:]
         return logits_BPK
 
 

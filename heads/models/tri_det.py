@@ -23,13 +23,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from heads.blocks.dense_config import TRAINING, PyramidConfig
-from heads.blocks.dense_decoder import PRIOR, LevelSequence, PointConvs
+from heads.blocks.dense_config import TRAINING, BaselineConfig
+from heads.blocks.dense_decoder import PRIOR, PointConvs
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_input import halvable, joined_features, level_masks
+from heads.blocks.halving_pyramid import HalvingPyramid
+from heads.blocks.level_sequence import LevelSequence
+from heads.blocks.pyramid_input import halvable, joined_features
 from heads.blocks.sgp import GROUPS, SgpBlock
 from heads.blocks.temporal_conv import ConvStack
 from heads.blocks.trident import TridentRegression
@@ -47,7 +49,7 @@ class TriDet(DenseHead):
     """Features of either modality, or both joined, to events."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(PyramidConfig):
+    class Config(BaselineConfig):
         """The architecture; defaults as published for THUMOS14.
 
         Attributes:
@@ -95,10 +97,11 @@ class TriDet(DenseHead):
                 drop_path=drop_path,
             )
 
-        self.blocks = nn.ModuleList(block(1, None) for _ in range(config.blocks))
-        self.halve = nn.ModuleList(block(2, config.drop_path) for _ in range(config.levels - 1))
-        # Behind the pyramid each level is normalised by itself.
-        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.levels))
+        self.pyramid = HalvingPyramid(
+            config.width,
+            blocks=[block(1, None) for _ in range(config.blocks)],
+            halving=[block(2, config.drop_path) for _ in range(config.levels - 1)],
+        )
         self.classify = PointConvs(config.width, config.num_classes, hidden=config.hidden, prior=PRIOR)
         self.regress = TridentRegression(
             config.width, config.num_classes, levels=config.levels, bins=config.bins, hidden=config.hidden
@@ -112,29 +115,17 @@ class TriDet(DenseHead):
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
     ) -> DenseOutput:
-        """Logits and offsets at the points of the pyramid over T, padded to a multiple of 2^(levels - 1).
-
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged; None where the head does not look.
-                What was not computed becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
 
         Raises:
             ValueError: a modality is missing, or of another width or number of segments.
         """
         config = self.config
         joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        masks = level_masks(halvable(mask_BT, config.levels), config.levels)
-        x_BTC: Tensor = self.stack(joined_BTD, masks[0])
-        for block in self.blocks:
-            x_BTC = block(x_BTC, masks[0])
-        levels = [x_BTC]
-        for mask, halve in zip(masks, self.halve, strict=False):
-            levels.append(halve(levels[-1], mask))
-        lay = LevelSequence([x.shape[1] for x in levels], gap=config.bins, device=x_BTC.device)
-        normed = [norm(x) * mask[..., None] for norm, x, mask in zip(self.norms, levels, masks, strict=True)]
-        x_BGC, mask_BG = lay.joined(normed), lay.joined(masks)
+        mask_BT = halvable(mask_BT, config.levels)
+        levels, masks = self.pyramid(self.stack(joined_BTD, mask_BT), mask_BT)
+        lay = LevelSequence([x.shape[1] for x in levels], gap=config.bins, device=mask_BT.device)
+        x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)
         return DenseOutput(
             logits_BPK=lay.points(self.classify(x_BGC, mask_BG)),
             offsets_BPC2=self.regress(x_BGC, mask_BG, lay),

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from heads.blocks.class_dependency import ClassDependency
 from heads.blocks.conv_transformer import ConvTransformerBlock
-from heads.blocks.dense_config import TRAINING, PyramidConfig
+from heads.blocks.dense_config import TRAINING, BaselineConfig
 from heads.blocks.dense_decoder import DenseDecoder
 from heads.blocks.dense_head import DenseHead
 from heads.blocks.dense_output import DenseOutput
-from heads.blocks.pyramid_input import halvable, level_masks, modality
+from heads.blocks.pyramid_input import halvable, level_masks, modality_features
 from heads.blocks.temporal_conv import ConvStack, sinusoid
 
 __all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "Unav", "configure"]
@@ -46,7 +46,7 @@ class Unav(DenseHead):
     """Features of sound and picture to events."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(PyramidConfig):
+    class Config(BaselineConfig):
         """The architecture; defaults as published.
 
         Attributes:
@@ -64,7 +64,7 @@ class Unav(DenseHead):
         def __post_init__(self) -> None:
             self.need_both("UnAV")
             self.check_dense("UnAV", self.stack, self.hidden, self.class_width, blocks=(self.self_blocks,))
-            self.check_attention("UnAV", num_heads=self.num_heads, window=None, dropout=0.0)
+            self.check_attention("UnAV", num_heads=self.num_heads)
 
     config: Config
 
@@ -92,19 +92,14 @@ class Unav(DenseHead):
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
     ) -> DenseOutput:
-        """Logits and offsets at the points of the pyramid over T, padded to a multiple of 2^(levels - 1).
-
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged. What was not computed becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
 
         Raises:
             ValueError: a modality is missing, or of another width or number of segments.
         """
         config = self.config
-        visual_BTV = modality("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels)
-        audio_BTA = modality("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels)
+        visual_BTV = modality_features("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels)
+        audio_BTA = modality_features("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels)
         masks = level_masks(halvable(mask_BT, config.levels), config.levels)
         visual_BTC = self.visual.encode(visual_BTV, masks[0])
         audio_BTC = self.audio.encode(audio_BTA, masks[0])

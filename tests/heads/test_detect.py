@@ -123,5 +123,7 @@ def test_outputs_that_are_no_numbers_name_the_item() -> None:
     split = told.split(told.dataset(videos=6), "train")
     assert split.visual is not None
     split.visual.values[-1, 0] = np.nan
+    head = told.Told().train()
     with pytest.raises(ValueError, match="NaN or infinity for 1 items of train: v3"):
-        detect(told.Told(), split)
+        detect(head, split)
+    assert head.training

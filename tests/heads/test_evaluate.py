@@ -169,6 +169,19 @@ def test_evaluate_several_labels_constant_scores_have_the_prevalence(tmp_path: P
     assert set(baselines(split, data)) == {"majority"}
 
 
+def test_several_labels_without_any_in_the_split_have_no_precision(tmp_path: Path, planted: ModuleType) -> None:
+    data = several(planted.dataset(items_a_class=4))
+    store = planted.store(tmp_path / "store", data)
+    data = replace(data, items=tuple(i if i.split == "train" else replace(i, events=()) for i in data.items))
+    split = read_split(store, "descriptors-1s", data, "test")
+    found = evaluate(Constant([0.0, 0.0, 0.0]), split, data)
+    assert found.metrics["segment_micro_f1"] == 0
+    assert "segment_map" not in found.metrics
+    assert set(baselines(split, data)["majority"]) == {"segment_micro_f1"}
+    logits_NTK = np.zeros((3, 10, 3), np.float32)
+    assert judge(logits_NTK, np.zeros((3, 10, 3), bool), split, data) == {}
+
+
 def several(data: Dataset) -> Dataset:
     """The same items with a second, overlapping event each; no background and no fixed length."""
     items = []

@@ -57,6 +57,30 @@ def test_a_dense_head_is_trained_evaluated_and_stands_beside_the_baselines(
     assert all(0 <= start < end <= row["duration_s"] for row in rows for start, end, *_ in row["events_pred"])
 
 
+def test_events_that_are_kept_back_leave_a_run_without_their_number(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source,) = planted.root.glob("*.json")
+    whole = json.loads(source.read_text(encoding="utf-8"))
+    for video in whole["database"].values():
+        if video["subset"] != "train":
+            video["annotations"] = []
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / source.name).write_text(json.dumps(whole), encoding="utf-8")
+    data = ["--dataset", "unav100", "--root", str(tmp_path / "root"), "--store", str(planted.store)]
+    for head, more in (("loco", SMALL), ("linear", [])):
+        run = tmp_path / head
+        words = ["train", *data, "--head", head, *more, "--epochs=2", "--batch=4", "--out", str(run)]
+        trained = main(capsys, *words)
+        assert not {"average_map", "segment_map"} & set(trained["metrics"]["test"])
+        assert trained["metrics"]["test"]["items"] > 0
+        assert cli.main(["evaluate", str(run)]) == 0
+        assert cli.main(["report", str(run), "--out", str(tmp_path / f"{head}.html")]) == 0
+        seeds = tmp_path / f"{head}-seeds"
+        assert cli.main([*words[:-1], str(seeds), "--seeds", "2", "--jobs", "1"]) == 0
+        capsys.readouterr()
+
+
 def test_what_a_dense_head_cannot_is_refused(
     planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

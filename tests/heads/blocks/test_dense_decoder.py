@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heads.blocks.dense_decoder import DenseDecoder, LevelSequence
+from heads.blocks.dense_decoder import DenseDecoder
 
 
 def pyramid(counts: tuple[int, ...], width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -72,14 +72,3 @@ def test_decoder_other_number_of_levels_is_refused() -> None:
     levels, masks = pyramid((8, 4), 8)
     with pytest.raises(ValueError, match="needs 3 levels, got 2"):
         seeded()(levels, masks)
-
-
-def test_levels_joined_split_and_points_are_each_others_inverse() -> None:
-    levels, _ = pyramid((8, 4, 2), 3)
-    lay = LevelSequence((8, 4, 2), gap=2, device=torch.device("cpu"))
-    joined = lay.joined(levels)
-    assert joined.shape == (2, 18, 3)
-    assert not joined[:, 8:10].any()
-    assert not joined[:, 14:16].any()
-    assert all(torch.equal(a, b) for a, b in zip(lay.split(joined), levels, strict=True))
-    assert torch.equal(lay.points(joined), torch.cat(levels, dim=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heads.blocks.dense_decoder import LevelSequence
+from heads.blocks.level_sequence import LevelSequence
 from heads.blocks.trident import TridentRegression
 
 COUNTS, BINS = (8, 4, 2), 3

@@ -317,7 +317,7 @@ def test_largest_tensor_of_a_long_video_is_linear_in_time() -> None:
         ({"levels": 17}, "levels"),
         ({"unimodal_layers": -1}, "blocks"),
         ({"decoder_layers": 257}, "blocks"),
-        ({"attention_window": -1}, "window of 1 to"),
+        ({"attention_window": -1}, "an? attention_window of 1 to"),
         ({"dropout": 1.0}, "dropout"),
         ({"lcc_weight": -0.1}, "lcc_weight"),
         ({"lcc_sigma": 0.2}, "lcc_sigma"),

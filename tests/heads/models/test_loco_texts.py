@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heads.batches import Target
 from heads.blocks.class_texts import ClassTexts
-from heads.blocks.dense_decoder import LevelSequence
+from heads.blocks.level_sequence import LevelSequence
 from heads.model import build, plugin, read_config, restore
 from heads.models.loco_texts import LocoTexts, configure
 
@@ -94,6 +94,17 @@ def test_logits_are_scaled_cosines_and_what_is_said_of_any_event() -> None:
     assert output.offsets_BPC2.shape == (4, 42, 1, 2)
     assert float(output.offsets_BPC2.min()) >= 0
     assert float(output.offsets_BPC2.max()) > 0
+
+
+def test_logits_in_reduced_precision_are_those_of_the_numbers_given() -> None:
+    """A cosine of three digits, times a scale of 14 to 100, would be off by a tenth and more."""
+    head = made()
+    raw = torch.randn(2, 9, 7).bfloat16()
+    with torch.no_grad():
+        head.log_scale.fill_(4.6)
+        with torch.autocast("cpu", torch.bfloat16):
+            reduced = head.logits(raw)
+        torch.testing.assert_close(reduced, head.logits(raw.float()))
 
 
 def test_logits_begin_at_one_percent() -> None:

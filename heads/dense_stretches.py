@@ -1,7 +1,8 @@
 """Stretches of videos that a dense head is trained on. B items, E events; times in grid units (see `heads.points`).
 
-A stretch lasts between `crop_share` of the video and all of it, and keeps at least one event to half of its length or
-more, where one of 200 draws finds such a place; kept events are cut to it, the others are left out.
+A stretch lasts between `crop_share` of the video and all of it, or `max_segments` where that is less, and keeps at
+least one event to half of its length or more, where one of 200 draws finds such a place; kept events are cut to it, the
+others are left out.
 
 Source: the published code of Zhang et al., ECCV 2022 (ActionFormer), as Geng et al., CVPR 2023 (UnAV) use it. There the
 least length is rounded to the nearest, an item longer than the most is always shown in the most, and of 200 places
@@ -20,7 +21,7 @@ _DRAWS = 200
 _KEPT_SHARE = 0.5
 
 
-def draw_windows(
+def draw_stretches(
     rng: np.random.Generator,
     lengths_B: NDArray[np.int64],
     times_BE2: NDArray[np.float32],
