@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from heads.blocks.temporal_conv import AffineDropPath
 from heads.blocks.window_attention import window_attention
 
-Region = Literal["cdp", "fixed", "global"]
+Cross = Literal["cdp", "fixed", "global"]
 
 
 class WindowAdaptation(nn.Module):
@@ -120,7 +120,7 @@ class DynamicPerception(nn.Module):
         width: C, a multiple of `num_heads`.
         num_heads: H.
         window: W, of the base windows and of the sliding attention.
-        region: what is attended to (table 2c).
+        cross: what is attended to (table 2c).
         expansion: of the feed-forward layer.
         dropout: after the attention's output map and in the feed-forward layer.
         drop_path: share of items whose residual branch is left out in training.
@@ -135,7 +135,7 @@ class DynamicPerception(nn.Module):
         *,
         num_heads: int,
         window: int,
-        region: Region = "cdp",
+        cross: Cross = "cdp",
         expansion: int = 4,
         dropout: float = 0.0,
         drop_path: float = 0.1,
@@ -146,13 +146,13 @@ class DynamicPerception(nn.Module):
                 "perception needs sizes above 0 and a width that is a multiple of num_heads, got "
                 f"width {width}, num_heads {num_heads}, window {window}, expansion {expansion}"
             )
-        self.num_heads, self.window, self.region = num_heads, window, region
+        self.num_heads, self.window, self.cross = num_heads, window, cross
         self.query_norm, self.other_norm, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.query = nn.Linear(width, width)
         # Keys and values of a head lie side by side, so that a sample is one row.
         self.key_value = nn.Linear(width, 2 * width)
         self.adaptation: WindowAdaptation | None = None
-        if region == "cdp":
+        if cross == "cdp":
             self.adaptation = WindowAdaptation(width, num_heads=num_heads, window=window)
         self.output = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
         self.feed = nn.Sequential(
@@ -186,7 +186,7 @@ class DynamicPerception(nn.Module):
             value_BTHD.flatten(2),
             mask_BT,
             num_heads=self.num_heads,
-            window=None if self.region == "global" else self.window,
+            window=None if self.cross == "global" else self.window,
         )
         x_BTC = self.attended(x_BTC, self.output(attended_BTC))
         x_BTC = self.fed(x_BTC, self.feed(self.norm(x_BTC)))

@@ -39,7 +39,7 @@ from heads.blocks import dense_config
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.dense_config import DenseConfig
 from heads.blocks.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
-from heads.blocks.pyramid import Asked, Level, PerceptionPyramid
+from heads.blocks.pyramid import CrossOrOff, Level, PerceptionPyramid
 from heads.blocks.pyramid_input import halvable
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
@@ -75,7 +75,7 @@ class LocoConfig(DenseConfig):
     num_heads: int = 4
     unimodal_layers: int = 2
     window: int = 8
-    cross: Asked = "cdp"
+    cross: CrossOrOff = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
     lcc_weight: float = 0.1
     lcc_sigma: float = 1.0
@@ -139,11 +139,11 @@ class LocoTrunk(nn.Module):
             levels=config.levels,
             num_heads=config.num_heads,
             window=config.window,
-            region=config.cross,
+            cross=config.cross,
             dropout=config.dropout,
             drop_path=config.drop_path,
         )
-        self.decode = _blocks(config, len(names) * config.width, config.decoder_layers)
+        self.fuse = _blocks(config, len(names) * config.width, config.decoder_layers)
 
     @property
     def out_width(self) -> int:
@@ -216,7 +216,7 @@ class LocoTrunk(nn.Module):
         levels = self.pyramid([halvable(x_BTC, depth) for x_BTC in streams.values()], halvable(mask_BT, depth))
         return [
             Level(
-                x_BTF=_through(self.decode, level.x_BTF, level.mask_BT, window=self._reach(number)),
+                x_BTF=_through(self.fuse, level.x_BTF, level.mask_BT, window=self._reach(number)),
                 mask_BT=level.mask_BT,
             )
             for number, level in enumerate(levels)

@@ -4,7 +4,7 @@
     output of a level: its streams, joined along the channels and normalised
 
 Both streams of a level ask what the other was before the level's blocks. A single stream asks itself: that is the
-ablation with one modality; and so do both where `region` is "off", in windows that do not move: the base of the paper's
+ablation with one modality; and so do both where `cross` is "off", in windows that do not move: the base of the paper's
 tables, whose modalities meet in the decoder alone.
 
 No code was ever published. Readings of what the paper leaves open: the pyramid halves by pooling, without weights, as
@@ -28,8 +28,8 @@ from torch import Tensor, cat, nn
 from heads.blocks.cdp import DynamicPerception
 from heads.blocks.temporal_conv import pooled, strided
 
-# What a stream attends to: a region of the other one, or nothing of it.
-Asked = Literal["cdp", "fixed", "global", "off"]
+# What a stream attends to of the other one, or that it attends to itself alone.
+CrossOrOff = Literal["cdp", "fixed", "global", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class PerceptionPyramid(nn.Module):
         width: C.
         streams: S, 1 or 2.
         levels: of the pyramid.
-        num_heads, window, region, dropout, drop_path: of each `DynamicPerception`; the window is in points of a level.
+        num_heads, window, cross, dropout, drop_path: of each `DynamicPerception`; the window is in points of a level.
 
     Raises:
         ValueError: a size is out of range.
@@ -66,7 +66,7 @@ class PerceptionPyramid(nn.Module):
         levels: int,
         num_heads: int,
         window: int,
-        region: Asked = "cdp",
+        cross: CrossOrOff = "cdp",
         dropout: float = 0.0,
         drop_path: float = 0.1,
     ) -> None:
@@ -74,14 +74,14 @@ class PerceptionPyramid(nn.Module):
         if levels < 1 or streams not in (1, 2):
             raise ValueError(f"a pyramid needs a level and 1 or 2 streams, got {levels} and {streams}")
 
-        self.apart = region == "off"
+        self.apart = cross == "off"
 
         def block() -> DynamicPerception:
             return DynamicPerception(
                 width,
                 num_heads=num_heads,
                 window=window,
-                region="fixed" if region == "off" else region,
+                cross="fixed" if cross == "off" else cross,
                 dropout=dropout,
                 drop_path=drop_path,
             )

@@ -85,7 +85,7 @@ class ActionFormer(DenseHead):
             blocks=[block(1) for _ in range(config.blocks)],
             halving=[block(2) for _ in range(config.levels - 1)],
         )
-        self.decode = DenseDecoder(
+        self.decoder = DenseDecoder(
             config.width,
             config.num_classes,
             levels=config.levels,
@@ -113,7 +113,7 @@ class ActionFormer(DenseHead):
         if config.sinusoid:
             places_TC = sinusoid(x_BTC.shape[1], x_BTC.shape[2], device=x_BTC.device)
             x_BTC = x_BTC + places_TC * mask_BT[..., None]
-        output: DenseOutput = self.decode(*self.pyramid(x_BTC, mask_BT))
+        output: DenseOutput = self.decoder(*self.pyramid(x_BTC, mask_BT))
         return output
 
 

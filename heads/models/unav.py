@@ -76,7 +76,7 @@ class Unav(DenseHead):
             self.dependency = ClassDependency(
                 2 * config.width, config.num_classes, class_width=config.class_width, drop_path=config.drop_path
             )
-        self.decode = DenseDecoder(
+        self.decoder = DenseDecoder(
             2 * config.width,
             config.num_classes,
             levels=config.levels,
@@ -114,7 +114,7 @@ class Unav(DenseHead):
             levels.append(torch.cat((visual_BTC, audio_BTC), dim=-1))
         if self.dependency is not None:
             levels = self.dependency(levels, masks)
-        output: DenseOutput = self.decode(levels, masks)
+        output: DenseOutput = self.decoder(levels, masks)
         return output
 
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from heads.blocks.cdp import DynamicPerception, Region, WindowAdaptation, sample_windows
+from heads.blocks.cdp import Cross, DynamicPerception, WindowAdaptation, sample_windows
 
-REGIONS = get_args(Region)
+CROSSES = get_args(Cross)
 
 
-def made(region: Region = "cdp", *, window: int = 4, adapted: bool = True, width: int = 8) -> DynamicPerception:
+def made(cross: Cross = "cdp", *, window: int = 4, adapted: bool = True, width: int = 8) -> DynamicPerception:
     """Everything away from where training starts, so that leaving it out is seen."""
     torch.manual_seed(3)
-    block = DynamicPerception(width, num_heads=2, window=window, region=region).eval()
+    block = DynamicPerception(width, num_heads=2, window=window, cross=cross).eval()
     with torch.no_grad():
         for name, parameter in block.named_parameters():
             if "predict" not in name:
@@ -77,7 +77,7 @@ def slow_block(block: Any, x: Tensor, other: Tensor, length: int) -> Tensor:
     for t in range(length):
         parts = []
         for h in range(heads):
-            near = [s for s in range(length) if block.region == "global" or abs(s - t) <= window // 2]
+            near = [s for s in range(length) if block.cross == "global" or abs(s - t) <= window // 2]
             logits = [float(q[t][deep * h : deep * (h + 1)] @ keys[s, h]) / math.sqrt(deep) for s in near]
             total = sum(math.exp(logit) for logit in logits)
             parts.append(sum((math.exp(z) / total * values[s, h] for z, s in zip(logits, near, strict=True)), zero))
@@ -91,9 +91,9 @@ def slow_block(block: Any, x: Tensor, other: Tensor, length: int) -> Tensor:
 
 @pytest.mark.parametrize("count", [1, 8, 11])
 @pytest.mark.parametrize("window", [1, 4, 5, 16])
-@pytest.mark.parametrize("region", REGIONS)
-def test_block_equals_slow_loop(region: Region, window: int, count: int) -> None:
-    block = made(region, window=window)
+@pytest.mark.parametrize("cross", CROSSES)
+def test_block_equals_slow_loop(cross: Cross, window: int, count: int) -> None:
+    block = made(cross, window=window)
     x, other, mask = random_input(count)
     with torch.no_grad():
         out = block(x, other, mask)
@@ -185,9 +185,9 @@ def test_heads_have_windows_of_their_own() -> None:
     assert not torch.allclose(after[:, :, 1], values[:, :, 1])
 
 
-@pytest.mark.parametrize("region", REGIONS)
-def test_block_is_blind_to_padding_and_to_the_order_of_items(region: Region) -> None:
-    block = made(region)
+@pytest.mark.parametrize("cross", CROSSES)
+def test_block_is_blind_to_padding_and_to_the_order_of_items(cross: Cross) -> None:
+    block = made(cross)
     x, other, mask = random_input()
     with torch.no_grad():
         wanted = block(x, other, mask)
@@ -207,9 +207,9 @@ def test_item_without_any_real_point_gives_zeros() -> None:
     assert not block(x, other, mask)[1].any()
 
 
-@pytest.mark.parametrize("region", ["cdp", "fixed"])
-def test_cost_is_linear_in_time(region: Region) -> None:
-    block = made(region, window=8, width=16)
+@pytest.mark.parametrize("cross", ["cdp", "fixed"])
+def test_cost_is_linear_in_time(cross: Cross) -> None:
+    block = made(cross, window=8, width=16)
 
     def flops(count: int) -> int:
         x, other = torch.randn(2, 1, count, 16)

@@ -38,7 +38,7 @@ def slow_pooled(x: Tensor, length: int) -> Tensor:
 
 def test_streams_apart_are_two_pyramids_of_one() -> None:
     """Whatever the other stream is, a stream's half of a level (before the norm of both) is the same."""
-    pyramid = made(region="off")
+    pyramid = made(cross="off")
     (one, other), mask = random_input()
     firsts = []
     for norm in pyramid.norms:
@@ -49,7 +49,7 @@ def test_streams_apart_are_two_pyramids_of_one() -> None:
     assert len(firsts) == 6
     for with_one, with_another in zip(firsts[:3], firsts[3:], strict=True):
         torch.testing.assert_close(with_one, with_another)
-    asking = made(region="fixed")
+    asking = made(cross="fixed")
     firsts.clear()
     for norm in asking.norms:
         norm.register_forward_pre_hook(lambda _, given: firsts.append(given[0][..., :8]))
@@ -88,9 +88,9 @@ def test_levels_halve_and_join_the_streams() -> None:
     assert [tuple(level.mask_BT.shape) for level in levels] == [(3, 16), (3, 8), (3, 4), (3, 2)]
 
 
-@pytest.mark.parametrize("region", ["cdp", "fixed", "global"])
-def test_levels_are_blind_to_padding(region: str) -> None:
-    pyramid = made(region=region)
+@pytest.mark.parametrize("cross", ["cdp", "fixed", "global"])
+def test_levels_are_blind_to_padding(cross: str) -> None:
+    pyramid = made(cross=cross)
     xs, mask = random_input()
     with torch.no_grad():
         short = pyramid(xs, mask)

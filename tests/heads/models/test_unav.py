@@ -78,7 +78,7 @@ def test_unav_equals_slow_composition(dependency: bool) -> None:
                 masks.append(mask)
             if head.dependency is not None:
                 levels = head.dependency(levels, masks)
-            alone = head.decode(levels, masks)
+            alone = head.decoder(levels, masks)
             for level in range(3):
                 points = -(-length // 2**level)
                 here, there = sum(output.counts[:level]), sum(alone.counts[:level])
