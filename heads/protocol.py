@@ -61,6 +61,9 @@ def without_unseen_training(dataset: Dataset) -> Dataset:
     """The data set whose training split has no item of an unseen class; the very one where it has none anyway.
 
     A video with several classes is left out where one of them is unseen: its event would be taught as background.
+
+    Raises:
+        ValueError: no item is left to train on.
     """
     unseen = set(dataset.unseen)
     kept = tuple(
@@ -68,7 +71,15 @@ def without_unseen_training(dataset: Dataset) -> Dataset:
         for item in dataset.items
         if item.split != "train" or (item.seen is not False and not unseen & _labels(item))
     )
-    return dataset if len(kept) == len(dataset.items) else dataclasses.replace(dataset, items=kept)
+    if len(kept) == len(dataset.items):
+        return dataset
+    left = dataclasses.replace(dataset, items=kept)
+    if not left.split("train"):
+        raise ValueError(
+            f"{dataset.name}: each of the {len(dataset.split('train'))} training items has an unseen class, so that "
+            "none is left to train on; hold out fewer classes"
+        )
+    return left
 
 
 def headline(dataset: Dataset, *, dense: bool = False) -> str:

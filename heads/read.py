@@ -174,7 +174,13 @@ def read_split(
     counted_N = np.array([_counted(item, dataset, recipe, rows_a_video, fixed) for item in items])
     longest = int(counted_N.max())
 
-    rows_NT = np.full((len(items), longest), -1, dtype=np.int64)
+    try:
+        rows_NT = np.full((len(items), longest), -1, dtype=np.int64)
+    except MemoryError as error:
+        raise ValueError(
+            f"{split}: {len(items)} items of up to {longest:,} segments do not fit into memory; the longest is "
+            f"{items[int(counted_N.argmax())].id}: are its times right?"
+        ) from error
     for row_T, item in zip(rows_NT, items, strict=True):
         if item.video_id in first_row:
             count = min(rows_a_video[item.video_id], longest)

@@ -34,6 +34,14 @@ from heads.settings import Settings
 from heads.targets import has_one_label
 from heads.vocabulary import Vocabulary, hand_over
 
+# Fields of every config that follow from something else, and whose they are.
+_GIVEN = {
+    "visual_width": "the features'",
+    "audio_width": "the features'",
+    "num_classes": "the data set's",
+    "modality": "what --modality says",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
@@ -66,7 +74,11 @@ def head_config(
         num_classes=len(dataset.classes) + has_background,
         modality=modality,
     )
-    return read_config(name, dataclasses.asdict(config) | dict(changes))
+    told = dataclasses.asdict(config)
+    for field, whose in _GIVEN.items():
+        if field in changes and changes[field] != told.get(field):
+            raise ValueError(f"{field} is {whose}, {told.get(field)}, and is not to be set; got {changes[field]!r}")
+    return read_config(name, told | dict(changes))
 
 
 def train_run(
@@ -183,6 +195,7 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: boo
             told = ", ".join(f"{why} {count}" for why, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
             fate = "left out of training" if training and name == "train" else "counted as background"
             said.append(f"{name}: {len(split.absent)} of {len(split.items)} items without features, {fate} ({told})")
+        said += _beyond(name, split)
     grid = next(iter(read.values())).recipe.grid
     if dataset.num_segments is not None and (grid.window_s != 1 or grid.hop_s != 1):
         said.append(
@@ -190,6 +203,24 @@ def split_warnings(dataset: Dataset, read: Mapping[str, Split], *, training: boo
             f"every {float(grid.hop_s):g} s, so the numbers are by the segment and not comparable with published ones"
         )
     return said
+
+
+def _beyond(name: str, split: Split) -> list[str]:
+    """Of events that begin where a video's features have ended already: another cut of it, or half a download."""
+    window_s, hop_s = split.recipe.grid.window_s, split.recipe.grid.hop_s
+    late: list[tuple[str, float, float]] = []
+    for n in split.present.tolist():
+        ends_s = (int(split.mask_NT[n].sum()) - 1) * hop_s + window_s
+        item = split.items[n]
+        late += [(item.id, float(event.start_s), float(ends_s)) for event in item.events if event.start_s >= ends_s]
+    if not late:
+        return []
+    first, starts_s, known_s = late[0]
+    return [
+        f"{name}: {len(late)} events of {len({row[0] for row in late})} items begin after the features of their videos "
+        f"end, and nothing can find them (such as {first}: an event at {starts_s:g} s, features until {known_s:g} s); "
+        "are the videos whole, and those that were annotated?"
+    ]
 
 
 def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDArray[np.bool_]) -> None:

@@ -116,14 +116,26 @@ def _run(verb: Verb, arguments: list[str]) -> int:
         # The reader of our output went away (`avel ... | head`): nothing more can be said, and nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (AvelError, ValueError, OSError) as error:
+    except (AvelError, ValueError, OSError, MemoryError, RuntimeError) as error:
         if os.environ.get("AVEL_DEBUG"):
             raise
+        if isinstance(error, MemoryError | RuntimeError) and not isinstance(error, AvelError):
+            if not _is_of_memory(error):
+                raise
+            error = AvelError(
+                f"not enough memory for this: {error}; ask for smaller sizes, or fewer at a time (--batch)"
+            )
         bad_arguments = isinstance(error, BadArguments | RecipeMismatch)
         status = BAD_ARGUMENTS if bad_arguments else FAILED
         _explain(name, error, as_json=bool(getattr(args, "json", False)))
     assert isinstance(status, int)
     return status
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Did an allocation fail? Libraries have types and words of their own for it."""
+    words = ("can't allocate memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _explain(name: str, error: Exception, *, as_json: bool) -> None:

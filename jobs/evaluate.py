@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from jobs.console import BadArguments, note, print_json, say
     from jobs.head_options import check_device
     from jobs.scores import print_scores
+    from jobs.train_order import annotations_of
 
     if args.smooth is not None and args.smooth < 1:
         raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
@@ -62,7 +63,11 @@ def run(args: argparse.Namespace) -> int:
         raise BadArguments("--smooth is for data sets with one class a segment")
     dataset_name = record.dataset["name"] or ""
     root, media = args.root or record.dataset["root"] or "", args.media or record.dataset["media"]
-    dataset = load(dataset_name, root, media, record.dataset_options)
+    # What was held out is what the run says: a file that named it may say something else today.
+    options = {name: value for name, value in record.dataset_options.items() if name != "unseen"}
+    dataset = load(dataset_name, root, media, options)
+    if "unseen" in record.dataset_options:
+        dataset = dataclasses.replace(dataset, unseen=record.unseen)
     if (dataset.classes, dataset.background) != (record.classes, record.background):
         raise ValueError(
             f"{args.run_folder} was trained on {len(record.classes)} classes of {dataset_name}, "
@@ -75,15 +80,25 @@ def run(args: argparse.Namespace) -> int:
     found = baselines(split, without_unseen_training(dataset), dense=dense)
     warnings = split_warnings(dataset, {args.split: split}, training=False)
 
-    kept = store.snapshot_id == record.store["snapshot"]
+    others = []
+    if store.snapshot_id != record.store["snapshot"]:
+        others.append(
+            f"of snapshot {store.snapshot_id} of {store.uri}, the head was trained on {record.store['snapshot']}"
+        )
+    annotations = record.training.get("annotations")
+    if annotations is not None and annotations != annotations_of(dataset):
+        others.append(
+            f"by the annotations at {root}, which are not (or no longer) those that the head was trained with"
+        )
+    warnings += [f"these are the numbers {other}; the run's own numbers are left as they are" for other in others]
+    kept = not others
     if kept:
         metrics = record.metrics | {args.split: evaluation.metrics}
-        update_run(args.run_folder, dataclasses.replace(record, metrics=metrics), {args.split: evaluation.rows})
-    else:
-        warnings.append(
-            f"these are the numbers of snapshot {store.snapshot_id} of {store.uri}, the head was trained on "
-            f"{record.store['snapshot']}; the run's own numbers are left as they are"
-        )
+        try:
+            update_run(args.run_folder, dataclasses.replace(record, metrics=metrics), {args.split: evaluation.rows})
+        except OSError as error:
+            kept = False
+            warnings.append(f"the run's own numbers are left as they are: {error}")
     for warning in warnings:
         note(f"avel evaluate: warning: {warning}")
     if args.json:

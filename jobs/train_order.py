@@ -20,11 +20,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from catalog.dataset import Dataset, load
+from catalog.errors import AvelError
 from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.model import Modality, Scalar, plugin
+from heads.protocol import seen_classes, without_unseen_training
 from heads.run_folder import check_free, check_way, put_back, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
@@ -93,7 +95,12 @@ def gather(order: Order) -> Materials:
             f"recipe {order.recipe}: the store {order.store} has no such features{at}; "
             f"it has {', '.join(held) or 'none'}"
         )
-    dataset = load(order.dataset, order.root, order.media, order.options)
+    try:
+        dataset = load(order.dataset, order.root, order.media, order.options)
+    except AvelError:
+        raise
+    except ValueError as error:  # of an option of the data set's own
+        raise BadArguments(f"--{error}" if str(error).startswith("unseen:") else str(error)) from error
     texts = None
     if getattr(plugin(order.head), "NEEDS_TEXTS", False):
         try:
@@ -109,6 +116,7 @@ def check_head(order: Order, materials: Materials) -> None:
     Raises:
         ValueError: it does not, such as sound alone for a head that relates sound to picture.
     """
+    without_unseen_training(materials.dataset)
     entry = materials.store.recipes()[order.recipe]
     head_config(order.head, entry, materials.dataset, modality=order.modality, changes=order.changes)
 
@@ -182,11 +190,22 @@ def identity(order: Order, materials: Materials) -> Identity:
         "store's snapshot": materials.store.snapshot_id,
         "vocabulary": None if materials.texts is None else materials.texts.name,
         "dataset": materials.dataset.name,
-        "annotations": fingerprint([materials.dataset.classes, materials.dataset.items])[:16],
+        "annotations": annotations_of(materials.dataset),
+        "unseen": _unseen(materials.dataset),
         **dataclasses.asdict(order.settings),
         "threads": order.threads,
         "torch": torch.__version__,
     }
+
+
+def annotations_of(dataset: Dataset) -> str:
+    """What tells annotations from others: classes, items and their events, wherever the files lie."""
+    return fingerprint([dataset.classes, dataset.items])[:16]
+
+
+def _unseen(dataset: Dataset) -> str:
+    held_out = [label for label, seen in zip(dataset.classes, seen_classes(dataset), strict=True) if not seen]
+    return json.dumps(held_out)
 
 
 def differences_from(record: RunRecord, asked: Identity) -> list[str]:
@@ -198,6 +217,7 @@ def differences_from(record: RunRecord, asked: Identity) -> list[str]:
         "store's snapshot": record.store["snapshot"],
         "vocabulary": None if record.texts is None else record.texts["vocabulary"],
         "dataset": record.dataset["name"],
+        "unseen": json.dumps(list(record.unseen)),
         "torch": record.versions.get("torch"),
     }
     return differences({name: told.get(name, record.training.get(name)) for name in asked}, asked)

@@ -29,6 +29,10 @@ from catalog.media import locate, media_folder
 
 FILE = "unav100_annotations.json"
 
+# Far beyond the file's (60 s, 23 events); reports hold to these too.
+LONGEST_S = 10**6
+MOST_EVENTS = 2000
+
 _SPLIT_OF_SUBSET = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _SUBSET_OF_SPLIT = {"train": "train", "val": "validation", "test": "test"}
 
@@ -44,7 +48,7 @@ def load(root: str | Path, *, media: str | Path | None = None, unseen: str | Non
 
     Raises:
         AnnotationError: the file is missing, wrong or damaged.
-        ValueError: `unseen` is neither a share nor a file of classes.
+        ValueError: `unseen` is neither a share nor a file of some of the classes.
     """
     path = need_file(Path(root), (FILE,), "UnAV-100's annotations")
     whole = need(read_json(path), dict, f"{path}", "an object with the field 'database'")
@@ -84,15 +88,22 @@ def held_out(classes: Sequence[str], unseen: str | None) -> tuple[str, ...]:
         path = Path(unseen)
         if not path.is_file():
             raise ValueError(f"unseen: needs a share such as 0.25 or a file of classes, got {unseen!r}") from None
-        named = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+        try:
+            named = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"unseen: {path} cannot be read as a text of one class a line: {error}") from error
         strange = sorted(named - set(classes))
         if strange:
-            raise ValueError(f"{path}: {strange[0]!r} is no class of UnAV-100") from None
+            raise ValueError(f"unseen: {path}: {strange[0]!r} is no class of the annotations") from None
+        if not named or len(named) == len(classes):
+            raise ValueError(
+                f"unseen: {path} must hold out some of the {len(classes)} classes and leave some, it names {len(named)}"
+            ) from None
     else:
-        if not 0 < share < 1:
-            raise ValueError(f"unseen: a share lies above 0 and below 1, got {unseen}")
+        if not 0 < share < 1 or len(classes) < 2:
+            raise ValueError(f"unseen: a share of 2 or more classes lies above 0 and below 1, got {unseen}")
         by_hash = sorted(classes, key=lambda label: hashlib.sha256(label.encode()).digest())
-        named = set(by_hash[: max(1, round(share * len(classes)))])
+        named = set(by_hash[: min(max(1, round(share * len(classes))), len(classes) - 1)])
     return tuple(label for label in classes if label in named)
 
 
@@ -138,13 +149,19 @@ def write(dataset: Dataset, root: Path) -> None:
 
 def _item(id_: str, entry: dict[str, Any], where: str, label_of: dict[int, str]) -> tuple[Item, Fraction]:
     duration_s = Fraction(need_key(entry, "duration", (int, Fraction), where, "seconds above 0"))
-    if duration_s <= 0:
-        raise AnnotationError(f"{where}, field 'duration': needs seconds above 0, got {float(duration_s)}")
+    if not 0 < duration_s <= LONGEST_S:
+        raise AnnotationError(
+            f"{where}, field 'duration': needs seconds above 0, up to {LONGEST_S:,}, got {_told(duration_s)}"
+        )
     subset = need_key(entry, "subset", str, where, "train, validation or test")
     split = _SPLIT_OF_SUBSET.get(subset.lower())
     if split is None:
         raise AnnotationError(f"{where}, field 'subset': needs train, validation or test, got {subset!r}")
     annotations = need_key(entry, "annotations", list, where, "a list of events")
+    if len(annotations) > MOST_EVENTS:
+        raise AnnotationError(
+            f"{where}, field 'annotations': takes up to {MOST_EVENTS:,} events, got {len(annotations):,}"
+        )
     events = tuple(
         _event(value, duration_s, f"{where}, annotation {number}", label_of) for number, value in enumerate(annotations)
     )
@@ -162,7 +179,7 @@ def _event(value: object, duration_s: Fraction, where: str, label_of: dict[int, 
     if not 0 <= start_s < end_s <= duration_s:
         raise AnnotationError(
             f"{where}, field 'segment': needs 0 <= start < end <= duration {float(duration_s)}, "
-            f"got {float(start_s)} and {float(end_s)}; correct the times"
+            f"got {_told(start_s)} and {_told(end_s)}; correct the times"
         )
     label = need_key(fields, "label", str, where, "the class's name")
     label_id = need_key(fields, "label_id", int, where, "the class's number")
@@ -172,6 +189,11 @@ def _event(value: object, duration_s: Fraction, where: str, label_of: dict[int, 
     if known != label:
         raise AnnotationError(f"{where}, field 'label_id': {label_id} needs the label {known!r}, got {label!r}")
     return Event(start_s=start_s, end_s=end_s, label=label)
+
+
+def _told(seconds: Fraction) -> str:
+    """As a decimal, where a float holds it."""
+    return f"{float(seconds)}" if abs(seconds) < 10**300 else "a number of over 300 digits"
 
 
 def _classes(label_of: dict[int, str], path: Path) -> tuple[str, ...]:

@@ -62,6 +62,13 @@ def test_items_of_unseen_classes_are_left_out_of_training_only() -> None:
     assert len(kept.split("test")) == len(ov.split("test"))
 
 
+def test_unseen_classes_that_leave_nothing_to_train_on_are_refused() -> None:
+    ov = texts.dataset()
+    nothing = replace(ov, items=tuple(replace(i, seen=False) if i.split == "train" else i for i in ov.items))
+    with pytest.raises(ValueError, match=r"each of the \d+ training items has an unseen class.* hold out fewer"):
+        without_unseen_training(nothing)
+
+
 def test_class_metrics_without_seen_are_aves_accuracy_to_the_bit() -> None:
     rng = np.random.default_rng(0)
     predicted, true = rng.integers(0, 5, (2, 37, 10))

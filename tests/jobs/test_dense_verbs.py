@@ -90,9 +90,56 @@ def test_what_a_dense_head_cannot_is_refused(
     assert "--smooth" in capsys.readouterr().err
     assert cli.main(["predict", str(run), "clip.mp4"]) != 0
     assert "planted" in capsys.readouterr().err
-    words = ["train", *planted.data, "--head", "linear", "--unseen", "1.5", "--out", str(tmp_path / "other")]
-    assert cli.main(words) == 1
-    assert "unseen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--head", "linear", "--unseen", "1.5"], 2, "lies above 0 and below 1, got 1.5"),
+        (["--head", "loco", "--set", "num_classes=50"], 2, "num_classes is the data set's, 3, and is not to be set"),
+        (["--head", "loco", "--set", "visual_width=7"], 2, "visual_width is the features', 12,"),
+        (["--head", "loco", "--set", "modality=audio"], 2, "modality is what --modality says, both,"),
+        (["--head", "loco", "--set", "width=1048576"], 1, "not enough memory"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_once(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, told: str
+) -> None:
+    assert cli.main(["train", *planted.data, *words, "--out", str(tmp_path / "run")]) == code
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_held_out_classes_are_those_of_the_run_whatever_the_file_says_later(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed, run = tmp_path / "unseen.txt", tmp_path / "run"
+    listed.write_text(told.CLASSES[0])
+    words = ["train", *planted.data, "--head", "linear", "--epochs=2", "--unseen", str(listed), "--out", str(run)]
+    trained = main(capsys, *words)
+    listed.write_text(told.CLASSES[1])
+    judged = main(capsys, "evaluate", str(run))
+    assert judged["metrics"] == trained["metrics"]["test"]
+    assert judged["baselines"] == trained["baselines"]["test"]
+    listed.unlink()
+    assert main(capsys, "evaluate", str(run))["metrics"] == trained["metrics"]["test"]
+
+
+def test_events_after_the_features_end_are_told(
+    planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source,) = planted.root.glob("*.json")
+    whole = json.loads(source.read_text(encoding="utf-8"))
+    for video in whole["database"].values():
+        video["duration"] = 600
+        for event in video["annotations"]:
+            event["segment"] = [500 + seconds for seconds in event["segment"]]
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / source.name).write_text(json.dumps(whole), encoding="utf-8")
+    data = ["--dataset", "unav100", "--root", str(tmp_path / "root"), "--store", str(planted.store)]
+    trained = main(capsys, "train", *data, "--head", "linear", "--epochs=1", "--out", str(tmp_path / "run"))
+    assert len(trained["warnings"]) == 3
+    assert all("begin after the features of their videos end" in warning for warning in trained["warnings"])
 
 
 def test_two_seeds_of_a_dense_head_have_a_mean_of_the_number_that_counts(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from catalog.datasets import ave
+from catalog.event import Event
 from catalog.store import VideoResult, open_store
 from heads.run_folder import read_record
 from jobs.cli import main
@@ -100,6 +103,38 @@ def test_evaluate_features_of_another_recipe_are_refused_naming_both(
     assert "grid.window_s: needs 1, store has 2" in told
     assert other.fingerprint()[:12] in told
     assert planted.recipe().fingerprint()[:12] in told
+
+
+def test_evaluate_by_other_annotations_leaves_the_runs_own_numbers(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [place / "run" / name for name in ("run.json", "predictions_test.json")]
+    before = [path.read_bytes() for path in files]
+    data = planted.dataset()
+    late = Event(start_s=Fraction(9), end_s=Fraction(10), label=data.split("test")[0].events[0].label)
+    first = data.split("test")[0].id
+    items = tuple(replace(item, events=(late,)) if item.id == first else item for item in data.items)
+    ave.write(replace(data, items=items), place / "other")
+    told = evaluated(capsys, str(place / "run"), "--root", str(place / "other"))
+    assert not told["written"]
+    assert "annotations at" in str(told["warnings"])
+    assert [path.read_bytes() for path in files] == before
+    shutil.rmtree(place / "other")
+    shutil.copytree(place / "ave", place / "moved")
+    assert evaluated(capsys, str(place / "run"), "--root", str(place / "moved"))["written"]
+
+
+def test_evaluate_tells_the_numbers_where_they_cannot_be_written(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = place / "run" / "predictions_test.json"
+    own.unlink()
+    own.mkdir()
+    (own / "in the way").touch()
+    told = evaluated(capsys, str(place / "run"))
+    assert not told["written"]
+    assert "left as they are" in str(told["warnings"])
+    assert told["metrics"] == read_record(place / "run").metrics["test"]
 
 
 def test_evaluate_annotations_with_other_classes_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,6 +155,10 @@ EVENT = f"{FIRST}/annotations/0"
         (_edit(f"{FIRST}/duration", True), r"field 'duration': needs seconds above 0, got True"),
         (_edit(f"{FIRST}/duration", 0), r"field 'duration': needs seconds above 0"),
         (_edit(f"{FIRST}/duration", 20), r"annotation 1, field 'segment': .* duration 20\.0, got 0\.0 and 47\.68"),
+        (_edit(f"{FIRST}/duration", 10**7), r"field 'duration': needs seconds above 0, up to 1,000,000, got 1.*"),
+        (_edit(f"{FIRST}/duration", 10**400), r"field 'duration': .* got a number of over 300 digits"),
+        (_edit(f"{EVENT}/segment", [0, 10**400]), r"field 'segment': .* got 0\.0 and a number of over 300 digits"),
+        (_edit(f"{FIRST}/annotations", [None] * 2001), r"field 'annotations': takes up to 2,000 events, got 2,001"),
         (_edit(f"{FIRST}/subset", "training"), r"field 'subset': needs train, validation or test, got 'training'"),
         (_edit(f"{FIRST}/subset", None), r"needs the field 'subset'"),
         (_edit(f"{FIRST}/annotations", {}), r"field 'annotations': needs a list"),
@@ -306,6 +310,7 @@ def test_held_out_classes_are_a_fixed_share_or_those_of_a_file(tmp_path: Path) -
     assert unav100.held_out(list(reversed(classes)), "0.25") == tuple(reversed(quarter))
     assert set(quarter) < set(unav100.held_out(classes, "0.5"))
     assert unav100.held_out(classes, None) == ()
+    assert len(unav100.held_out(classes, "0.999")) == 39  # some are always left
     names = tmp_path / "unseen.txt"
     names.write_text("class 7, of some kind\n\nclass 3, of some kind\n", encoding="utf-8")
     assert unav100.held_out(classes, str(names)) == ("class 3, of some kind", "class 7, of some kind")
@@ -315,6 +320,14 @@ def test_held_out_classes_are_a_fixed_share_or_those_of_a_file(tmp_path: Path) -
 def test_held_out_classes_that_cannot_be_are_refused(unseen: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         unav100.held_out(["a", "b"], unseen)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\n", "names 0"), (b"a\nb\n", "names 2"), (b"\xff", "cannot be read")])
+def test_files_of_held_out_classes_that_cannot_be_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "unseen.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"unseen: .*unseen\.txt.*{said}"):
+        unav100.held_out(["a", "b"], str(path))
 
 
 def test_held_out_class_that_is_none_is_named(tmp_path: Path) -> None:
