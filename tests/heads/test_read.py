@@ -181,6 +181,16 @@ def test_read_split_items_of_any_length_count_features_or_events(tmp_path: Path,
     assert split.counted_NT.sum(axis=1).tolist() == [4, 3, 8, 6]  # c: truncated, its event reaches 8 s
 
 
+def test_read_split_too_long_for_memory_names_the_longest(tmp_path: Path, planted: ModuleType) -> None:
+    data = planted.dataset(items_a_class=4)
+    event = Event(start_s=Fraction(0), end_s=Fraction(10**12), label=data.classes[0])
+    store = planted.store(tmp_path / "store", data)
+    first, *rest = data.split("test")
+    data = replace(data, items=(replace(first, events=(event,)), *rest), num_segments=None)
+    with pytest.raises(ValueError, match=rf"up to 1,000,000,000,000 segments .*; the longest is {first.id}"):
+        read_split(store, "descriptors-1s", data, "test")
+
+
 def test_read_split_half_second_grid_has_twenty_segments(tmp_path: Path, planted: ModuleType) -> None:
     data = planted.dataset(items_a_class=4)
     half = planted.recipe("half", window_s="1/2", hop_s="1/2")
