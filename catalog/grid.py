@@ -23,6 +23,9 @@ TAIL_TOLERANCE_S = Fraction(1, 10)
 # Fraction("1e999999999") would compute ten to that power; texts may come from a stranger's file.
 _HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{4}")
 
+# 31 years: no medium is as long, and what is longer has no float to be computed with.
+LONGEST_S = 10**9
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentGrid:
@@ -170,13 +173,17 @@ def exact_seconds(value: str | int | float | Fraction) -> Fraction:
     """Seconds as an exact rational: "0.96" and 0.96 are both 24/25, as a person means them.
 
     Raises:
-        ValueError: `value` is not a finite number, or its exponent has over three digits.
+        ValueError: `value` is not a finite number, or its exponent has over three digits, or it is further from 0 than
+            `LONGEST_S`.
     """
     try:
         if isinstance(value, bool) or (isinstance(value, str) and _HUGE_EXPONENT.search(value)):
             raise ValueError("not a number of seconds")
         # repr gives the shortest decimal that reads back as this float: 0.1 becomes 1/10, not its binary value.
         # float() first: a NumPy float's own repr is "np.float64(0.1)".
-        return Fraction(repr(float(value)) if isinstance(value, float) else value)
+        exact = Fraction(repr(float(value)) if isinstance(value, float) else value)
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
         raise ValueError(f"seconds must be a finite number such as 0.96 or 24/25, got {value!r}") from error
+    if abs(exact) > LONGEST_S:
+        raise ValueError(f"seconds must be a finite number of at most 1e9, got {value!r:.40}")
+    return exact

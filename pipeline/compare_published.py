@@ -92,16 +92,18 @@ class Comparison:
         compared: one entry for each file of a video that the store has; it may have no rows of it.
         only_here: videos of the store of which no file is there.
         only_there: videos with files that the store has not.
+        missing_there: files that are not there of streams that the store has rows of, those of `only_here` included.
     """
 
     layout: str
     compared: tuple[Compared, ...]
     only_here: int
     only_there: int
+    missing_there: int
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all."""
+        """The worst of all that are there."""
         return max((item.verdict for item in self.compared), key=VERDICTS.index)
 
 
@@ -132,18 +134,28 @@ def compare(
     if not shared:
         some = ", ".join(sorted(published.bases())[:3])
         raise ValueError(f"{source}: none of its files is of a video of {store.uri}; it has those of {some}")
+    # A stream that the recipe leaves out (i3d_vggish's settings are named like the streams) is not missed.
+    streams = {
+        modality: [s for s in published.streams[modality] if entry.recipe.settings.get(s) is not False]
+        for modality in MODALITIES
+        if entry.shape(modality) is not None
+    }
     compared: list[Compared] = []
     used = agreement or Agreement()
     ids = list(shared)
     for low in range(0, len(ids), _VIDEOS_AT_ONCE):
         some_ids = ids[low : low + _VIDEOS_AT_ONCE]
-        held = {m: store.read(recipe_name, m, some_ids) for m in MODALITIES if entry.shape(m) is not None}
+        held = {modality: store.read(recipe_name, modality, some_ids) for modality in streams}
         for k, video_id in enumerate(some_ids):
             for modality, ragged in held.items():
-                # A stream that the recipe leaves out (i3d_vggish's settings are named like the streams) is not missed.
-                streams = [s for s in published.streams[modality] if entry.recipe.settings.get(s) is not False]
                 compared += _of_video(
-                    published, shared[video_id], streams, ragged, k, used, grid if grid is not None else published.grid
+                    published,
+                    shared[video_id],
+                    streams[modality],
+                    ragged,
+                    k,
+                    used,
+                    grid if grid is not None else published.grid,
                 )
             progress(video_id)
     if not compared:
@@ -153,7 +165,28 @@ def compare(
         compared=tuple(compared),
         only_here=len(bases) - len(shared),
         only_there=len(published.bases() - set(shared.values())),
+        missing_there=sum(
+            _missing(store, recipe_name, modality, published, list(bases.values()), endings)
+            for modality, endings in streams.items()
+        ),
     )
+
+
+def _missing(
+    store: FeatureStore,
+    recipe_name: str,
+    modality: str,
+    published: Published,
+    bases: list[str | None],
+    endings: list[str],
+) -> int:
+    """How many files of a modality the videos with a computed row of it lack; `bases` of all videos, in store order."""
+    outcomes = store.outcomes(recipe_name)
+    computed = np.concatenate([np.zeros(1, np.int64), np.cumsum(store.row_column(recipe_name, f"{modality}_valid"))])
+    starts = np.maximum(outcomes.row_start, 0)
+    due = computed[starts + outcomes.row_count] > computed[starts]
+    wanted = [base for base, is_due in zip(bases, due.tolist(), strict=True) if is_due]
+    return sum(base is None or f"{base}_{ending}" not in published.files for base in wanted for ending in endings)
 
 
 def _of_video(

@@ -1,7 +1,8 @@
 """What a store promises, checked value by value: `avel store verify`.
 
 Complete (every wanted video has a row and every recipe an outcome for it), finite where valid and NaN where not, on the
-recipe's grid, rows of a video contiguous and nobody else's, and (with the media at hand) the media still the same.
+recipe's grid, rows of a video contiguous and nobody else's, class texts readable and finite, and (with the media at
+hand) the media still the same.
 Features are read in slabs, so memory is bounded by the slab and the columns.
 """
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from catalog.errors import StoreError
 from catalog.grid import GridRule, SegmentGrid
 from catalog.media import local_path
+from catalog.storage import first_line
 from catalog.store import FeatureStore, Outcomes, VideoTable
 from catalog.store_layout import MODALITIES, RecipeEntry
 from catalog.video import REASONS
@@ -98,6 +100,7 @@ def verify(
             problems += _check_values(name, entry, store, table, outcomes)
         except StoreError as error:
             problems.append(Problem(where=name, video_id=None, what=str(error)))
+        problems += _check_vocabularies(name, store)
         progress(name)
     hashed = 0
     if media is not None:
@@ -224,12 +227,8 @@ def _check_values(
             try:
                 values = np.asarray(array[begin : begin + slab]).reshape(-1, math.prod(shape))
             except Exception as error:  # noqa: BLE001 - whatever a codec or the storage raises, the rows are lost
-                told = str(error).strip().splitlines()
-                yield Problem(
-                    where=name,
-                    video_id=None,
-                    what=f"{modality} rows from {begin} on cannot be read: {told[0] if told else type(error).__name__}",
-                )
+                what = f"{modality} rows from {begin} on cannot be read: {first_line(error)}"
+                yield Problem(where=name, video_id=None, what=what)
                 continue
             flags = valid[begin : begin + len(values)]
             bad = np.flatnonzero(flags & ~np.isfinite(values).all(axis=1))
@@ -238,6 +237,28 @@ def _check_values(
             bad = np.flatnonzero(~flags & ~np.isnan(values).all(axis=1))
             for video_id, row in owners.of(bad + begin):
                 yield Problem(where=name, video_id=video_id, what=f"{modality} row {row} is not valid and not NaN")
+
+
+def _check_vocabularies(name: str, store: FeatureStore) -> Iterator[Problem]:
+    for vocabulary in store.vocabularies(name):
+        try:
+            labels = store.labels(name, vocabulary)
+            finite = np.isfinite(labels.features).all(axis=1)
+        except Exception as error:  # noqa: BLE001 - as above: whatever is raised, the texts are lost
+            # A StoreError would send whoever reads it to this check: what lies under it says what is wrong.
+            told = first_line(error.__cause__ or error)
+            yield Problem(
+                where=name,
+                video_id=None,
+                what=f"vocabulary {vocabulary} cannot be read: {told}; write it again, as with `avel labels`",
+            )
+            continue
+        for k in np.flatnonzero(~finite).tolist():
+            yield Problem(
+                where=name,
+                video_id=None,
+                what=f"vocabulary {vocabulary}: the text of {labels.names[k]!r} is not finite; write it again",
+            )
 
 
 class _Owners:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -179,7 +180,7 @@ class Published:
         """One stream of a video, (rows, ...) mapped from the file; None where there is no such file.
 
         Raises:
-            ValueError: it is not a plain .npy file of floats.
+            ValueError: it is not a plain .npy file of floats; names the file.
         """
         name = f"{base}_{ending}"
         return _load(self.folder / f"{name}.npy") if name in self.files else None
@@ -259,13 +260,29 @@ def _slabs(manifest: Manifest) -> list[list[str]]:
 
 
 def _load(path: Path) -> NDArray[np.floating]:
+    _need_file(path)
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a plain .npy file: {error}") from error
-    if not isinstance(values, np.ndarray) or values.ndim < 2 or values.dtype.kind != "f" or not len(values):
-        raise ValueError(f"{path}: needs floats (segments, width), has {getattr(values, 'dtype', type(values))}")
+        # A shape whose size overflows must not become a small one.
+        with np.errstate(over="raise"):
+            values = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # of a stranger's header numpy makes OverflowError, tokenize.TokenError, ...
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path}: cannot be read as a plain .npy file: {told[0]}") from error
+    if values.ndim < 2 or values.dtype.kind != "f" or 0 in values.shape:
+        raise ValueError(f"{path}: needs floats (segments, width), has {values.dtype} of shape {values.shape}")
     return values
+
+
+def _need_file(path: Path) -> None:
+    """Before it is opened: to open a pipe is to wait for whoever writes into it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        found = "a link to nothing" if path.is_symlink() else "nothing"
+        raise ValueError(f"{path}: needs a regular file, has {found} ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        raise ValueError(f"{path}: needs a regular file, has {kinds.get(stat.S_IFMT(mode), 'a device')}")
 
 
 def _foreign(source: Path, *, name: str, grid: GridRule | None, dataset: Dataset | None) -> tuple[Manifest, Streams]:

@@ -24,6 +24,8 @@ examples:
 --against compares with ID_rgb.npy, ID_flow.npy, ID_vggish.npy, or ID_one_peace_video_finetune.npy,
 ID_one_peace_audio.npy, or what `avel store export --format unav-npy` wrote.
 
+Files that are missing there are counted, and no fault.
+
 Exit status: 0 nothing is wrong, and features equal the published ones; 1 something is, or the store cannot be opened;
 2 bad arguments.
 """
@@ -43,17 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     against.add_argument(
         "--tolerance",
         type=float,
-        default=1e-3,
         metavar="X",
-        help="largest difference over a stream's largest published value (default: %(default)s)",
+        help="largest difference over a stream's largest published value (default: 0.001)",
     )
     against.add_argument("--cosine", type=float, metavar="C", help="instead: rows are equal from this cosine on")
     against.add_argument(
         "--rows-apart",
         type=int,
-        default=0,
         metavar="N",
-        help="rows that either may have more at a video's end (default: %(default)s)",
+        help="rows that either may have more at a video's end (default: 0)",
     )
     against.add_argument(
         "--shapes-only",
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from jobs.console import BadArguments, Progress, note, print_json, say, table
     from pipeline.verify import verify
 
+    _check_against(args)
     agreement, grid = _agreement(args), _grid(args)
 
     if (args.dataset is None) != (args.root is None):
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
                 **asdict(agreement),
                 "shapes_only": args.shapes_only,
                 "verdict": compared.verdict,
-                "told": _SENTENCES[compared.verdict],
+                "told": _sentence(compared),
                 "streams": _by_stream(compared),
                 **asdict(compared),
             }
@@ -146,30 +147,42 @@ _SENTENCES = {
 }
 
 
+def _sentence(compared: Comparison) -> str:
+    is_part = compared.verdict == "equal" and compared.missing_there
+    return "equal (of those there)" if is_part else _SENTENCES[compared.verdict]
+
+
+def _check_against(args: argparse.Namespace) -> None:
+    """What goes with --against must not be given without it."""
+    from pathlib import Path
+
+    from jobs.console import BadArguments
+
+    if args.against is None:
+        names = ("recipe", "tolerance", "cosine", "rows_apart", "shapes_only", "window", "hop")
+        # By identity: --tolerance 0 equals False.
+        given = [name for name in names if getattr(args, name) is not None and getattr(args, name) is not False]
+        if given:
+            raise BadArguments(f"{', '.join('--' + n.replace('_', '-') for n in given)} go with --against DIR")
+    elif not Path(args.against).is_dir():
+        raise BadArguments(f"--against needs a folder, got {args.against!r}")
+
+
 def _agreement(args: argparse.Namespace) -> Agreement:
     from jobs.console import BadArguments
     from pipeline.compare_published import Agreement
 
+    names = ("tolerance", "cosine", "rows_apart")
     try:
-        return Agreement(tolerance=args.tolerance, cosine=args.cosine, rows_apart=args.rows_apart)
+        return Agreement(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
     except ValueError as error:
         raise BadArguments(f"--tolerance, --cosine and --rows-apart: {error}") from error
 
 
 def _grid(args: argparse.Namespace) -> GridRule | None:
-    from pathlib import Path
-
     from catalog.grid import GridRule, exact_seconds
     from jobs.console import BadArguments
 
-    if args.against is None:
-        given = [f"--{name.replace('_', '-')}" for name in ("recipe", "cosine", "shapes_only", "window", "hop")]
-        given = [name for name in given if getattr(args, name[2:].replace("-", "_")) not in (None, False)]
-        if given:
-            raise BadArguments(f"{', '.join(given)} go with --against DIR")
-        return None
-    if not Path(args.against).is_dir():
-        raise BadArguments(f"--against needs a folder, got {args.against!r}")
     if (args.window is None) != (args.hop is None):
         raise BadArguments("--window and --hop go together")
     if args.window is None:
@@ -255,8 +268,9 @@ def _show(compared: Comparison, *, against: str) -> None:
         if item.problem:
             note(item.problem)
     equal = ", ".join(f"{told['equal']:,} of {told['videos']:,} {s}" for s, told in _by_stream(compared).items())
-    apart = f"; {compared.only_here:,} videos only here, {compared.only_there:,} only there"
-    say(f"{against}: {_SENTENCES[compared.verdict]}; equal: {equal}{apart}")
+    missing = f"{compared.missing_there:,} files missing there"
+    apart = f"{missing}, {compared.only_here:,} videos only here, {compared.only_there:,} only there"
+    say(f"{against}: {_sentence(compared)}; equal: {equal}; {apart}")
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import RecipeRows, VideoResult, create_store
+from catalog.store import RecipeRows, VideoResult, create_store, open_store
 from catalog.video import Video
 from jobs import cli
 from pipeline.probe import probe
@@ -129,16 +129,41 @@ def test_an_export_equals_its_store(store: Path, tmp_path: Path, capsys: pytest.
     assert "14/13" in shown
 
 
+def test_a_missing_stream_is_told_and_no_fault(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    visual = open_store(store).read("pictures", "visual").values
+    (tmp_path / "p").mkdir()
+    np.save(tmp_path / "p" / "women_long_jump_rgb.npy", visual[:, :1024])
+    words: list[str | Path] = [store, "--against", tmp_path / "p", "--recipe", "pictures"]
+    words += ["--window", "64/25", "--hop", "64/25"]
+    assert verify(*words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ": equal (of those there); equal: 1 of 1 rgb; 1 files missing there, 0 videos only here, 0 only" in shown
+    assert verify(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["against"]
+    assert (told["verdict"], told["told"], told["missing_there"]) == ("equal", "equal (of those there)", 1)
+    np.save(tmp_path / "p" / "women_long_jump_flow.npy", visual[:, 1024:])
+    assert verify(*words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ": equal; equal: 1 of 1 rgb, 1 of 1 flow; 0 files missing there, 0 videos only here, 0 only" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--recipe", "sound"], "--recipe go with --against DIR"),
         (["--shapes-only", "--hop", "1"], "--shapes-only, --hop go with --against DIR"),
+        (["--tolerance", "0"], "--tolerance go with --against DIR"),
+        (["--tolerance", "0.001"], "--tolerance go with --against DIR"),
+        (["--cosine", "0"], "--cosine go with --against DIR"),
+        (["--rows-apart", "0"], "--rows-apart go with --against DIR"),
+        (["--rows-apart", "-1", "--window", "x"], "--rows-apart, --window go with --against DIR"),
         (["--against", "nowhere"], "--against needs a folder"),
         (["--against", "."], "say which with --recipe"),
         (["--against", ".", "--recipe", "none"], "has the recipes pictures, sound"),
         (["--against", ".", "--window", "1"], "--window and --hop go together"),
         (["--against", ".", "--window", "1", "--hop", "0"], "above 0"),
+        (["--against", ".", "--window", "1e400", "--hop", "1"], "at most 1e9, got '1e400'"),
+        (["--against", ".", "--window", "1", "--hop", "1e400"], "at most 1e9, got '1e400'"),
         (["--against", ".", "--tolerance", "-1"], "tolerance"),
     ],
 )

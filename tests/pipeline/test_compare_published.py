@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -248,25 +250,120 @@ def test_folders_that_cannot_be_compared_raise(tmp_path: Path) -> None:
         compare(store, "i3d-vggish-mine", tmp_path / "p")
 
 
-@pytest.mark.parametrize("damage", ["pickle", "cut", "whole numbers"])
+def damage_file(path: Path, damage: str) -> None:
+    """Puts something at `path` that is no .npy of features."""
+    if damage == "pickle":
+        np.save(path, np.array([{"code": "runs"}]), allow_pickle=True)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "whole numbers":
+        np.save(path, np.ones((6, 1024), np.int64))
+    elif damage == "one axis":
+        np.save(path, np.ones(6, np.float32))
+    elif damage == "zip":
+        np.savez(path.with_suffix(".npz"), np.ones((6, 1024), np.float32))
+        path.with_suffix(".npz").rename(path)
+    elif damage in HEADERS:
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {HEADERS[damage]}, }}".encode().ljust(117) + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(24576))
+    else:
+        path.unlink()
+        if damage == "empty":
+            path.touch()
+        elif damage == "pipe":
+            os.mkfifo(path)
+        elif damage == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path.parent / "nowhere" if damage == "dangling link" else path.name)
+
+
+# Shapes that a header of numbers may state, and no file has.
+HEADERS = {
+    "negative shape": "(-6, 1024)",
+    "negative shapes": "(-6, -1024)",
+    "huge shape": f"({10**30}, 1024)",
+    "far too long": f"({2**61}, 1024)",
+    "shape of nothing": "(6, 0)",
+    "shape of text": "('6', 1024)",
+    "unclosed shape": "(6, 1024",
+    "nested shape": "(" * 90,
+}
+
+DAMAGES = {
+    "pickle": "Python objects",
+    "cut": "cannot be read",
+    "whole numbers": r"has int64 of shape \(6, 1024\)",
+    "one axis": r"has float32 of shape \(6,\)",
+    "zip": "cannot be read",
+    "empty": "cannot be read",
+    "pipe": "needs a regular file, has a named pipe",
+    "folder": "needs a regular file, has a folder",
+    "dangling link": "needs a regular file, has a link to nothing",
+    "link to itself": "needs a regular file, has a link to nothing",
+    **dict.fromkeys(HEADERS, r"cannot be read|of shape \(6, 0\)"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_cannot_be_read_is_told_beside_the_others(tmp_path: Path, damage: str) -> None:
     visual, audio = drawn()
     store = store_of(tmp_path / "s", {"a": rows_of(visual, audio), "b": rows_of(visual, audio)})
     for name in "ab":
         publish(tmp_path / "p", name, visual, audio)
     path = tmp_path / "p" / "a_rgb.npy"
-    if damage == "pickle":
-        np.save(path, np.array([{"code": "runs"}]), allow_pickle=True)
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:1000])
-    else:
-        np.save(path, np.ones((6, 1024), np.int64))
+    damage_file(path, damage)
     told = compare(store, "i3d-vggish-mine", tmp_path / "p")
     assert told.verdict == "unreadable"
     (odd,) = [item for item in told.compared if item.verdict != "equal"]
     assert (odd.video_id, odd.stream, odd.verdict, odd.rows, odd.published_rows) == ("a", "rgb", "unreadable", 6, 0)
-    assert str(path) in odd.problem
-    assert len(told.compared) == 6
+    assert odd.problem.startswith(f"{path}: ")
+    assert "\n" not in odd.problem
+    assert re.search(DAMAGES[damage], odd.problem), odd.problem
+    assert (len(told.compared), told.missing_there) == (6, 0)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
+        unav_npy.import_(tmp_path / "p", str(tmp_path / "back"), grid=UNAV)
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    visual, audio = drawn()
+    store = store_of(tmp_path / "s", {"a": rows_of(visual, audio)})
+    publish(tmp_path / "p", "a", visual, audio)
+    (tmp_path / "p" / "a_rgb.npy").rename(tmp_path / "elsewhere.npy")
+    (tmp_path / "p" / "a_rgb.npy").symlink_to("../elsewhere.npy")
+    assert compare(store, "i3d-vggish-mine", tmp_path / "p").verdict == "equal"
+
+
+def test_files_that_are_missing_there_are_counted(tmp_path: Path) -> None:
+    visual, audio = drawn()
+    without_picture, silent = rows_of(None, audio), rows_of(visual, audio, silent=6)
+    videos = {name: rows_of(visual, audio) for name in "ab"} | {"c": without_picture, "d": silent, "e": None}
+    store = store_of(tmp_path / "s", videos)
+    name = "i3d-vggish-mine"
+
+    def missing(*lost: str) -> tuple[int, int, str]:
+        for file in lost:
+            (tmp_path / "p" / f"{file}.npy").unlink()
+        told = compare(store, name, tmp_path / "p")
+        return told.missing_there, told.only_here, told.verdict
+
+    # What was not computed has no file there either: c's picture, d's sound, all of e.
+    unav_npy.export(store, name, tmp_path / "p")
+    assert missing() == (0, 1, "equal")
+    assert missing("a_flow") == (1, 1, "equal")
+    assert missing("b_vggish", "d_rgb") == (3, 1, "equal")
+    assert missing("d_flow") == (4, 2, "equal")
+    assert missing("a_rgb", "a_vggish", "b_rgb", "b_flow") == (8, 4, "equal")
+
+
+def test_a_stream_that_the_recipe_leaves_out_is_not_missing(tmp_path: Path) -> None:
+    visual, audio = drawn()
+    store = store_of(tmp_path / "s", {"a": rows_of(visual[:, :1024], audio)}, width=1024, rgb=True, flow=False)
+    publish(tmp_path / "p", "a", visual, None)
+    (tmp_path / "p" / "a_flow.npy").unlink()
+    told = compare(store, "i3d-vggish-mine", tmp_path / "p")
+    assert (told.verdict, told.missing_there) == ("equal", 1)  # the sound
 
 
 @pytest.mark.parametrize("wrong", [{"tolerance": -1.0}, {"tolerance": np.nan}, {"rows_apart": -1}, {"cosine": 1.5}])

@@ -138,6 +138,48 @@ def test_verify_tells_chunks_with_a_turned_bit(tmp_path: Path) -> None:
     assert all("checksum" in p.what for p in told.problems)
 
 
+def _labelled(path: Path, features_KD: np.ndarray) -> list[Path]:
+    """Two vocabularies; the chunks that came with them, the smallest first."""
+    store = sample.make(path, [sample.result(1)])
+    before = set((path / "chunks").iterdir())
+    with store.writer() as writer:
+        names = [f"class {i} " + "x" * 600 for i in range(len(features_KD))]
+        for vocabulary in ("mine", "small"):
+            used = len(names) if vocabulary == "mine" else 2
+            writer.write_labels("tiny", vocabulary, names[:used], features_KD[:used, : 2000 if used > 2 else 2])
+        writer.commit("labels")
+    return sorted(set((path / "chunks").iterdir()) - before, key=lambda chunk: chunk.stat().st_size)
+
+
+@pytest.mark.parametrize("part", ["texts", "names"])
+@pytest.mark.parametrize("damage", ["turned bit", "lost"])
+def test_verify_tells_a_vocabulary_that_cannot_be_read(tmp_path: Path, part: str, damage: str) -> None:
+    chunks = _labelled(tmp_path / "s", np.random.default_rng(0).standard_normal((40, 2000)))
+    assert verify(open_store(tmp_path / "s")).problems == []
+    chunk = chunks[-1 if part == "texts" else -2]
+    if damage == "lost":
+        chunk.unlink()
+    else:
+        content = bytearray(chunk.read_bytes())
+        content[len(content) // 2] ^= 1
+        chunk.write_bytes(content)
+    (problem,) = verify(open_store(tmp_path / "s")).problems
+    assert (problem.where, problem.video_id) == ("tiny", None)
+    assert problem.what.startswith("vocabulary mine cannot be read: ")
+    assert "`avel labels`" in problem.what
+    assert "store verify" not in problem.what
+    assert damage == "lost" or "checksum" in problem.what
+
+
+def test_verify_tells_texts_that_are_not_finite(tmp_path: Path) -> None:
+    texts = np.random.default_rng(0).standard_normal((4, 5))
+    texts[1, 2] = np.nan
+    _labelled(tmp_path / "s", texts)
+    told = [(p.where, p.video_id, p.what) for p in verify(open_store(tmp_path / "s")).problems]
+    name = "class 1 " + "x" * 600
+    assert told == [("tiny", None, f"vocabulary mine: the text of {name!r} is not finite; write it again")]
+
+
 def test_verify_with_media_hashes_the_files(tmp_path: Path) -> None:
     media = tmp_path / "media"
     (media / "sub").mkdir(parents=True)
