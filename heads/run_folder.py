@@ -34,6 +34,9 @@ from heads.run_record import RunRecord
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
 _OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
 
+# The folder of one run of several that differ in their seeds.
+_SEED = re.compile(r"seed-[0-9]+")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -155,6 +158,12 @@ def read_record(folder: Path) -> RunRecord:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
+        seeds = _seeds_in(folder)
+        if seeds:
+            raise ValueError(
+                f"{folder} is not a run but holds several: {', '.join(seeds)}; give one of them, such as "
+                f"{folder / seeds[0]}"
+            ) from None
         raise ValueError(f"{folder} is not a run: it has no run.json; `avel train --out {folder}` makes one") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text: {error}") from error
@@ -179,11 +188,15 @@ def read_run(folder: Path) -> Run:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; a run has its parameters in a file of that name")
     try:
+        with path.open("rb"):  # safetensors says of whatever it cannot open that it is not there
+            pass
         state = safetensors.torch.load_file(path)
         head = restore(record.head, config, state)
         _check_texts(head, record)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     return Run(folder=folder, record=record, head=head)
@@ -228,6 +241,14 @@ def _check_texts(head: nn.Module, record: RunRecord) -> None:
     got = getattr(getattr(head, "config", None), "num_classes", None)
     if got != record.config["num_classes"]:
         raise ValueError(f"holds {got} class texts, run.json has {record.config['num_classes']} classes and background")
+
+
+def _seeds_in(folder: Path) -> list[str]:
+    """Names of the runs that `avel train --seeds` and `avel ablate` leave in a folder, in order of their seeds."""
+    if not folder.is_dir():
+        return []
+    found = {path.name: _SEED.fullmatch(path.name) for path in folder.iterdir() if (path / "run.json").is_file()}
+    return sorted((name for name, seed in found.items() if seed), key=lambda name: int(name.removeprefix("seed-")))
 
 
 def _is_own(path: Path) -> bool:

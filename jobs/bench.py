@@ -79,8 +79,15 @@ def run(args: argparse.Namespace) -> int:
         return OK
     wanted = args.names or known
     _check_encoders(args, wanted)
+    _check_out(args.out)
     figures, report = _measure(wanted, args)
     told = {"machine": _machine(), "figures": figures} | ({} if report is None else {"encoders": report.to_plain()})
+    if args.json:
+        print_json(told)
+    else:
+        rows = [[f["what"], f"{f['value']:.3g} {f['unit']}", f["limit"], _MET[f["met"]], f["detail"]] for f in figures]
+        table(f"Measured on {_machine()}", ["what", "figure", "limit", "met", "detail"], rows)
+    # Files last: what took minutes to measure has been shown, whatever becomes of them.
     page = _page(args, report)
     if page is not None and report is not None:
         from bench.encoder_report import markdown
@@ -90,11 +97,6 @@ def run(args: argparse.Namespace) -> int:
         note(f"wrote {page}")
     elif args.out is not None:
         args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print_json(told)
-    else:
-        rows = [[f["what"], f"{f['value']:.3g} {f['unit']}", f["limit"], _MET[f["met"]], f["detail"]] for f in figures]
-        table(f"Measured on {_machine()}", ["what", "figure", "limit", "met", "detail"], rows)
     return FAILED if any(f["met"] is False for f in figures) else OK
 
 
@@ -145,6 +147,28 @@ def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
         said.append(f"--out {args.out}")
     if said:
         raise BadArguments(f"{said[0]} goes with the bench `encoders`; add it to the names")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse what would fail only after the measuring: a page's folders are made, others must be there."""
+    import os
+
+    from heads.run_folder import check_way
+    from jobs.console import BadArguments
+
+    if out is None:
+        return
+    above = out.absolute().parent
+    if _is_page(out):
+        try:
+            check_way(out)
+        except ValueError as error:
+            raise BadArguments(f"--out {out}: {error}") from error
+    elif not above.is_dir():
+        raise BadArguments(f"--out {out}: the folder {above} does not exist")
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+    if not os.access(there, os.W_OK):
+        raise BadArguments(f"--out {out}: {there} cannot be written; choose another place")
 
 
 def _is_page(out: Path) -> bool:

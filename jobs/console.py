@@ -30,17 +30,21 @@ def visible(text: object) -> str:
 
 def print_json(value: object) -> None:
     """One JSON object on standard output. NaN and infinity raise: JSON has no spelling for them."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    out = _standard_output()
+    out.write(text)
+    out.flush()
 
 
 def say(text: str) -> None:
     """A line of the result, on standard output."""
-    sys.stdout.write(text + "\n")
+    _standard_output().write(text + "\n")
 
 
 def note(text: str) -> None:
-    """A remark, on standard error."""
+    """A remark, on standard error; nothing where that is closed."""
+    if sys.stderr is None:
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -60,9 +64,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in body:
         grid.add_row(*(Text(cell) for cell in row))
     # Not a terminal: as wide as the content, so that a log or a pipe gets whole lines.
-    console = Console(file=sys.stdout)
+    out = _standard_output()
+    console = Console(file=out)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, width=max(80, len(title), _width(grid)))
+        console = Console(file=out, width=max(80, len(title), _width(grid)))
     console.print(grid)
 
 
@@ -86,10 +91,11 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int | None, unit: str, *, quiet: bool = False, file: TextIO | None = None):
-        self.what, self.total, self.unit, self.quiet = what, total, unit, quiet
+        self._file = file if file is not None else sys.stderr
+        # Python has no standard error where the process began with it closed.
+        self.what, self.total, self.unit, self.quiet = what, total, unit, quiet or self._file is None
         self.done = 0
         self.text = ""
-        self._file = file if file is not None else sys.stderr
         self._began_s = self._said_s = time.monotonic()
         self._bar: RichProgress | None = None
 
@@ -156,6 +162,18 @@ class Progress:
             parts.append(self.text)
         self._file.write(", ".join(parts) + "\n")
         self._file.flush()
+
+
+def _standard_output() -> TextIO:
+    """Where results go.
+
+    Raises:
+        SystemExit: it was closed when the process began (`avel ... >&-`), so that not even an error could be told as
+            the one JSON object; ends the command with status 1 and one line on standard error.
+    """
+    if sys.stdout is None:
+        raise SystemExit("avel: error: standard output is closed, and the result has nowhere to go")
+    return sys.stdout
 
 
 def _is_number(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import shlex
 import sys
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     began_s = time.monotonic()
     shown = DENSE if args.dense else SEGMENTS
+    _check_videos(shown.layout, args.videos)
     out: Path = args.out or Path("avel-demo-dense" if args.dense else "avel-demo")
     data, store, report = out / "data", out / "store", out / "report.html"
     heads = {name: out / "runs" / name for name in ("both", "audio", "visual")}
@@ -136,6 +138,24 @@ def run(args: argparse.Namespace) -> int:
         )
         return FAILED
     return OK
+
+
+def _check_videos(layout: str, videos: int) -> None:
+    """Refuse at once fewer videos than give every split one, before any of them is made."""
+    from catalog.dataset import SPLITS
+    from catalog.datasets import synthetic
+    from jobs.console import BadArguments
+
+    def without(count: int) -> list[str]:
+        made = synthetic.plan(synthetic.Settings(layout=layout, videos=count, seed=0), ".").dataset
+        return [split for split in SPLITS if not made.split(split)]
+
+    if videos >= 1 and without(videos):  # of other numbers `avel synth` says what it takes
+        least = next(count for count in itertools.count(videos + 1) if not without(count))
+        raise BadArguments(
+            f"--videos {videos}: no video is left for {', '.join(without(videos))}; at least {least} are needed, and "
+            "60 or more to show anything"
+        )
 
 
 def _step(words: list[str]) -> int:

@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadArguments(f"--name needs letters, digits, '.', '_' and '-', got {vocabulary!r}")
     if args.prompt.count("{}") != 1:
         raise BadArguments(f"--prompt needs {{}} once, where the class name goes, got {args.prompt!r}")
-    (recipe,), weights = with_weights([_recipe(args)], args.weights, for_text=True)
+    wanted = _recipe(args)
+    _check_text_tower(wanted)
+    (recipe,), weights = with_weights([wanted], args.weights, for_text=True)
     if args.dry_run:
         found = {"store": str(args.store), "recipe": recipe.name, "vocabulary": vocabulary, "names": list(names)}
         if args.json:
@@ -135,3 +137,20 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             f"{args.store} holds recipe {args.recipe!r}: its labels are made with its settings; no --set"
         )
     return stored[args.recipe].recipe
+
+
+def _check_text_tower(recipe: Recipe) -> None:
+    """Refuse an encoder that has none before anybody is sent for its weights."""
+    from jobs.console import BadArguments
+    from pipeline.encode import encoder_module, encoder_names
+
+    def has_one(encoder: str) -> bool:
+        return hasattr(encoder_module(encoder), "encode_text")
+
+    if recipe.encoder in encoder_names() and not has_one(
+        recipe.encoder
+    ):  # of others `with_weights` says whose they are
+        having = ", ".join(name for name in encoder_names() if has_one(name))
+        raise BadArguments(
+            f"--recipe {recipe.name}: its encoder {recipe.encoder} has no text tower; those with one: {having}"
+        )

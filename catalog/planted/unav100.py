@@ -121,7 +121,7 @@ def reduced(
 
     Raises:
         ValueError: a segment's seconds have no decimal spelling, which the data set's file needs; a split has fewer
-            videos than it should keep; or no class is wanted.
+            videos than it should keep; no class is wanted; or no event is left.
     """
     if num_classes < 1:
         raise ValueError(f"needs a class at least, got {num_classes}")
@@ -145,6 +145,11 @@ def reduced(
     chosen = _some([item for item, _ in found], videos or {})
     found = [(item, kept) for item, kept in found if item.id in chosen]
     occurring = sorted({k for _, kept in found for k, _, _ in kept})
+    if not occurring:
+        raise ValueError(
+            f"{dataset.name}: an event of at least {fewest_points} segments of {float(hop_s):g} s each is needed, and "
+            f"there is none among {len(found)} videos (points {settings.points}); take more points, or more videos"
+        )
     return Dataset(
         name=dataset.name,
         classes=tuple(f"class {k}" for k in occurring),

@@ -85,7 +85,7 @@ class FeatureConfig:
         if self.modality != "both":
             raise ValueError(
                 f"{head} relates sound to picture and needs both, got modality {self.modality}; for one modality alone "
-                "take the head avel, ave_clip or linear"
+                "take the head avel, ave_clip or linear, or of those that find events with times loco or action_former"
             )
         for name, width in (("visual", self.visual_width), ("audio", self.audio_width)):
             if not 1 <= width <= MAX_WIDTH:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.report.evidence import ReportedRun, read_rows, text_of
+from jobs.report.evidence import ReportedRun, check_once, read_rows, text_of
 
 # Of a medium: thirty years. Beyond, sums and shares of times could overflow.
 LONGEST_S = 1e9
@@ -53,12 +53,14 @@ def read_dense_predictions(run: ReportedRun, split: str) -> tuple[DenseItem, ...
     """The items of `split`, in file order; None where the run has no such file.
 
     Raises:
-        ValueError: the file is damaged; the message names the item and the field.
+        ValueError: the file is damaged, or an item stands twice; the message names the item and the field.
     """
     rows = read_rows(run, split)
     if rows is None:
         return None
-    return tuple(_item(row, where, len(run.record.classes)) for where, row in rows)
+    items = tuple(_item(row, where, len(run.record.classes)) for where, row in rows)
+    check_once([item.item_id for item in items], run, split)
+    return items
 
 
 def _item(row: Mapping[str, Any], where: str, num_classes: int) -> DenseItem:

@@ -147,10 +147,14 @@ def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
     """The judged items of `split`, in file order; None where the run has no such file.
 
     Raises:
-        ValueError: the file is damaged; the message names the item and the field.
+        ValueError: the file is damaged, or an item stands twice; the message names the item and the field.
     """
     rows = read_rows(run, split)
-    return None if rows is None else tuple(_judged(row, run, where) for where, row in rows)
+    if rows is None:
+        return None
+    items = tuple(_judged(row, run, where) for where, row in rows)
+    check_once([item.item_id for item in items], run, split)
+    return items
 
 
 def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] | None:
@@ -166,6 +170,25 @@ def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] 
     if not isinstance(rows, list):
         raise ValueError(f"{path}: needs a list of items, got {type(rows).__name__}")
     return [(f"{path}[{i}]", _object(row, f"{path}[{i}]")) for i, row in enumerate(rows)]
+
+
+def check_once(item_ids: Sequence[str], run: ReportedRun, split: str) -> None:
+    """See that no item stands in the predictions of `split` twice: it would count twice.
+
+    Args:
+        item_ids: in file order.
+
+    Raises:
+        ValueError: one does; names it and both places.
+    """
+    places: dict[str, int] = {}
+    for i, item_id in enumerate(item_ids):
+        first = places.setdefault(item_id, i)
+        if first != i:
+            path = run.folder / PREDICTIONS_FILE.format(split=split)
+            raise ValueError(
+                f"{path}[{i}].item: {repr(item_id)[:80]} stands at [{first}] already; each item stands once"
+            )
 
 
 def text_of(value: object, where: str) -> str:

@@ -325,3 +325,31 @@ def test_check_free_overwrite_takes_tensorboards_own_files_and_pages(run: Path) 
     (run / "tensorboard" / "events.out.tfevents.1.host.2.0").write_bytes(b"")
     (run / "report.html").write_text("page")
     check_free(run, overwrite=True)
+
+
+def test_run_whose_parameters_cannot_be_opened_says_why(run: Path) -> None:
+    path = run / "model.safetensors"
+    path.unlink()
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
+        read_run(run)
+    path.symlink_to(path)
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read: Too many levels of symbolic links"):
+        read_run(run)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_run_whose_parameters_are_not_for_us_says_so(run: Path) -> None:
+    (run / "model.safetensors").chmod(0)
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read: Permission denied"):
+        read_run(run)
+
+
+def test_folder_of_several_seeds_names_them(run: Path, tmp_path: Path) -> None:
+    for seed in (10, 9):
+        shutil.copytree(run, tmp_path / "seeds" / f"seed-{seed}")
+    (tmp_path / "seeds" / "seed-11.partial").mkdir()
+    (tmp_path / "seeds" / "seeds.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"seeds is not a run but holds several: seed-9, seed-10; .*/seeds/seed-9"):
+        read_record(tmp_path / "seeds")
+    with pytest.raises(ValueError, match=r"it has no run\.json; `avel train --out"):
+        read_record(tmp_path)

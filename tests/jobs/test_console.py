@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -55,3 +58,35 @@ def test_progress_quiet_says_nothing() -> None:
     with console.Progress("extract", 3, "videos", quiet=True, file=out) as progress:
         progress.advance()
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda: console.print_json({}),
+        lambda: console.say("a result"),
+        lambda: console.table("t", ["name"], [["a"]]),
+    ],
+)
+def test_results_without_standard_output_end_the_command_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tell: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit, match="standard output is closed"):
+        tell()
+
+
+@pytest.mark.parametrize("words", ["recipe list --json", "recipe list"])
+def test_command_with_standard_output_closed_fails_in_one_line(words: str) -> None:
+    command = f'exec "$0" -m jobs.cli {words} >&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("avel: error: standard output is closed")
+
+
+def test_remarks_without_standard_error_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    console.note("a remark")
+    with console.Progress("extract", 1, "videos") as progress:
+        progress.advance()

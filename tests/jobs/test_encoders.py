@@ -144,7 +144,7 @@ def test_labels_are_stored_beside_the_features(
     assert held.prompt == "a {}"
     assert main([*command, *given, "--no-other", "--name", "bare"]) == 0
     assert len(open_store(str(store)).labels("audioclip-1s", "bare").names) == 2
-    assert main(["labels", "--store", str(store), "--recipe", "descriptors-1s", *command[5:]]) == 1
+    assert main(["labels", "--store", str(store), "--recipe", "descriptors-1s", *command[5:]]) == 2
 
 
 def test_finetune_gives_weights_that_extract_takes(

@@ -286,3 +286,14 @@ def test_float16_holds_the_same_numbers_rounded(
     )
     assert [str(values.dtype) for values in (whole, half)] == ["float32", "float16"]
     np.testing.assert_array_equal(half, whole.astype(np.float16))
+
+
+def test_reduced_annotations_without_an_event_are_refused(
+    roots: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--points", "1", "--reduced", str(tmp_path / "r"), "--videos", "train=1,val=1,test=1"]
+    assert main(words(roots, "unav100", tmp_path / "s", *more)) == 2
+    told = capsys.readouterr().err
+    assert "--reduced: unav100: an event of at least 2 segments of 60 s each is needed" in told
+    assert "more points" in told
+    assert not list(tmp_path.iterdir())

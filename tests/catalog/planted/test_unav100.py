@@ -207,9 +207,11 @@ def test_reduced_leaves_out_short_events_and_videos_of_many() -> None:
     brief = Event(start_s=Fraction(1), end_s=Fraction("1.4"), label="c1")  # 0.64 segments
     source = one_video((0, 0, 10))
     item = source.items[0]
-    assert len(reduced(replace(source, items=(replace(item, events=(brief,)),)), Settings()).items[0].events) == 0
+    kept = reduced(replace(source, items=(replace(item, events=(*item.events, brief)),)), Settings())
+    assert [event.label for event in kept.items[0].events] == ["class 0"]
     many = tuple(replace(item.events[0], label=f"c{k}") for k in range(9))
-    assert reduced(replace(source, items=(replace(item, events=many),)), Settings()).items == ()
+    with pytest.raises(ValueError, match="among 0 videos"):
+        reduced(replace(source, items=(replace(item, events=many),)), Settings())
     assert len(reduced(replace(source, items=(replace(item, events=many[:8]),)), Settings()).items[0].events) == 8
 
 
@@ -231,6 +233,12 @@ def test_reduced_real_data_set_has_ten_classes_and_all_videos_of_few_events(real
     assert len(short.classes) == 10
     assert len(short.items) == 10_394
     assert {video.duration_s for video in short.videos} == {Fraction(60)}
+
+
+def test_reduced_to_no_event_says_what_was_needed(dataset: Dataset) -> None:
+    needed = r"an event of at least 2 segments of 60 s each is needed, and there is none among 5 videos \(points 1\)"
+    with pytest.raises(ValueError, match=needed + "; take more points, or more videos"):
+        reduced(dataset, Settings(points=1), videos={"train": 3, "val": 1, "test": 1})
 
 
 def test_reduced_to_segments_without_decimals_is_refused(dataset: Dataset) -> None:

@@ -77,7 +77,10 @@ def test_need_either_raises(changes: dict[str, Any], told: str) -> None:
     ("changes", "told"),
     [
         ({"modality": "smell"}, "modality must be both, audio or visual, got 'smell'"),
-        ({"modality": "audio"}, "PSP relates sound to picture and needs both, got modality audio"),
+        (
+            {"modality": "audio"},
+            "PSP relates sound to picture and needs both, got modality audio; .* linear, or .* events .* loco",
+        ),
         ({"visual_width": 0}, "PSP needs visual features of a width from 1"),
         ({"audio_width": 2**25}, "PSP needs audio features of a width from 1 to 16777216"),
     ],

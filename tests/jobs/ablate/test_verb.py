@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from catalog.datasets import ave, ovavebench
+from catalog.datasets import ave, ovavebench, synthetic, unav100
 from heads import table
 from heads.run_folder import read_record
 from jobs.cli import main
@@ -229,3 +229,24 @@ def test_ablate_list_needs_no_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["tables"]["2"]["roles"] == ["frozen", "finetuned", "vgg"]
     built = {row["labels"][0]: row["built"] for row in shown["tables"]["1"]["rows"]}
     assert [name for name, is_built in built.items() if not is_built] == ["DAM", "AVIN", "RFJC"]
+
+
+def test_ablate_dry_run_tells_heads_that_need_a_background_the_data_set_has_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = synthetic.plan(synthetic.Settings(layout="unav100", videos=15, seed=1), tmp_path)
+    unav100.write(plan.dataset, tmp_path / "unav")
+    data = ["--dataset", "unav100", "--root", str(tmp_path / "unav"), "--store", str(tmp_path / "store")]
+    assert main(["synth-features", "unav100", *data[2:], "--points", "12"]) == 0
+    tables = ["ablate", "ov-avel", *data, "--out", str(tmp_path / "out"), "--table", "methods"]
+    shown = told(capsys, *tables, "--dry-run", status=2)
+    assert len(shown["cannot_be"]) == 6
+    for key, why in shown["cannot_be"].items():
+        assert f"failed: {key.rsplit('-', 1)[0]}: " in why
+        assert "needs the text of a background, and unav100 has none" in why
+    # What it says is what happens.
+    assert main(["train", *data, "--head", "ov_avel", "--epochs", "1", "--out", str(tmp_path / "run")]) != 0
+    shown = told(capsys, *tables, "--epochs", "1", "--seeds", "1", status=1)
+    assert all("has none" in row["remark"] for row in shown["tables"]["methods"]["rows"])
+    # Heads without texts, and dense ones, need none.
+    assert told(capsys, "ablate", "planted", *tables[2:-1], "unav100", "--dry-run")["cannot_be"] == {}

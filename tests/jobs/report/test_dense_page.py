@@ -176,8 +176,8 @@ def test_page_timelines_have_a_mark_an_event_and_are_fuller_the_surer(make_run: 
 
 def test_page_escapes_what_strangers_wrote(make_run: Any) -> None:
     made = rows(8)
-    for row in made:
-        row["item"] = row["video"] = HOSTILE
+    for n, row in enumerate(made):
+        row["item"], row["video"] = f"{HOSTILE}{n}", HOSTILE
     fields = run_fields(made) | {"dataset": {"name": HOSTILE, "root": HOSTILE, "media": HOSTILE}}
     html, document = _report(make_run("run", [HOSTILE, "</style><b>", "drums", "rain"], made, **fields))
     assert "<script" not in html.lower()

@@ -153,8 +153,8 @@ def test_page_shows_what_the_head_tells_of_itself_by_epoch(make_run: Any) -> Non
 
 def test_page_escapes_what_strangers_wrote(make_run: Any) -> None:
     rows = _rows(4, 3, 4)
-    for row in rows:
-        row["video"] = row["item"] = HOSTILE
+    for n, row in enumerate(rows):
+        row["video"], row["item"] = HOSTILE, f"{HOSTILE}{n}"
     folder = make_run(
         "run",
         [HOSTILE, "</style><b>", "background"][:2],
@@ -234,7 +234,6 @@ def test_page_of_100_classes_and_of_long_multi_event_videos_stays_small(make_run
 
     held_TK = rng.random((2, 60, 100)) < 0.05
     row = {
-        "item": "i",
         "video": "v",
         "labels_true": [np.flatnonzero(t).tolist() for t in held_TK[0]],
         "labels_pred": [np.flatnonzero(t).tolist() for t in held_TK[1]],
@@ -242,7 +241,14 @@ def test_page_of_100_classes_and_of_long_multi_event_videos_stays_small(make_run
         "mask": [True] * 60,
     }
     metrics = {"test": {"segment_map": 0.25, "segment_micro_f1": 0.5}}
-    folder = make_run("many", labels, [row] * 12, background=None, metrics=metrics, baselines={"majority": 0.0625})
+    folder = make_run(
+        "many",
+        labels,
+        [row | {"item": f"i{n}"} for n in range(12)],
+        background=None,
+        metrics=metrics,
+        baselines={"majority": 0.0625},
+    )
     many, document = _page(folder, num_videos=12, media=media)
     assert len(many.encode()) < 3_000_000
     assert document.table("Metric")[1] == ["Segment mAP", "25.00 %", "6.25 %"]
