@@ -13,6 +13,7 @@ Where they apply:
     TRAINING         the published settings of its training, fields of `heads.settings.Settings`
     NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
     NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
+    ONE_LABEL        True of a head that is for data sets of one class a segment alone
     DENSE            True of a head that finds events with a start and an end of their own (`heads.blocks.dense_head`),
                      whose `forward` gives a `heads.blocks.dense_output.DenseOutput`
     Head.scalars() -> {name: number}                           what it tells of itself after an epoch, for the history

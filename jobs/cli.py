@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
 import importlib
 import os
@@ -109,7 +110,8 @@ def _run(verb: Verb, arguments: list[str]) -> int:
 
     try:
         status = module.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -143,7 +145,8 @@ def _explain(name: str, error: Exception, *, as_json: bool) -> None:
 
     text = str(error) or type(error).__name__
     if as_json:
-        print_json({"error": text, "kind": type(error).__name__})
+        with contextlib.suppress(OSError):  # where nothing can be written the line below is all that can be said
+            print_json({"error": text, "kind": type(error).__name__})
     note("\n".join(visible(line) for line in f"{name}: error: {text}".splitlines()))
 
 

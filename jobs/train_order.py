@@ -25,11 +25,12 @@ from catalog.fingerprint import fingerprint
 from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
-from heads.model import Modality, Scalar, plugin
+from heads.model import Modality, Scalar, is_dense, plugin
 from heads.protocol import seen_classes, without_unseen_training
 from heads.run_folder import check_free, check_way, put_back, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
+from heads.targets import has_one_label
 from heads.train import TrainedRun, head_config, train_run
 from heads.vocabulary import Vocabulary, of_data_set
 from jobs.console import BadArguments
@@ -116,9 +117,20 @@ def check_head(order: Order, materials: Materials) -> None:
     Raises:
         ValueError: it does not, such as sound alone for a head that relates sound to picture.
     """
-    without_unseen_training(materials.dataset)
+    dataset, texts = materials.dataset, materials.texts
+    without_unseen_training(dataset)
+    if texts is not None and texts.background is None and not is_dense(order.head):
+        raise ValueError(
+            f"needs the text of a background, and {dataset.name} has none: its segments may have several classes or no "
+            "class; take a data set of one class a segment, such as ovavebench, or for this one the head loco_texts"
+        )
+    if getattr(plugin(order.head), "ONE_LABEL", False) and not has_one_label(dataset):
+        raise ValueError(
+            f"names one class a segment, and the segments of {dataset.name} may have several; take a data set of one "
+            "class a segment, such as ave, or another head"
+        )
     entry = materials.store.recipes()[order.recipe]
-    head_config(order.head, entry, materials.dataset, modality=order.modality, changes=order.changes)
+    head_config(order.head, entry, dataset, modality=order.modality, changes=order.changes)
 
 
 def carry_out(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "CMBS: cross-modal background suppression, an event branch a second and one class a video"
 POOLS_PLACES = False
+ONE_LABEL = True
 # Published: the rate is halved after epochs 10, 20 and 30.
 TRAINING: Mapping[str, int | float | str] = {
     "epochs": 200,

@@ -246,28 +246,11 @@ def _cannot_be(orders: Orders, gathered: dict[tuple[str, str, str], Materials]) 
     for key, order in {key: order for (key, _), order in orders.items()}.items():
         try:
             check_head(order, _materials(order, gathered))
-            _check_background(order, _materials(order, gathered))
         except BadArguments:
             raise
         except (AvelError, ValueError, OSError) as error:  # it fails its row alone
             found[key] = f"failed: {order.head}: {error}"
     return found
-
-
-def _check_background(order: Order, materials: Materials) -> None:
-    """Sees that a head whose last text is the background's gets one.
-
-    Raises:
-        ValueError: the data set knows no background.
-    """
-    from heads.model import is_dense
-
-    if materials.texts is None or is_dense(order.head) or materials.texts.background is not None:
-        return
-    raise ValueError(
-        f"needs the text of a background, and {materials.dataset.name} has none: its segments may have several classes "
-        "or no class; take a data set of one class a segment, such as ovavebench, or for this one the head loco_texts"
-    )
 
 
 def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) -> Materials:
