@@ -12,7 +12,7 @@ from heads.model import is_dense
 from heads.model import names as head_names
 
 SMALL = {
-    "loco": {"width": 16, "levels": 2, "heads": 2},
+    "loco": {"width": 16, "levels": 2, "num_heads": 2},
     "unav": {"width": 16, "levels": 2, "hidden": 16, "class_width": 4},
     "action_former": {"width": 16, "levels": 2, "hidden": 16},
     "tri_det": {"width": 16, "levels": 2, "hidden": 16, "inner": 16},
