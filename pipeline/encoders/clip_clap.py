@@ -91,9 +91,11 @@ class ClipClap:
 
 def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features: each model's `projection_dim`."""
+    visual = audio = 512
+    if not weights:
+        return (visual,), (audio,)
     from pipeline.pretrained_folder import read_config
 
-    visual = audio = 512
     if recipe.video is not None and "clip" in weights:
         visual = _size(read_config(weights["clip"], "clip"), "projection_dim", 512, weights["clip"])
     if recipe.audio is not None and "clap" in weights:

@@ -156,12 +156,12 @@ def streams_of(recipe: Recipe) -> tuple[str, ...]:
 
 def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features."""
-    from pipeline.i3d_files import i3d_config
+    streams = streams_of(recipe)
+    width = STREAM_WIDTH * len(streams)
+    if recipe.settings.get("size") == "from-weights" and weights:
+        from pipeline.i3d_files import i3d_config
 
-    width = 0
-    for name in streams_of(recipe):
-        small = recipe.settings.get("size") == "from-weights" and name in weights
-        width += i3d_config(weights[name])[1].features if small else STREAM_WIDTH
+        width = sum(i3d_config(weights[name])[1].features if name in weights else STREAM_WIDTH for name in streams)
     return (width,), (128,)
 
 

@@ -108,10 +108,10 @@ class PeAv:
 
 def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     """Of one segment's features: the text tower's width, which both heads lead to."""
+    if "pe_av" not in weights:  # first, since the library takes seconds to import
+        return SPEC.visual_shape, SPEC.audio_shape
     from pipeline.pe_av_folder import width_of
 
-    if "pe_av" not in weights:
-        return SPEC.visual_shape, SPEC.audio_shape
     width = width_of(weights["pe_av"])
     return (width,), (width,)
 
