@@ -57,6 +57,15 @@ def seen_classes(dataset: Dataset) -> NDArray[np.bool_]:
     return np.array([label not in named[False] for label in dataset.classes])
 
 
+def unseen_labels(dataset: Dataset) -> tuple[str, ...]:
+    """The classes that may not be trained on, in the data set's order.
+
+    Raises:
+        ValueError: as `seen_classes`.
+    """
+    return tuple(label for label, seen in zip(dataset.classes, seen_classes(dataset), strict=True) if not seen)
+
+
 def without_unseen_training(dataset: Dataset) -> Dataset:
     """The data set whose training split has no item of an unseen class; the very one where it has none anyway.
 

@@ -26,7 +26,7 @@ from heads.evaluate import Evaluation, baselines, evaluate
 from heads.fit import Fitted, fit
 from heads.fit_checkpoint import Checkpoint
 from heads.model import Modality, build, is_dense, plugin, read_config
-from heads.protocol import headline, seen_classes, without_unseen_training
+from heads.protocol import headline, seen_classes, unseen_labels, without_unseen_training
 from heads.read import Split, read_split
 from heads.run_record import Numbers, RunRecord
 from heads.segment_task import SegmentTask
@@ -170,7 +170,7 @@ def train_run(
         history=fitted.history,
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        unseen=tuple(label for label, seen in zip(dataset.classes, seen_C, strict=True) if not seen),
+        unseen=unseen_labels(whole),
         texts=None
         if texts is None
         else {"vocabulary": texts.name, "prompt": texts.prompt, "background": texts.background or ""},

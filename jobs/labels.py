@@ -147,9 +147,8 @@ def _check_text_tower(recipe: Recipe) -> None:
     def has_one(encoder: str) -> bool:
         return hasattr(encoder_module(encoder), "encode_text")
 
-    if recipe.encoder in encoder_names() and not has_one(
-        recipe.encoder
-    ):  # of others `with_weights` says whose they are
+    # Of encoders that are none `with_weights` says whose they are.
+    if recipe.encoder in encoder_names() and not has_one(recipe.encoder):
         having = ", ".join(name for name in encoder_names() if has_one(name))
         raise BadArguments(
             f"--recipe {recipe.name}: its encoder {recipe.encoder} has no text tower; those with one: {having}"

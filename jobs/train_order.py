@@ -26,7 +26,7 @@ from catalog.store import FeatureStore, open_store
 from heads.fit import TrainingDiverged
 from heads.fit_checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.model import Modality, Scalar, is_dense, plugin
-from heads.protocol import seen_classes, without_unseen_training
+from heads.protocol import unseen_labels, without_unseen_training
 from heads.run_folder import check_free, check_way, put_back, read_record, write_run
 from heads.run_record import Numbers, RunRecord
 from heads.settings import Settings
@@ -203,7 +203,7 @@ def identity(order: Order, materials: Materials) -> Identity:
         "vocabulary": None if materials.texts is None else materials.texts.name,
         "dataset": materials.dataset.name,
         "annotations": annotations_of(materials.dataset),
-        "unseen": _unseen(materials.dataset),
+        "unseen": json.dumps(unseen_labels(materials.dataset)),
         **dataclasses.asdict(order.settings),
         "threads": order.threads,
         "torch": torch.__version__,
@@ -215,11 +215,6 @@ def annotations_of(dataset: Dataset) -> str:
     return fingerprint([dataset.classes, dataset.items])[:16]
 
 
-def _unseen(dataset: Dataset) -> str:
-    held_out = [label for label, seen in zip(dataset.classes, seen_classes(dataset), strict=True) if not seen]
-    return json.dumps(held_out)
-
-
 def differences_from(record: RunRecord, asked: Identity) -> list[str]:
     """Where a run that was written is not the one asked for: "name: there, now asked"."""
     told: dict[str, Any] = {
@@ -229,7 +224,7 @@ def differences_from(record: RunRecord, asked: Identity) -> list[str]:
         "store's snapshot": record.store["snapshot"],
         "vocabulary": None if record.texts is None else record.texts["vocabulary"],
         "dataset": record.dataset["name"],
-        "unseen": json.dumps(list(record.unseen)),
+        "unseen": json.dumps(record.unseen),
         "torch": record.versions.get("torch"),
     }
     return differences({name: told.get(name, record.training.get(name)) for name in asked}, asked)

@@ -29,7 +29,7 @@ from catalog.media import locate, media_folder
 
 FILE = "unav100_annotations.json"
 
-# Far beyond the file's (60 s, 23 events); reports hold to these too.
+# Far beyond the file's (60 s, 23 events), and within what a report takes.
 LONGEST_S = 10**6
 MOST_EVENTS = 2000
 
