@@ -20,7 +20,7 @@ test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
 
 kill-test: .venv/installed
-	$(BIN)/python -m pytest tests/pipeline/test_kills.py --kills $(KILLS) -s
+	$(BIN)/python -m pytest tests/pipeline/executors/test_kills.py --kills $(KILLS) -s
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

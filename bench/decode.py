@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.measurement import Measurement, taking_turns
 from bench.media import write_clip
 from catalog.video import Video
-from pipeline.decode import decode
+from pipeline.decode.probe import probe
+from pipeline.decode.windows import decode
 from pipeline.encode import find_recipe
-from pipeline.probe import probe
-from pipeline.sandbox import Limits, Sandbox
+from pipeline.sandbox.parent import Limits, Sandbox
 
 ABOUT = "decode + resize in the sandbox against the same without it, and against the ffmpeg program where there is one"
 

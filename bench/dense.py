@@ -19,14 +19,14 @@ from torch import nn
 
 from bench.heads import flop_of
 from bench.measurement import Measurement
-from heads.batches import Target
-from heads.blocks.dense_head import DenseHead
-from heads.decode import Decoding, decode
-from heads.model import Scalar, build, plugin, read_config
-from heads.optimise import optimiser
-from heads.points import points
-from heads.settings import published_settings
-from heads.suppress import Suppression, suppress
+from heads.data.device import Target
+from heads.dense.decode import Decoding, decode
+from heads.dense.head import DenseHead
+from heads.dense.nms import Suppression, suppress
+from heads.dense.points import points
+from heads.registry import Scalar, build, plugin, read_config
+from heads.training.optim import optimiser
+from heads.training.settings import published_settings
 
 ABOUT = "a training step and a video of each dense head against the machine's matmul rate and published code"
 

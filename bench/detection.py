@@ -21,11 +21,11 @@ import torch
 
 from bench.measurement import Measurement
 from catalog.datasets import unav100
-from heads.blocks.dense_output import DenseOutput
-from heads.decode import Decoding, decode
+from heads.dense.decode import Decoding, decode
+from heads.dense.nms import Suppression, suppress
+from heads.dense.output import DenseOutput
+from heads.dense.points import points
 from heads.metrics.unav100 import EventTable, detection_score
-from heads.points import points
-from heads.suppress import Suppression, suppress
 
 ABOUT = "decoding, suppression and detection mAP at UnAV-100's size against published code"
 

@@ -27,8 +27,8 @@ from bench.encoder_report import Report, Row, measurements
 from bench.measurement import Measurement
 from catalog.recipe import Recipe
 from catalog.video import Video
+from pipeline.clips import Clips, Features
 from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
-from pipeline.segment import Clips, Features
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,7 +210,7 @@ def _matmul_s(precision: str, device: str, size: int) -> float:
     """Seconds of the product of two square matrices, the best of three."""
     import torch
 
-    from pipeline.inference import arithmetic
+    from pipeline.networks.inference import arithmetic
 
     dtype = getattr(torch, precision)
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -262,7 +262,7 @@ def _videos(segments: int, folder: Path) -> list[Video]:
 
 def _clips(recipe: Recipe, videos: Sequence[Video]) -> list[Clips]:
     """The first segments of each video, decoded as the recipe says."""
-    from pipeline.sandbox import Sandbox
+    from pipeline.sandbox.parent import Sandbox
 
     made: list[Clips] = []
     with Sandbox() as sandbox:

@@ -11,10 +11,10 @@ from bench.measurement import Measurement
 from bench.media import write_clip
 from catalog.recipe import Recipe
 from catalog.video import Video
+from pipeline.clips import Clips
 from pipeline.encode import find_recipe, load_encoder
 from pipeline.extract import extract
-from pipeline.sandbox import Sandbox
-from pipeline.segment import Clips
+from pipeline.sandbox.parent import Sandbox
 from pipeline.unit import one_thread
 
 ABOUT = "100 clips: extraction in this process against decode-only and encode-only; Ray against in this process"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from catalog.dataset import Dataset
     from catalog.recipe import Recipe
-    from pipeline.pairs import Pairs
+    from pipeline.finetune.pairs import Pairs
 
 ABOUT = "contrastive fine-tuning on made-up videos: retrieval against chance, the linear head before and after"
 
@@ -77,7 +77,7 @@ class Outcome:
 
     Attributes:
         items: candidates of retrieval.
-        before, after: R@k both ways, as `pipeline.retrieval.recall_at`.
+        before, after: R@k both ways, as `pipeline.finetune.retrieval.recall_at`.
         chance, kinds: R@k of guessing, and of knowing object and sound but nothing finer; "r1", "r5", "r10".
         accuracy_before, accuracy_after: of the linear head, in per cent, one a seed.
         best_epoch: that validation chose.
@@ -205,7 +205,7 @@ def _demonstrate(folder: Path, options: Options) -> Outcome:
         extract(run / "weights.safetensors", _AFTER)
     with _timed(seconds, "heads"):
         accuracy_before, accuracy_after = train(_BEFORE), train(_AFTER)
-    from pipeline.retrieval import chance
+    from pipeline.finetune.retrieval import chance
 
     items = len(dataset.split("test"))
     return Outcome(
@@ -225,7 +225,7 @@ def write_start(path: Path, pairs: Pairs, recipe: Recipe, *, seed: int) -> None:
     """A small AudioCLIP of random weights in the published layout; its norms know the training seconds."""
     import torch
 
-    from pipeline.encoders.audioclip import FULL_SCALE, normalised
+    from pipeline.encoders.audioclip.encoder import FULL_SCALE, normalised
     from pipeline.networks.clip_resnet import ClipResNet
     from pipeline.networks.clip_resnet import Config as PictureConfig
     from pipeline.networks.esresnext import Config as SoundConfig
@@ -269,7 +269,7 @@ def _pairs(data: Path, run: Path) -> tuple[Dataset, Recipe, Pairs]:
     """The data set, and its pairs where `avel finetune` will find them."""
     from catalog.dataset import load
     from pipeline.encode import find_recipe
-    from pipeline.pairs import decode_pairs
+    from pipeline.finetune.pairs import decode_pairs
 
     dataset = load("ave", str(data))
     recipe = find_recipe("audioclip-1s").changed(_CHANGES)
@@ -279,9 +279,9 @@ def _pairs(data: Path, run: Path) -> tuple[Dataset, Recipe, Pairs]:
 
 def _retrieval(store: Path, recipe_name: str, dataset: Dataset) -> dict[str, float]:
     """Of the test items, by the features of the middle second of each one's event."""
-    from catalog.store import open_store
-    from pipeline.pairs import event_segments
-    from pipeline.retrieval import recall_at
+    from catalog.store.reader import open_store
+    from pipeline.finetune.pairs import event_segments
+    from pipeline.finetune.retrieval import recall_at
 
     items = dataset.split("test")
     held = open_store(str(store))
@@ -311,7 +311,7 @@ def _kinds_alone(dataset: Dataset) -> dict[str, float]:
 
 def _verb(*words: str) -> dict[str, Any]:
     """Runs `avel WORDS --json` in this process; what it printed."""
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

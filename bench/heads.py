@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.measurement import Measurement
-from heads.batches import Target
-from heads.losses import cross_entropy
-from heads.model import build, is_dense, names, plugin
-from heads.optimise import optimiser
-from heads.settings import published_settings
+from heads.blocks.losses import cross_entropy
+from heads.data.device import Target
+from heads.registry import build, is_dense, names, plugin
+from heads.training.optim import optimiser
+from heads.training.settings import published_settings
 
 ABOUT = "a training step of each head against the machine's matmul rate"
 

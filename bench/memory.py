@@ -33,7 +33,7 @@ def watch():
     while not ended.wait(0.2):
         for process in psutil.Process().children():
             try:
-                if "pipeline.decode_child" in process.cmdline():
+                if "pipeline.sandbox.child" in process.cmdline():
                     child = max(child, peak_kib(process.pid))
             except (psutil.NoSuchProcess, OSError):
                 pass

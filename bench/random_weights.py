@@ -200,7 +200,7 @@ def _one_peace(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     from dataclasses import replace
 
     from pipeline.networks import one_peace, one_peace_video
-    from pipeline.one_peace_layers import PATCH_PX
+    from pipeline.networks.one_peace_layers import PATCH_PX
 
     sizes: dict[str, Any] = {"width": 48, "heads": 2, "layers": 2, "hidden": 96} if small else {}
     if tower == "visual":

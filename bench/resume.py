@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.measurement import Measurement
-from catalog.store import RecipeRows, VideoResult, create_store
+from catalog.store.reader import RecipeRows, VideoResult, create_store
 from catalog.video import Video
-from jobs import cli
+from jobs.cli import main as cli
 from pipeline.encode import find_recipe
 
 ABOUT = "`avel extract` over a finished store of 25,000 videos, after imports"

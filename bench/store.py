@@ -12,7 +12,7 @@ import numpy as np
 from bench.measurement import Measurement, taking_turns
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import RecipeRows, VideoResult, create_store, open_store
+from catalog.store.reader import RecipeRows, VideoResult, create_store, open_store
 from catalog.video import Video
 
 ABOUT = "store write+commit and whole read against np.save and np.load of the same bytes"

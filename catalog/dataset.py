@@ -6,9 +6,7 @@ files as they are published, quirks included, and `write(dataset, root)` writes 
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +14,11 @@ from pathlib import Path
 from types import ModuleType
 
 from catalog.event import Event
+from catalog.plugins import Plugins
 from catalog.video import Video
 
 SPLITS = ("train", "val", "test")
+DATASETS = Plugins(package="catalog.datasets", noun="data set")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +123,8 @@ class Dataset:
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that can be read: the file names of `catalog/datasets`, sorted."""
-    import catalog.datasets
-
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(catalog.datasets.__path__)))
+    """The data sets that can be read, sorted."""
+    return DATASETS.names()
 
 
 def plugin(name: str) -> ModuleType:
@@ -135,9 +133,7 @@ def plugin(name: str) -> ModuleType:
     Raises:
         ValueError: no such data set; the message lists those that exist.
     """
-    if name not in names():
-        raise ValueError(f"no data set {name!r}; there are {', '.join(names())}")
-    return importlib.import_module(f"catalog.datasets.{name}")
+    return DATASETS.load(name)
 
 
 def options_of(name: str) -> tuple[str, ...]:

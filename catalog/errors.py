@@ -46,3 +46,7 @@ class StoreError(AvelError):
 
 class StoreBusy(StoreError):
     """Another writer holds this store; the message says who and how to wait."""
+
+
+class BadArguments(ValueError):
+    """The command line asks for something impossible; exit status 2."""

@@ -64,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from bench.measurement import about, names
-    from jobs.cli import FAILED, OK
-    from jobs.console import BadArguments, note, print_json, table
+    from catalog.errors import BadArguments
+    from jobs.cli.console import note, print_json, table
+    from jobs.cli.main import FAILED, OK
 
     known = names()
     unknown = [name for name in args.names if name not in known]
@@ -104,7 +105,7 @@ def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str,
     from bench import encoders
     from bench.encoder_report import measurements
     from bench.measurement import run as run_bench
-    from jobs.console import note
+    from jobs.cli.console import note
 
     figures: list[dict[str, Any]] = []
     report = None
@@ -138,7 +139,7 @@ def _encoders_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     if "encoders" in wanted:
         return
@@ -153,8 +154,8 @@ def _check_out(out: Path | None) -> None:
     """Refuse what would fail only after the measuring: a page's folders are made, others must be there."""
     import os
 
-    from heads.run_folder import check_way
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
+    from heads.runs.folder import check_way
 
     if out is None:
         return

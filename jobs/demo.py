@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.cli import FAILED, OK
-    from jobs.console import duration, print_json, say, table
+    from jobs.cli.console import duration, print_json, say, table
+    from jobs.cli.main import FAILED, OK
 
     began_s = time.monotonic()
     shown = DENSE if args.dense else SEGMENTS
@@ -144,7 +144,7 @@ def _check_videos(layout: str, videos: int) -> None:
     """Refuse at once fewer videos than give every split one, before any of them is made."""
     from catalog.dataset import SPLITS
     from catalog.datasets import synthetic
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     def without(count: int) -> list[str]:
         made = synthetic.plan(synthetic.Settings(layout=layout, videos=count, seed=0), ".").dataset
@@ -159,8 +159,8 @@ def _check_videos(layout: str, videos: int) -> None:
 
 
 def _step(words: list[str]) -> int:
-    from jobs import cli
-    from jobs.console import say
+    from jobs.cli import main as cli
+    from jobs.cli.console import say
 
     say(f"\n$ avel {shlex.join(words)}")
     sys.stdout.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from catalog.store import FeatureStore
+    from catalog.store.reader import FeatureStore
     from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion
 
 HELP = "a run's metrics on a split"
@@ -42,16 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from catalog.dataset import load
-    from heads.evaluate import baselines, evaluate
-    from heads.model import is_dense, plugin
-    from heads.protocol import without_unseen_training
-    from heads.read import find_recipe, read_split
-    from heads.run_folder import read_run, update_run
-    from heads.train import split_warnings
-    from jobs.console import BadArguments, note, print_json, say
-    from jobs.head_options import check_device
-    from jobs.scores import print_scores
-    from jobs.train_order import annotations_of
+    from catalog.errors import BadArguments
+    from heads.data.split import find_recipe, read_split
+    from heads.evaluation.evaluate import baselines, evaluate
+    from heads.evaluation.protocol import without_unseen_training
+    from heads.registry import is_dense, plugin
+    from heads.runs.folder import read_run, update_run
+    from heads.training.order import annotations_of
+    from heads.training.run import split_warnings
+    from jobs.cli.console import note, print_json, say
+    from jobs.cli.head_options import check_device
+    from jobs.cli.score_table import print_scores
 
     if args.smooth is not None and args.smooth < 1:
         raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")
@@ -160,7 +161,7 @@ def _halves(halves: SeenUnseenConfusion, classes: Sequence[str], unseen: Collect
 
 
 def _print_halves(halves: Mapping[str, Any]) -> None:
-    from jobs.console import table
+    from jobs.cli.console import table
 
     groups: Mapping[str, Mapping[str, int]] = halves["groups"]
     rows: list[list[object]] = [[true, *map(str, said.values())] for true, said in groups.items()]
@@ -169,7 +170,7 @@ def _print_halves(halves: Mapping[str, Any]) -> None:
 
 def _open(uri: str, snapshot: str, *, newest: bool) -> FeatureStore:
     from catalog.errors import StoreError
-    from catalog.store import open_store
+    from catalog.store.reader import open_store
 
     latest = open_store(uri)  # says what is wrong where there is no store at all
     if newest:

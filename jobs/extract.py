@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobs.recipe_options import add_set, add_weights
-from jobs.stopping import stoppable
-from jobs.store_options import add_wait, seconds
+from jobs.cli.recipe_options import add_set, add_weights
+from jobs.cli.signals import stoppable
+from jobs.cli.store_options import add_wait, seconds
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -86,9 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with stoppable("avel extract", "after the commit in hand") as (stop, received):
-        from jobs.console import BadArguments, Progress, note
-        from jobs.recipe_options import device as device_of
-        from jobs.recipe_options import with_weights
+        from catalog.errors import BadArguments
+        from jobs.cli.console import Progress, note
+        from jobs.cli.recipe_options import device as device_of
+        from jobs.cli.recipe_options import with_weights
         from pipeline.check_weights import check_weights
         from pipeline.extract import extract, preview
         from pipeline.plan import check_reasons
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
     from catalog import dataset
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     if (args.source is None) == (args.dataset is None):
         raise BadArguments("give either SOURCE or --dataset NAME --root DIR")
@@ -153,8 +154,8 @@ def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
 
 
 def _recipes(args: argparse.Namespace) -> list[Recipe]:
-    from jobs.console import BadArguments
-    from jobs.recipe_options import changes, chosen_recipe
+    from catalog.errors import BadArguments
+    from jobs.cli.recipe_options import changes, chosen_recipe
 
     changed = changes(args.set)
     if args.hop:
@@ -169,7 +170,7 @@ def _recipes(args: argparse.Namespace) -> list[Recipe]:
 
 
 def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> Any:
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
     from pipeline.extract import available_cpus
 
     only_ray = [
@@ -184,7 +185,7 @@ def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> Any:
 
 
 def _ray_settings(args: argparse.Namespace, gpus: int) -> Any:
-    from pipeline.workers import RaySettings
+    from pipeline.executors.ray_cluster import RaySettings
 
     encode_workers = args.encode_workers or gpus
     return RaySettings(
@@ -207,8 +208,8 @@ def _shown(progress: Any) -> Callable[[RunSummary], None]:
 
 def _tell(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do: int) -> int:
     """Prints the summary; the exit status that the store's state deserves."""
-    from jobs.cli import OK, QUARANTINED
-    from jobs.console import duration, note, print_json, say, table
+    from jobs.cli.console import duration, note, print_json, say, table
+    from jobs.cli.main import OK, QUARANTINED
 
     quarantined = summary.quarantined
     over = quarantined > allowed
@@ -245,7 +246,7 @@ def _tell(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do:
 
 def _allowed(text: str, num_videos: int) -> int:
     """How many quarantined videos are all right: "12", or a share of the wanted ones: "5%", "0.05"."""
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     try:
         if text.endswith("%"):

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.recipe_options import add_set, add_weights
-from jobs.stopping import stoppable
+from jobs.cli.recipe_options import add_set, add_weights
+from jobs.cli.signals import stoppable
 
 if TYPE_CHECKING:
     from catalog.dataset import Dataset
     from catalog.recipe import Recipe
-    from pipeline.finetune import Finetuned, Settings
+    from pipeline.finetune.loop import Finetuned, Settings
 
 HELP = "train an encoder further on pictures and sounds that belong together; gives a checkpoint for `avel extract`"
 EXAMPLES = """\
@@ -87,10 +87,10 @@ def run(args: argparse.Namespace) -> int:
     from filelock import FileLock, Timeout
 
     from catalog import dataset
-    from jobs.console import BadArguments
-    from jobs.recipe_options import device as device_of
-    from jobs.recipe_options import with_weights
-    from pipeline.finetune import Settings
+    from catalog.errors import BadArguments
+    from jobs.cli.recipe_options import device as device_of
+    from jobs.cli.recipe_options import with_weights
+    from pipeline.finetune.loop import Settings
 
     recipe = _recipe(args)
     if args.dataset not in dataset.names():
@@ -133,10 +133,10 @@ def run(args: argparse.Namespace) -> int:
 def _run(
     dataset: Dataset, recipe: Recipe, weights: dict[str, Path], settings: Settings, args: argparse.Namespace
 ) -> int:
-    from jobs.console import Progress, note
+    from jobs.cli.console import Progress, note
     from pipeline.encode import encoder_module
-    from pipeline.finetune import finetune, num_steps
-    from pipeline.pairs import decode_pairs
+    from pipeline.finetune.loop import finetune, num_steps
+    from pipeline.finetune.pairs import decode_pairs
 
     if (finished := _finished(dataset, recipe, settings, args)) is not None:
         note(f"avel finetune: {args.out} is finished; nothing to do")
@@ -183,9 +183,9 @@ def _finished(dataset: Dataset, recipe: Recipe, settings: Settings, args: argpar
     import dataclasses
     import json
 
-    from jobs.console import BadArguments
-    from pipeline.finetune_folder import WEIGHTS
-    from pipeline.weights import sha256_of
+    from catalog.errors import BadArguments
+    from pipeline.finetune.folder import WEIGHTS
+    from pipeline.weights.folder import sha256_of
 
     path = args.out / RUN
     if not path.exists():
@@ -212,8 +212,8 @@ def _finished(dataset: Dataset, recipe: Recipe, settings: Settings, args: argpar
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The encoder's first preset with few frames a second, and what --set changes."""
-    from jobs.console import BadArguments
-    from jobs.recipe_options import changes, chosen_recipe
+    from catalog.errors import BadArguments
+    from jobs.cli.recipe_options import changes, chosen_recipe
     from pipeline.encode import encoder_module, encoder_names
 
     able = [name for name in encoder_names() if hasattr(encoder_module(name), "towers")]
@@ -232,7 +232,7 @@ def _line(row: dict[str, float]) -> str:
 
 
 def _tell_plan(dataset: Dataset, recipe: Recipe, settings: Settings, args: argparse.Namespace) -> int:
-    from jobs.console import print_json, say
+    from jobs.cli.console import print_json, say
 
     assert recipe.video is not None
     assert recipe.audio is not None
@@ -274,9 +274,9 @@ def _finish(
     import json
     from importlib.metadata import version
 
-    from pipeline.finetune_folder import CHECKPOINT, WEIGHTS
-    from pipeline.retrieval import chance
-    from pipeline.weights import sha256_of
+    from pipeline.finetune.folder import CHECKPOINT, WEIGHTS
+    from pipeline.finetune.retrieval import chance
+    from pipeline.weights.folder import sha256_of
 
     made = sha256_of(args.out / WEIGHTS)
     val_items = _num_val_items(dataset, absent)
@@ -304,8 +304,8 @@ def _finish(
 
 
 def _tell(dataset: Dataset, told: dict[str, Any], args: argparse.Namespace) -> int:
-    from jobs.console import print_json, say, table
-    from pipeline.finetune_folder import WEIGHTS
+    from jobs.cli.console import print_json, say, table
+    from pipeline.finetune.folder import WEIGHTS
 
     val_items = _num_val_items(dataset, told["absent"])
     if args.json:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.recipe_options import add_set, add_weights
-from jobs.store_options import add_wait
+from jobs.cli.recipe_options import add_set, add_weights
+from jobs.cli.store_options import add_wait
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
@@ -48,11 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from catalog.errors import BadArguments
     from catalog.recipe import NAME
-    from catalog.store import create_store, exists, open_store
-    from jobs.console import BadArguments, note, print_json, say
-    from jobs.recipe_options import device as device_of
-    from jobs.recipe_options import with_weights
+    from catalog.store.reader import create_store, exists, open_store
+    from jobs.cli.console import note, print_json, say
+    from jobs.cli.recipe_options import device as device_of
+    from jobs.cli.recipe_options import with_weights
     from pipeline.encode_labels import encode_labels
     from pipeline.extract import ensure_recipe
 
@@ -100,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
 def _names(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     """The vocabulary's name and its class names."""
     from catalog import dataset
+    from catalog.errors import BadArguments
     from catalog.vocabulary import read_vocabulary
-    from jobs.console import BadArguments
 
     if args.vocabulary is not None:
         if args.root:
@@ -124,9 +125,9 @@ def _names(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The store's recipe of that name as it is there, else the preset."""
-    from catalog.store import exists, open_store
-    from jobs.console import BadArguments
-    from jobs.recipe_options import changes, chosen_recipe
+    from catalog.errors import BadArguments
+    from catalog.store.reader import exists, open_store
+    from jobs.cli.recipe_options import changes, chosen_recipe
 
     changed = changes(args.set)
     stored = open_store(args.store).recipes() if exists(args.store) else {}
@@ -141,7 +142,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _check_text_tower(recipe: Recipe) -> None:
     """Refuse an encoder that has none before anybody is sent for its weights."""
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
     from pipeline.encode import encoder_module, encoder_names
 
     def has_one(encoder: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from catalog.datasets.synthetic import Scenario, Settings
-    from catalog.scene import Scene
+    from catalog.synthetic.scene import Scene
 
 HELP = "make videos whose events are known exactly, as a data set of a known layout"
 
@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from catalog.datasets import synthetic
-    from jobs.console import BadArguments, Progress, duration, print_json, say
+    from catalog.errors import BadArguments
+    from jobs.cli.console import Progress, duration, print_json, say
 
     workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
     if workers < 1:
@@ -119,8 +120,8 @@ def _check_folder(out: Path, settings: Settings) -> None:
         BadArguments: with what is there and what to do.
     """
     from catalog.datasets import synthetic
+    from catalog.errors import BadArguments
     from catalog.fingerprint import plain
-    from jobs.console import BadArguments
 
     if out.exists() and not out.is_dir():
         raise BadArguments(f"{out} is not a folder; give another one")

@@ -1,4 +1,4 @@
-"""`avel synth-features`: a store of planted features under a data set's real annotations; see `catalog/planting.py`.
+"""`avel synth-features`: a store of planted features under a data set's annotations.
 
 Everything goes in with one commit: an interrupted run leaves the store as it was, and is run again.
 """
@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.recipe_options import add_set
-from jobs.store_options import add_wait
+from jobs.cli.recipe_options import add_set
+from jobs.cli.store_options import add_wait
 
 if TYPE_CHECKING:
     from catalog.dataset import Dataset
-    from catalog.planting import PlantedSettings, World
     from catalog.recipe import Recipe
-    from catalog.store import FeatureStore
+    from catalog.store.reader import FeatureStore
+    from catalog.synthetic.planting import PlantedSettings, World
 
 HELP = "write a store of planted features with a data set's real annotations, to see what heads learn"
 EXAMPLES = """\
@@ -41,7 +41,7 @@ _SHORT = (*_SEEDS, "width", "places", "points", "scale_to")  # settings that hav
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("protocol", metavar="PROTOCOL", help="ave, ovavebench, unav100: a file of catalog/planted")
+    parser.add_argument("protocol", metavar="PROTOCOL", help="ave, ovavebench or unav100: a planted benchmark")
     parser.add_argument("--dataset", metavar="NAME", help="whose annotations (default: the protocol's)")
     parser.add_argument("--root", required=True, metavar="DIR", help="where the data set's official files are")
     parser.add_argument(
@@ -78,9 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog import planting
     from catalog.dataset import plugin
-    from jobs.console import BadArguments, Progress, duration, print_json, say
+    from catalog.errors import BadArguments
+    from catalog.synthetic import planting
+    from jobs.cli.console import Progress, duration, print_json, say
 
     if args.protocol not in planting.names():
         raise BadArguments(f"no planted benchmark {args.protocol!r}; there are {', '.join(planting.names())}")
@@ -129,9 +130,9 @@ def run(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace) -> PlantedSettings:
     from dataclasses import fields
 
-    from catalog.planting import plugin, settings_from
-    from jobs.console import BadArguments
-    from jobs.recipe_options import changes
+    from catalog.errors import BadArguments
+    from catalog.synthetic.planting import plugin, settings_from
+    from jobs.cli.recipe_options import changes
 
     benchmark = plugin(args.protocol)
     known = [spec.name for spec in fields(benchmark.Settings)]
@@ -156,9 +157,8 @@ def _settings(args: argparse.Namespace) -> PlantedSettings:
 def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
     """The data set, reduced if that is asked for."""
     from catalog.dataset import load
-    from catalog.errors import AvelError
-    from catalog.planting import plugin
-    from jobs.console import BadArguments
+    from catalog.errors import AvelError, BadArguments
+    from catalog.synthetic.planting import plugin
 
     benchmark: Any = plugin(args.protocol)
     if args.reduced is not None and not hasattr(benchmark, "reduced"):
@@ -189,7 +189,7 @@ def _dataset(args: argparse.Namespace, settings: PlantedSettings) -> Dataset:
 def _videos(text: str | None) -> dict[str, int]:
     """Split to the number of its videos."""
     from catalog.dataset import SPLITS
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     found: dict[str, int] = {}
     for part in (text or "").split(",") if text is not None else ():
@@ -205,7 +205,7 @@ def _told(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Datas
 
     import numpy as np
 
-    from catalog.planting import grid_of
+    from catalog.synthetic.planting import grid_of
 
     rows = sum(grid_of(world, dataset, video.id).count for video in dataset.videos)
     row_values = math.prod(world.visual_shape) + math.prod(world.audio_shape)
@@ -232,9 +232,9 @@ def _check_place(uri: str, recipe: Recipe, *, overwrite: bool) -> None:
     Raises:
         BadArguments: says what is there and what to do.
     """
-    from catalog.planting import ENCODER
-    from catalog.store import exists, open_store
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
+    from catalog.store.reader import exists, open_store
+    from catalog.synthetic.planting import ENCODER
 
     if not exists(uri):
         return
@@ -265,7 +265,7 @@ def _write(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Data
     import shutil
     import tempfile
 
-    from catalog.store import create_store, exists, open_store
+    from catalog.store.reader import create_store, exists, open_store
 
     if not exists(args.store):
         store = create_store(args.store)
@@ -296,8 +296,8 @@ def _write(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Data
 def _fill(
     store: FeatureStore, args: argparse.Namespace, recipe: Recipe, world: World, dataset: Dataset, progress: Any
 ) -> None:
-    from catalog.planting import results
-    from catalog.store import VideoResult
+    from catalog.store.reader import VideoResult
+    from catalog.synthetic.planting import results
 
     card = {
         "planted": args.protocol,

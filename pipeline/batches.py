@@ -13,7 +13,7 @@ import numpy as np
 
 from catalog.grid import sample_at
 from catalog.recipe import Recipe
-from pipeline.segment import Clips
+from pipeline.clips import Clips
 
 
 def batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:

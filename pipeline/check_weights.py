@@ -16,7 +16,7 @@ def check_weights(recipe: Recipe, weights: Mapping[str, Path]) -> None:
     Of a folder of the transformers library the configuration is read: its model type, and what it says of widths.
 
     Args:
-        weights: asset name -> file, as `pipeline.weights.resolve` gives them.
+        weights: asset name -> file, as `pipeline.weights.folder.resolve` gives them.
 
     Raises:
         BadCheckpoint: a file is damaged or of another network, a folder of another model type.
@@ -27,7 +27,7 @@ def check_weights(recipe: Recipe, weights: Mapping[str, Path]) -> None:
     assets = assets_of(recipe)
     if not assets or any(asset.is_folder for asset in assets):
         return
-    from pipeline.checkpoint import shapes_only
+    from pipeline.networks.checkpoint import shapes_only
 
     # What an encoder makes of its numbers while it loads cannot be made here, and is no fault of the file: torch says
     # NotImplementedError or RuntimeError. Faults of the file are ValueErrors.

@@ -24,8 +24,6 @@ Shape suffixes: S segments, P frames a segment, N sound samples.
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +33,13 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-import pipeline.encoders
+from catalog.plugins import Plugins
 from catalog.recipe import Recipe
-from pipeline.asset import Asset
 from pipeline.batches import batches
-from pipeline.segment import Clips, Features
+from pipeline.clips import Clips, Features
+from pipeline.weights.asset import Asset
 
+ENCODERS = Plugins(package="pipeline.encoders", part="encoder", noun="encoder")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # Of a recipe that features are made with: 100 segments a second, finer than pictures and the usual spectrograms come.
@@ -122,23 +121,20 @@ class TextModule(EncoderModule, Protocol):
 
 
 def encoder_names() -> tuple[str, ...]:
-    """The encoders there are, by file name, sorted; none is imported."""
-    found = (info.name for info in pkgutil.iter_modules(pipeline.encoders.__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    """The encoders there are, sorted; none is imported."""
+    return ENCODERS.names()
 
 
 @functools.cache
 def encoder_module(name: str) -> EncoderModule:
-    """The plug-in of that file name.
+    """The plug-in of that name.
 
     Raises:
         ValueError: there is none.
     """
-    if name not in encoder_names():
-        raise ValueError(f"no encoder is called {name!r}; there are {', '.join(encoder_names())}")
-    module = cast(EncoderModule, importlib.import_module(f"pipeline.encoders.{name}"))
+    module = cast(EncoderModule, ENCODERS.load(name))
     if module.SPEC.name != name:
-        raise ValueError(f"pipeline/encoders/{name}.py calls itself {module.SPEC.name!r} in SPEC; the two must agree")
+        raise ValueError(f"encoder {name} calls itself {module.SPEC.name!r} in SPEC; the two must agree")
     return module
 
 
@@ -268,7 +264,7 @@ def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, devi
 
     Args:
         recipe: a preset, or a changed one.
-        weights: asset name -> file; see `pipeline.weights.resolve`. None for an encoder that needs none.
+        weights: asset name -> file; see `pipeline.weights.folder.resolve`. None for an encoder that needs none.
         device: "cpu", "cuda" or "cuda:N".
 
     Raises:

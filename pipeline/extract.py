@@ -18,19 +18,19 @@ from typing import Literal, Protocol
 
 from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
-from catalog.store import FeatureStore, create_store, exists, open_store
-from catalog.store_writer import StoreWriter
+from catalog.store.reader import FeatureStore, create_store, exists, open_store
+from catalog.store.writer import StoreWriter
 from catalog.video import Video
-from pipeline.actors import Job
 from pipeline.encode import check_settings, encoder_module, feature_shapes
-from pipeline.lanes import Lanes
+from pipeline.executors.local import Lanes
+from pipeline.executors.ray_actors import Job
+from pipeline.executors.ray_cluster import RaySettings
+from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
 from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
-from pipeline.ray_executor import RayExecutor
 from pipeline.run_summary import RunSummary
-from pipeline.sandbox import Limits
+from pipeline.sandbox.parent import Limits
 from pipeline.unit import Stopped, UnitResult, one_thread
-from pipeline.workers import RaySettings
 
 COMMIT_EVERY_S = 30.0
 _POLL_S = 0.25

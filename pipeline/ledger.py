@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from catalog.errors import AvelError
 from catalog.recipe import Recipe
-from catalog.store_writer import StoreWriter
+from catalog.store.writer import StoreWriter
 from pipeline.plan import Plan
 from pipeline.run_summary import RunSummary
 from pipeline.unit import UnitResult

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.grid import sample_at
-from catalog.scene import FPS, RATE_HZ, Actor, Scene, Voice
+from catalog.synthetic.scene import FPS, RATE_HZ, Actor, Scene, Voice
 
 MARGIN_PX = 12  # how far the background may drift
 FADE_S = Fraction(1, 200)

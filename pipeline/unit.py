@@ -20,9 +20,9 @@ from catalog.errors import MediaError
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from catalog.video import Video
+from pipeline.clips import Clips, Features
 from pipeline.plan import Unit
-from pipeline.sandbox import Decoded, DecoderKilled
-from pipeline.segment import Clips, Features
+from pipeline.sandbox.parent import Decoded, DecoderKilled
 
 # A decoder that dies or hangs is tried on that video once more; somebody else's SIGKILL (an operator, the kernel's
 # out-of-memory killer) says little about the video, so it gets more tries.
@@ -35,7 +35,7 @@ GATHER_BYTES = 64 * 2**20
 
 
 class DecodingSandbox(Protocol):
-    """What decoding needs of `pipeline.sandbox.Sandbox`."""
+    """What decoding needs of `pipeline.sandbox.parent.Sandbox`."""
 
     @property
     def child_pid(self) -> int | None: ...

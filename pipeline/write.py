@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
-from catalog.store import RecipeRows, VideoResult
+from catalog.store.reader import RecipeRows, VideoResult
 from catalog.video import Video
-from pipeline.sandbox import Decoded
-from pipeline.segment import Features
+from pipeline.clips import Features
+from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 
 

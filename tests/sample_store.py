@@ -1,4 +1,4 @@
-"""Small recipes, results and stores for tests; loaded with `runpy`, as tests are no package."""
+"""Small recipes, results and stores for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
 from catalog.video import Video
 
 VISUAL, AUDIO = 6, 4
@@ -32,9 +32,7 @@ def features(seed: int, count: int, width: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((count, width), dtype=np.float32)
 
 
-def rows(
-    seed: int, count: int, *, visual: bool = True, audio: bool = True, invalid: tuple[int, ...] = ()
-) -> RecipeRows:
+def rows(seed: int, count: int, *, visual: bool = True, audio: bool = True, invalid: tuple[int, ...] = ()) -> Any:
     """`count` one-second rows, drawn from `seed` (visual) and `seed + 1000` (audio)."""
     valid = np.ones(count, dtype=bool)
     valid[list(invalid)] = False

@@ -1,4 +1,4 @@
-"""Small real videos for tests, and stores read without the project's own reader; loaded with `runpy`."""
+"""Small real videos for tests, and stores read without the project's own reader."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from catalog.store import open_store
+from catalog.store.reader import open_store
 
 RECIPE = "descriptors-1s"
 STATUS = {"extract": {"extracted"}, "extract_partial": {"partial"}, "quarantine": {"quarantined"}}
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def avel(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", *words]
+    command = [sys.executable, "-m", "jobs.cli.main", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=280, check=False)
 
 

@@ -40,8 +40,8 @@ from catalog.dataset import Dataset, Item
 from catalog.errors import AnnotationError
 from catalog.fingerprint import plain
 from catalog.media import locate, media_folder, uri_of
-from catalog.scene import Actor, Scene, Span, Voice
-from catalog.storyboard import Storyboard, runs
+from catalog.synthetic.scene import Actor, Scene, Span, Voice
+from catalog.synthetic.storyboard import Storyboard, runs
 from catalog.video import Video
 
 FILE = "synth.json"

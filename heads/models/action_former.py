@@ -21,13 +21,13 @@ from typing import Literal
 from torch import Tensor
 
 from heads.blocks.conv_transformer import ConvTransformerBlock
-from heads.blocks.dense_config import TRAINING, BaselineConfig
-from heads.blocks.dense_decoder import DenseDecoder
-from heads.blocks.dense_head import DenseHead
-from heads.blocks.dense_output import DenseOutput
-from heads.blocks.halving_pyramid import HalvingPyramid
-from heads.blocks.pyramid_input import halvable, joined_features
 from heads.blocks.temporal_conv import ConvStack, sinusoid
+from heads.dense.config import TRAINING, BaselineConfig
+from heads.dense.decoder import DenseDecoder
+from heads.dense.halving_pyramid import HalvingPyramid
+from heads.dense.head import DenseHead
+from heads.dense.output import DenseOutput
+from heads.dense.pyramid_input import halvable, joined_features
 
 __all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "ActionFormer", "Head", "configure"]
 

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig
 from heads.blocks.item_slices import in_item_slices
+from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
-from heads.losses import binary_cross_entropy, cross_entropy
 
 if TYPE_CHECKING:
-    from heads.batches import Target
+    from heads.data.device import Target
 
 SUMMARY = "AVEL: audio-guided attention over places and a BiLSTM a modality"
 POOLS_PLACES = False

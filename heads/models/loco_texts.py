@@ -34,16 +34,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heads.blocks import loco_trunk
 from heads.blocks.class_texts import ClassTexts
-from heads.blocks.dense_output import DenseOutput
 from heads.blocks.feature_config import MAX_WIDTH
-from heads.blocks.loco_head import LocoHead
-from heads.blocks.loco_trunk import LocoConfig
-from heads.model import Modality
+from heads.dense.output import DenseOutput
+from heads.models.loco import trunk as loco_trunk
+from heads.models.loco.base import LocoHead
+from heads.models.loco.trunk import LocoConfig
+from heads.registry import Modality
 
 if TYPE_CHECKING:
-    from heads.batches import Target
+    from heads.data.device import Target
 
 SUMMARY = "LoCo with an open vocabulary: dense events of any classes that have a text; needs text features"
 POOLS_PLACES = True

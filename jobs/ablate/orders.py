@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from catalog.dataset import options_of
-from catalog.store import FeatureStore, open_store
-from heads.model import Scalar, names, plugin
-from heads.table import Table
-from jobs.console import BadArguments
-from jobs.head_options import config_changes, settings_of
-from jobs.train import anchored, check_data_set
-from jobs.train_order import Order
+from catalog.errors import BadArguments
+from catalog.store.reader import FeatureStore, open_store
+from heads.ablation.table import Table
+from heads.registry import Scalar, names, plugin
+from heads.training.order import Order
+from jobs.cli.head_options import config_changes, settings_of
+from jobs.train.verb import anchored, check_data_set
 
 # (variant's key, seed) -> what to train; variant's key -> why it is not.
 Orders = dict[tuple[str, int], Order]

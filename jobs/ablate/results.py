@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from heads.cost import Cost, cost
+from heads.ablation.cost import Cost, cost
+from heads.ablation.table import MEAN_OF_STD, Row, Table
+from heads.evaluation.run_filter import filter_runs
 from heads.metrics import ave
-from heads.run_folder import read_record
-from heads.run_record import Numbers
-from heads.seeds import Spread
-from heads.smooth import filter_runs
-from heads.table import MEAN_OF_STD, Row, Table
+from heads.runs.folder import read_record
+from heads.runs.record import Numbers
+from heads.runs.seeds import Spread
 from jobs.ablate.similarity import read_similarity
 
 # A run's numbers are of this split.

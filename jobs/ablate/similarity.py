@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.cross_similarity import cross_similarity, mean_of_std
-from heads.read import Split
-from heads.run_folder import Run, read_run, write_whole
-from heads.run_record import Numbers
-from heads.table import MEAN_OF_STD
-from jobs.console import visible
+from heads.ablation.cross_similarity import cross_similarity, mean_of_std
+from heads.ablation.table import MEAN_OF_STD
+from heads.data.split import Split
+from heads.runs.folder import Run, read_run, write_whole
+from heads.runs.record import Numbers
+from jobs.cli.console import visible
 
 FILE = "similarity_test.json"
 # Videos drawn.

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.head_options import add_how
+from jobs.cli.head_options import add_how
 
 if TYPE_CHECKING:
-    from heads.run_record import Numbers
-    from heads.table import Row, Table
+    from heads.ablation.table import Row, Table
+    from heads.runs.record import Numbers
+    from heads.training.order import Materials, Order
     from jobs.ablate.orders import Orders, WhyNot
     from jobs.ablate.results import Result
-    from jobs.train_order import Materials, Order
 
 HELP = "run the ablation tables of a paper; prints them beside the paper's numbers"
 EXAMPLES = """\
@@ -81,11 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from heads import table as tables
-    from heads.table import MEAN_OF_STD
+    from catalog.errors import BadArguments
+    from heads.ablation import table as tables
+    from heads.ablation.table import MEAN_OF_STD
+    from heads.training.order import alone
     from jobs.ablate.orders import orders_of
-    from jobs.console import BadArguments, print_json, say
-    from jobs.train_order import alone
+    from jobs.cli.console import print_json, say
 
     try:
         paper = tables.plugin(args.paper)
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(names: Sequence[str] | None, tables: Mapping[str, Table]) -> list[str]:
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     for name in names or ():
         if name not in tables:
@@ -132,8 +133,8 @@ def _chosen(names: Sequence[str] | None, tables: Mapping[str, Table]) -> list[st
 
 def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
     from jobs.ablate.results import PAPER
-    from jobs.console import print_json, say
-    from jobs.console import table as print_table
+    from jobs.cli.console import print_json, say
+    from jobs.cli.console import table as print_table
 
     if as_json:
         told = {
@@ -174,8 +175,8 @@ def _printed(row: Row, metric: str) -> str:
 
 
 def _tell_plan(args: argparse.Namespace, orders: Orders, chosen: Mapping[str, Table], why_not: WhyNot) -> int:
-    from jobs.cli import BAD_ARGUMENTS, OK
-    from jobs.console import note, print_json, say
+    from jobs.cli.console import note, print_json, say
+    from jobs.cli.main import BAD_ARGUMENTS, OK
 
     cannot = _cannot_be(orders, {})
     there = sum((order.out / "run.json").exists() for order in orders.values())
@@ -194,11 +195,11 @@ def _tell_plan(args: argparse.Namespace, orders: Orders, chosen: Mapping[str, Ta
 
 def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, WhyNot]:
     """Carries out what is not there; gives an exit status where it was stopped, and the variants that failed."""
-    from catalog.errors import AvelError
-    from jobs.console import BadArguments, note, print_json
-    from jobs.side_by_side import carry_out_all
-    from jobs.stopping import stoppable
-    from jobs.train_order import is_there
+    from catalog.errors import AvelError, BadArguments
+    from heads.training.order import is_there
+    from jobs.cli.console import note, print_json
+    from jobs.cli.signals import stoppable
+    from jobs.train.parallel import carry_out_all
 
     gathered: dict[tuple[str, str, str], Materials] = {}
     wanted: Orders = {}
@@ -238,9 +239,8 @@ def _cannot_be(orders: Orders, gathered: dict[tuple[str, str, str], Materials]) 
     Raises:
         BadArguments: no vocabulary fits, or the store has lost a recipe.
     """
-    from catalog.errors import AvelError
-    from jobs.console import BadArguments
-    from jobs.train_order import check_head
+    from catalog.errors import AvelError, BadArguments
+    from heads.training.order import check_head
 
     found: WhyNot = {}
     for key, order in {key: order for (key, _), order in orders.items()}.items():
@@ -255,7 +255,7 @@ def _cannot_be(orders: Orders, gathered: dict[tuple[str, str, str], Materials]) 
 
 def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) -> Materials:
     """What the order names, opened once for all orders that name the same."""
-    from jobs.train_order import gather
+    from heads.training.order import gather
 
     # By head too: one that needs class texts has them looked for.
     key = (order.recipe, json.dumps(order.options), order.head)
@@ -266,10 +266,10 @@ def _materials(order: Order, gathered: dict[tuple[str, str, str], Materials]) ->
 
 def _similarity(args: argparse.Namespace, name: str, table: Table, orders: Orders, why_not: WhyNot) -> WhyNot:
     """Measures the runs of the table, draws the first seed's; gives the variants of which that cannot be done."""
-    from heads.read import Split, read_split
+    from heads.data.split import Split, read_split
     from jobs.ablate.results import SPLIT
     from jobs.ablate.similarity import draw_similarity, measure_similarity
-    from jobs.console import note
+    from jobs.cli.console import note
 
     splits: dict[str, Split] = {}
     drawn: dict[str, dict[str, Path]] = {}
@@ -315,11 +315,11 @@ def _results(table: Table, orders: Orders, why_not: WhyNot) -> tuple[list[Result
 def _write(
     args: argparse.Namespace, name: str, table: Table, results: Sequence[Result], baselines: Numbers
 ) -> dict[str, Any]:
-    from heads.run_folder import write_whole
-    from jobs.ablate.picture import draw
+    from heads.runs.folder import write_whole
+    from jobs.ablate.figure import draw
     from jobs.ablate.results import as_csv, as_json, as_rows
-    from jobs.console import say
-    from jobs.console import table as print_table
+    from jobs.cli.console import say
+    from jobs.cli.console import table as print_table
 
     title = f"{args.paper}, table {name}: {table.title}; {args.dataset}, {args.seeds} seeds"
     write_whole(args.out / f"table-{name}.csv", as_csv(table, results, baselines))
@@ -333,7 +333,7 @@ def _write(
 
 def _keep(path: Path, paper: str, source: str, told: Mapping[str, Any]) -> None:
     """Writes the tables, keeping those of earlier calls that this one did not run."""
-    from heads.run_folder import write_whole
+    from heads.runs.folder import write_whole
 
     held: dict[str, Any] = {}
     if path.exists():

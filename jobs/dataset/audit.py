@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobs.console import Progress, print_json, say, table, visible
+from jobs.cli.console import Progress, print_json, say, table, visible
 from jobs.dataset.inspect import add_dataset_arguments, load_dataset
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from jobs.console import BadArguments, print_json, say, table, visible
+from catalog.errors import BadArguments
+from jobs.cli.console import print_json, say, table, visible
 
 if TYPE_CHECKING:
     from catalog.dataset import Dataset, Item

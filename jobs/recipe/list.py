@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import print_json, table
+    from jobs.cli.console import print_json, table
     from pipeline.encode import encoder_module, feature_shapes, presets
 
     rows = []

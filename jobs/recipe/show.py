@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from jobs.recipe_options import add_set
+from jobs.cli.recipe_options import add_set
 
 HELP = "show every setting of a recipe and its fingerprint; --set shows a changed one"
 
@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from catalog.fingerprint import plain
-    from jobs.console import print_json, table
-    from jobs.recipe_options import changes, chosen_recipe
+    from jobs.cli.console import print_json, table
+    from jobs.cli.recipe_options import changes, chosen_recipe
     from pipeline.encode import encoder_module, feature_shapes, find_recipe
 
     recipe = chosen_recipe(args.name, changes(args.set))

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.console import visible
-from jobs.report.evidence import ReportedRun
+from jobs.cli.console import visible
+from jobs.report.run import ReportedRun
 
 if TYPE_CHECKING:
     from catalog.recipe import Recipe
-    from heads.run_record import RunRecord
+    from heads.runs.record import RunRecord
 
 
 def commands(

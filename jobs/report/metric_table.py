@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.report.charts import number
-from jobs.report.evidence import ReportedRun
+from jobs.pages.charts import number
+from jobs.report.run import ReportedRun
 
 if TYPE_CHECKING:
-    from heads.run_record import RunRecord
+    from heads.runs.record import RunRecord
 
 _MODALITIES = {"both": "sound and picture", "audio": "sound only", "visual": "picture only"}
 _METRICS = {
@@ -31,7 +31,7 @@ _METRICS = {
 }
 # mAP at one temporal overlap.
 _MAP_AT = re.compile(r"map_(0\.[1-9])")
-# The metric that counts, as `heads.protocol.headline` has it.
+# The metric that counts, as `heads.evaluation.protocol.headline` has it.
 _HEADLINES = ("average_map", "mean", "accuracy", "segment_map")
 # Told in a sentence; no row of their own in the table.
 _COUNTS = ("items", "items_without_features", "segments", "segments_without_features", "events")
@@ -134,7 +134,7 @@ def system_name(record: RunRecord) -> str:
 
 def remarks(run: ReportedRun, compared: Sequence[ReportedRun]) -> list[str]:
     """Where a run compared was made from something else."""
-    from heads.model import is_dense
+    from heads.registry import is_dense
 
     found = []
     for other in compared:

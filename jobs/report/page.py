@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.video import REASONS
-from jobs.console import visible
-from jobs.report.charts import LEVELS, NUM_BINS, HeatMap, LineChart, heat_map, line_chart, number
-from jobs.report.dense_page import DensePage
-from jobs.report.evidence import Extraction, Judged, ReportedRun, chosen_epoch, own_numbers, validation_metric
-from jobs.report.halves import Halves, halves
+from jobs.cli.console import visible
+from jobs.pages.charts import LEVELS, NUM_BINS, HeatMap, LineChart, heat_map, line_chart, number
+from jobs.report.dense.page import DensePage
 from jobs.report.metric_table import MetricTable, metric_name, metric_table, modality_name, remarks
-from jobs.report.scores import (
+from jobs.report.run import Extraction, Judged, ReportedRun, chosen_epoch, own_numbers, validation_metric
+from jobs.report.segments.scores import (
     ClassScore,
     Mistake,
     class_scores,
@@ -32,16 +31,18 @@ from jobs.report.scores import (
     smoothed,
     top_mistakes,
 )
-from jobs.report.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, Timeline
+from jobs.report.segments.seen_unseen import Halves, halves
+from jobs.report.segments.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, Timeline
 
 if TYPE_CHECKING:
-    from heads.run_record import RunRecord
+    from heads.runs.record import RunRecord
 
 NUM_MISTAKES = 12
 # Of numbers that a head tells of itself; a stranger's run may name any.
 _MOST_CHARTS = 6
 
-_HERE = Path(__file__).parent
+_REPORT = Path(__file__).parent
+_PAGES = _REPORT.parent / "pages"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader([_REPORT, _REPORT / "segments", _REPORT / "dense", _PAGES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -147,7 +148,7 @@ def render(page: Page) -> str:
     environment.filters["grouped"] = grouped
     environment.filters["hours"] = _hours
     environment.filters["moment"] = _moment
-    style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))  # our own file, no value in it
+    style = Markup((_PAGES / "page.css").read_text(encoding="utf-8"))  # our own file, no value in it
     record = page.run.record
     recipe_lines = json.dumps(json.loads(record.recipe.to_json()), indent=2).splitlines()
     training_lines = json.dumps({"config": record.config, "training": record.training}, indent=2).splitlines()

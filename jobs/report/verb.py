@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.report.dense_page import DensePage
-    from jobs.report.dense_timeline import DenseTimeline
-    from jobs.report.evidence import Extraction, Judged, ReportedRun
-    from jobs.report.timeline import Media, Timeline
+    from jobs.report.dense.page import DensePage
+    from jobs.report.dense.timeline import DenseTimeline
+    from jobs.report.run import Extraction, Judged, ReportedRun
+    from jobs.report.segments.timeline import Media, Timeline
 
 HELP = "make one HTML page of a run: metrics, confusions or errors, curves and timelines of videos"
 
@@ -52,11 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page; the exit status is 0 also where media or the store can no longer be read (the page says so)."""
-    from heads.model import is_dense
-    from jobs.console import BadArguments, note, print_json, say, visible
+    from catalog.errors import BadArguments
+    from heads.registry import is_dense
+    from jobs.cli.console import note, print_json, say, visible
     from jobs.report.commands import commands
-    from jobs.report.evidence import read_extraction, read_run
     from jobs.report.page import build, render
+    from jobs.report.run import read_extraction, read_run
 
     out = _out(args)
     reported = read_run(args.run)
@@ -135,9 +136,9 @@ def _segment_parts(
     extraction: Extraction,
     compared: Sequence[ReportedRun],
 ) -> _Parts:
-    from jobs.report.evidence import read_predictions
-    from jobs.report.scores import smoothed
-    from jobs.report.timeline import axis_s, choose, timeline
+    from jobs.report.run import read_predictions
+    from jobs.report.segments.scores import smoothed
+    from jobs.report.segments.timeline import axis_s, choose, timeline
 
     items = read_predictions(run, split)
     chosen = choose(items or (), args.videos, run.record.seed)
@@ -160,10 +161,10 @@ def _dense_parts(
     extraction: Extraction,
     compared: Sequence[ReportedRun],
 ) -> _Parts:
-    from jobs.report.dense_evidence import read_dense_predictions
-    from jobs.report.dense_page import dense_page
-    from jobs.report.dense_scores import count
-    from jobs.report.dense_timeline import choose_extremes, dense_timeline
+    from jobs.report.dense.evidence import read_dense_predictions
+    from jobs.report.dense.page import dense_page
+    from jobs.report.dense.scores import count
+    from jobs.report.dense.timeline import choose_extremes, dense_timeline
 
     items = read_dense_predictions(run, split)
     counts = None if items is None else count(items, run)
@@ -182,7 +183,7 @@ def _dense_parts(
 
 
 def _media(args: argparse.Namespace, shown: Sequence[tuple[str, float]], extraction: Extraction) -> list[Media]:
-    from jobs.console import Progress
+    from jobs.cli.console import Progress
     from jobs.report.media import read_media
 
     with Progress("report", len(shown), "videos", quiet=args.json) as progress:
@@ -191,7 +192,7 @@ def _media(args: argparse.Namespace, shown: Sequence[tuple[str, float]], extract
 
 def _out(args: argparse.Namespace) -> Path:
     """Where the page goes; refuses arguments that cannot be, before anything is read."""
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     if args.smooth is not None and args.smooth < 1:
         raise BadArguments(f"--smooth must be at least 1, got {args.smooth}")

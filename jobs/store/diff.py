@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from catalog.store import open_store
-    from jobs.console import note, print_json, say, table
+    from catalog.store.reader import open_store
+    from jobs.cli.console import note, print_json, say, table
 
     told = open_store(args.store).diff(args.before, args.after)
     if args.json:

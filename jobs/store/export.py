@@ -34,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from catalog.manifest import formats
-    from catalog.store import open_store
-    from jobs.console import BadArguments, note, print_json, say
+    from catalog.errors import BadArguments
+    from catalog.exchange.sidecar import formats
+    from catalog.store.reader import open_store
+    from jobs.cli.console import note, print_json, say
 
     if args.format not in formats():
         raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")

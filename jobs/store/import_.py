@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from jobs.store_options import add_wait
+from jobs.cli.store_options import add_wait
 
 HELP = "read features in AVE's HDF5, UnAV's .npy or plain Zarr layout into a store"
 
@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from catalog.errors import BadArguments
+    from catalog.exchange.sidecar import formats
     from catalog.grid import GridRule, exact_seconds
-    from catalog.manifest import formats
-    from jobs.console import BadArguments, print_json, say
+    from jobs.cli.console import print_json, say
 
     if args.format not in formats():
         raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")
@@ -84,6 +85,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipes(uri: str) -> dict[str, int]:
-    from catalog.store import exists, open_store
+    from catalog.store.reader import exists, open_store
 
     return {name: entry.rows for name, entry in open_store(uri).recipes().items()} if exists(uri) else {}

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store import open_store
-    from jobs.console import print_json
+    from catalog.store.reader import open_store
+    from jobs.cli.console import print_json
 
     store = open_store(args.store, at=args.at)
     told = _describe(store)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.statistics:
         from dataclasses import asdict
 
-        from pipeline.statistics import all_statistics
+        from catalog.store.statistics import all_statistics
 
         told["statistics"] = {
             name: {modality: asdict(one) for modality, one in both.items()}
@@ -65,7 +65,7 @@ def _failures(store: Any) -> list[dict[str, Any]]:
 
 
 def _show_failures(failures: list[dict[str, Any]]) -> None:
-    from jobs.console import table
+    from jobs.cli.console import table
 
     if failures:
         columns = list(failures[0])
@@ -118,7 +118,7 @@ def _describe(store: Any) -> dict[str, Any]:
 
 def _show(told: dict[str, Any]) -> None:
     from catalog.video import REASONS
-    from jobs.console import duration, say, table
+    from jobs.cli.console import duration, say, table
 
     videos = told["videos"]
     tags = ", ".join(told["tags"]) or "none"

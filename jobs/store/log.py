@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store import open_store
-    from jobs.console import print_json, table
+    from catalog.store.reader import open_store
+    from jobs.cli.console import print_json, table
 
     store = open_store(args.store, at=args.at)
     tags: dict[str, list[str]] = {}

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store import open_store
-    from jobs.console import print_json, say
+    from catalog.store.reader import open_store
+    from jobs.cli.console import print_json, say
 
     store = open_store(args.store, at=args.at)
     snapshot = store.tag(args.name)

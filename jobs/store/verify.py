@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from catalog.exchange.compare import Agreement, Comparison
     from catalog.grid import GridRule
-    from catalog.store import FeatureStore
-    from pipeline.compare_published import Agreement, Comparison
+    from catalog.store.reader import FeatureStore
 
 HELP = "check that a store is complete, finite where valid, on its grid, and made of these media"
 
@@ -69,9 +69,10 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
-    from catalog.store import open_store
-    from jobs.console import BadArguments, Progress, note, print_json, say, table
-    from pipeline.verify import verify
+    from catalog.errors import BadArguments
+    from catalog.store.reader import open_store
+    from catalog.store.verify import verify
+    from jobs.cli.console import Progress, note, print_json, say, table
 
     _check_against(args)
     agreement, grid = _agreement(args), _grid(args)
@@ -156,7 +157,7 @@ def _check_against(args: argparse.Namespace) -> None:
     """What goes with --against must not be given without it."""
     from pathlib import Path
 
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     if args.against is None:
         names = ("recipe", "tolerance", "cosine", "rows_apart", "shapes_only", "window", "hop")
@@ -169,8 +170,8 @@ def _check_against(args: argparse.Namespace) -> None:
 
 
 def _agreement(args: argparse.Namespace) -> Agreement:
-    from jobs.console import BadArguments
-    from pipeline.compare_published import Agreement
+    from catalog.errors import BadArguments
+    from catalog.exchange.compare import Agreement
 
     names = ("tolerance", "cosine", "rows_apart")
     try:
@@ -180,8 +181,8 @@ def _agreement(args: argparse.Namespace) -> Agreement:
 
 
 def _grid(args: argparse.Namespace) -> GridRule | None:
+    from catalog.errors import BadArguments
     from catalog.grid import GridRule, exact_seconds
-    from jobs.console import BadArguments
 
     if (args.window is None) != (args.hop is None):
         raise BadArguments("--window and --hop go together")
@@ -195,7 +196,7 @@ def _grid(args: argparse.Namespace) -> GridRule | None:
 
 def _recipe(args: argparse.Namespace, store: FeatureStore) -> str | None:
     """Which features are compared; None where none are."""
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     if args.against is None:
         return None
@@ -211,8 +212,8 @@ def _compare(
 ) -> Comparison:
     from pathlib import Path
 
-    from jobs.console import Progress
-    from pipeline.compare_published import compare
+    from catalog.exchange.compare import compare
+    from jobs.cli.console import Progress
 
     with Progress("compare", None, "videos", quiet=args.json) as progress:
         return compare(
@@ -242,8 +243,8 @@ def _by_stream(compared: Comparison) -> dict[str, dict[str, Any]]:
 
 
 def _show(compared: Comparison, *, against: str) -> None:
-    from jobs.console import note, say, table
-    from pipeline.compare_published import VERDICTS
+    from catalog.exchange.compare import VERDICTS
+    from jobs.cli.console import note, say, table
 
     worst = sorted(compared.compared, key=lambda item: -VERDICTS.index(item.verdict))
     columns = ("max_abs", "max_relative", "mean_cosine", "least_cosine", "times_off_s")

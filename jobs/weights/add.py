@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from jobs.weights.manifest import add_encoder
 
 if TYPE_CHECKING:
-    from pipeline.asset import Asset
     from pipeline.encode import EncoderSpec
+    from pipeline.weights.asset import Asset
 
 HELP = "put a published checkpoint that you have into the weights folder, after checks"
 
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import note, print_json, say, visible
+    from jobs.cli.console import note, print_json, say, visible
     from jobs.weights.manifest import licence_text, row_of, spec_of
-    from pipeline.weights import add, weights_folder
+    from pipeline.weights.folder import add, weights_folder
 
     spec, folder = spec_of(args.encoder), weights_folder()
     asset = _meant(spec, args)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
     from jobs.weights.manifest import asset_of
 
     if not spec.assets:
@@ -72,8 +72,8 @@ def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
 
 def _check_folder(spec: EncoderSpec, asset: Asset, path: Path) -> None:
     """A folder has no published hash: at least its model type must be the asset's."""
-    from pipeline.checkpoint import BadCheckpoint
     from pipeline.encode import encoder_module, feature_shapes
+    from pipeline.networks.checkpoint import BadCheckpoint
 
     presets = encoder_module(spec.name).PRESETS
     if not (asset.is_folder and path.is_dir() and presets):

@@ -10,9 +10,9 @@ from jobs.weights.manifest import add_encoder
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from jobs.console import Progress
-    from pipeline.asset import Asset
+    from jobs.cli.console import Progress
     from pipeline.encode import EncoderSpec
+    from pipeline.weights.asset import Asset
 
 HELP = "fetch an encoder's checkpoints from their publishers; goes on where it stopped, checks hashes"
 
@@ -38,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import BadArguments, note, print_json, say, visible
+    from catalog.errors import BadArguments
+    from jobs.cli.console import note, print_json, say, visible
     from jobs.weights.manifest import row_of, spec_of
-    from pipeline.weights import MissingWeights, fetch, weights_folder
+    from pipeline.weights.folder import MissingWeights, fetch, weights_folder
 
     spec, folder = spec_of(args.encoder), weights_folder()
     assets = _wanted(spec, args)
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wanted(spec: EncoderSpec, args: argparse.Namespace) -> list[Asset]:
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
     from jobs.weights.manifest import asset_of
 
     if not spec.assets:
@@ -100,8 +101,8 @@ class _Bytes:
         return self
 
     def __call__(self, done: int, total: int | None) -> None:
-        from jobs.console import Progress
-        from pipeline.weights import size_text
+        from jobs.cli.console import Progress
+        from pipeline.weights.folder import size_text
 
         if self._bar is None or done < self._began:
             self._close()

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import note, print_json, say, table
+    from jobs.cli.console import note, print_json, say, table
     from jobs.weights.manifest import licence_text, row_of, size_of_row
     from pipeline.encode import encoder_module, encoder_names
-    from pipeline.weights import check, sha256_of, weights_folder
+    from pipeline.weights.folder import check, sha256_of, weights_folder
 
     folder = weights_folder()
     rows, cells, damaged = [], [], []

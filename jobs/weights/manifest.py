@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.asset import Asset
     from pipeline.encode import EncoderSpec
+    from pipeline.weights.asset import Asset
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def spec_of(name: str) -> EncoderSpec:
     Raises:
         BadArguments: there is neither.
     """
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
     from pipeline.encode import encoder_module, encoder_names, presets
 
     if name in encoder_names():
@@ -42,7 +42,7 @@ def asset_of(spec: EncoderSpec, name: str) -> Asset:
     Raises:
         BadArguments: it has none of that name.
     """
-    from jobs.console import BadArguments
+    from catalog.errors import BadArguments
 
     for asset in spec.assets:
         if asset.name == name:
@@ -55,8 +55,8 @@ def row_of(spec: EncoderSpec, asset: Asset, folder: Path) -> dict[str, Any]:
     """An asset as JSON: what is published, and what is here."""
     from dataclasses import asdict
 
-    from pipeline.weights import part_bytes, state_of
-    from pipeline.weights_index import current, size_of
+    from pipeline.weights.folder import part_bytes, state_of
+    from pipeline.weights.index import current, size_of
 
     path = folder / asset.filename
     state = state_of(asset, folder)
@@ -81,7 +81,7 @@ def licence_text(asset: Asset) -> str:
 
 def size_of_row(row: Mapping[str, Any]) -> str:
     """The published size, else that of the file here."""
-    from pipeline.weights import size_text
+    from pipeline.weights.folder import size_text
 
     if row["bytes"] is None and row["state"] in ("present", "verified"):
         return size_text(row["bytes_here"])

@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.console import print_json, say, table
+    from jobs.cli.console import print_json, say, table
     from jobs.weights.manifest import commands, licence_text, row_of, spec_of
-    from pipeline.weights import size_text, weights_folder
+    from pipeline.weights.folder import size_text, weights_folder
 
     spec, folder = spec_of(args.encoder), weights_folder()
     rows = [row_of(spec, asset, folder) for asset in spec.assets]

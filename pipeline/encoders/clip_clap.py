@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.asset import Asset
+from pipeline.clips import Clips, Features
 from pipeline.encode import EncoderSpec, Shapes
-from pipeline.segment import Clips, Features
+from pipeline.weights.asset import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     visual = audio = 512
     if not weights:
         return (visual,), (audio,)
-    from pipeline.pretrained_folder import read_config
+    from pipeline.networks.transformers_folder import read_config
 
     if recipe.video is not None and "clip" in weights:
         visual = _size(read_config(weights["clip"], "clip"), "projection_dim", 512, weights["clip"])
@@ -110,8 +110,8 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ClipClap:
         BadCheckpoint: a folder is damaged or of another model type.
         ValueError: pictures or sound of another size or rate than the checkpoint's.
     """
-    from pipeline.inference import frozen
-    from pipeline.pretrained_folder import load_part, read_config, read_json
+    from pipeline.networks.inference import frozen
+    from pipeline.networks.transformers_folder import load_part, read_config, read_json
 
     clip = clap = listen = None
     mean: tuple[float, ...] = ()
@@ -161,7 +161,7 @@ def encode(net: ClipClap, clips: Sequence[Clips]) -> list[Features]:
     seen: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]
     seen = [(None, np.zeros(item.count, np.bool_)) for item in clips]
     if net.clip is not None:
-        from pipeline.inference import encode_frames
+        from pipeline.networks.inference import encode_frames
 
         seen = list(
             encode_frames(
@@ -184,8 +184,8 @@ def load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Any:
     Raises:
         BadCheckpoint: a folder is damaged or of another model type.
     """
-    from pipeline.inference import frozen
-    from pipeline.pretrained_folder import load_part, read_config
+    from pipeline.networks.inference import frozen
+    from pipeline.networks.transformers_folder import load_part, read_config
 
     parts = []
     for name, model in (("clip", "CLIPModel"), ("clap", "ClapModel")):
@@ -197,7 +197,7 @@ def load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Any:
 
 def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     """(K, CLIP's width + CLAP's width) float32: CLIP's text features, then CLAP's."""
-    from pipeline.inference import arithmetic
+    from pipeline.networks.inference import arithmetic
 
     parts, device, precision = net
     made = []
@@ -209,7 +209,7 @@ def encode_text(net: Any, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _see(net: ClipClap, frames_BHWC: Tensor) -> Tensor:
-    from pipeline.inference import arithmetic, normalised
+    from pipeline.networks.inference import arithmetic, normalised
 
     images = normalised(frames_BHWC, net.mean, net.deviation)
     with arithmetic(net.device, net.recipe.precision):
@@ -219,7 +219,7 @@ def _see(net: ClipClap, frames_BHWC: Tensor) -> Tensor:
 def _hear(net: ClipClap, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.clap is None:
         return [(None, np.zeros(item.count, np.bool_)) for item in clips]
-    from pipeline.inference import arithmetic, encode_sounds
+    from pipeline.networks.inference import arithmetic, encode_sounds
 
     assert net.recipe.audio is not None
     rate_hz = net.recipe.audio.rate_hz
@@ -257,7 +257,7 @@ def _tensor(made: Any) -> Tensor:
 
 
 def _size(config: object, name: str, default: int, folder: Path) -> int:
-    from pipeline.checkpoint import BadCheckpoint
+    from pipeline.networks.checkpoint import BadCheckpoint
 
     value = config.get(name, default) if isinstance(config, dict) else None
     if type(value) is not int or value < 1:

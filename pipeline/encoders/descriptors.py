@@ -48,9 +48,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline import spectrogram
+from pipeline.clips import Clips, Features
 from pipeline.encode import EncoderSpec
-from pipeline.segment import Clips, Features
+from pipeline.preprocess import spectrogram
 
 GRID = 4  # cells a side, of colours and motion
 QUARTERS = 2  # cells a side, of hues and gradients

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.asset import Asset
+from pipeline.clips import Clips, Features
 from pipeline.encode import EncoderSpec
-from pipeline.segment import Clips, Features
+from pipeline.weights.asset import Asset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,8 +136,8 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> VggPair:
     """
     import torch
 
-    from pipeline.checkpoint import fill, read_state
-    from pipeline.inference import frozen
+    from pipeline.networks.checkpoint import fill, read_state
+    from pipeline.networks.inference import frozen
     from pipeline.networks.vgg19 import Vgg19Maps
     from pipeline.networks.vggish import Vggish
 
@@ -160,7 +160,7 @@ def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
     seen: list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]
     seen = [(None, np.zeros(item.count, np.bool_)) for item in clips]
     if net.maps is not None:
-        from pipeline.inference import encode_frames
+        from pipeline.networks.inference import encode_frames
 
         seen = list(
             encode_frames(
@@ -179,7 +179,7 @@ def encode(net: VggPair, clips: Sequence[Clips]) -> list[Features]:
 
 def normalised(frames_BHWC: Tensor) -> Tensor:
     """RGB in units of 1/255, (B, H, W, 3), to float32 (B, 3, H, W) with ImageNet's mean and deviation."""
-    from pipeline import inference
+    from pipeline.networks import inference
 
     return inference.normalised(frames_BHWC, MEAN, DEVIATION)
 
@@ -187,9 +187,9 @@ def normalised(frames_BHWC: Tensor) -> Tensor:
 def _hear(net: VggPair, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32] | None, NDArray[np.bool_]]]:
     if net.vggish is None:
         return [(None, np.zeros(item.count, np.bool_)) for item in clips]
-    from pipeline.inference import encode_sounds
+    from pipeline.networks.inference import encode_sounds
     from pipeline.networks.vggish import postprocess
-    from pipeline.vggish_mel import examples
+    from pipeline.preprocess.vggish_log_mel import examples
 
     assert net.recipe.audio is not None
 
@@ -211,7 +211,7 @@ def _hear(net: VggPair, clips: Sequence[Clips]) -> list[tuple[NDArray[np.float32
 
 
 def _forward(net: VggPair, network: Any, x: Tensor) -> Tensor:
-    from pipeline.inference import arithmetic
+    from pipeline.networks.inference import arithmetic
 
     with arithmetic(net.device, net.recipe.precision):
         made: Tensor = network(x)
@@ -219,7 +219,7 @@ def _forward(net: VggPair, network: Any, x: Tensor) -> Tensor:
 
 
 def _pca(path: Path) -> tuple[Tensor, Tensor]:
-    from pipeline.checkpoint import BadCheckpoint, read_state
+    from pipeline.networks.checkpoint import BadCheckpoint, read_state
 
     state = {key.removeprefix("pproc."): tensor for key, tensor in read_state(path).items()}
     vectors, means = state.get("pca_eigen_vectors"), state.get("pca_means")

@@ -240,7 +240,7 @@ class I3d(nn.Module):
 
         Args:
             clips_BCTHW: float (B, 3 or 2, T, 224, 224) in [-1, 1]: pictures as 2x / 255 - 1, flow as
-                `pipeline.i3d_flow` makes it. T is at least 9 in piergiaj's layout, 10 in hassony2's.
+                `pipeline.encoders.i3d_vggish.flow` makes it. T is at least 9 in piergiaj's layout, 10 in hassony2's.
 
         Raises:
             ValueError: clips of another shape.

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.one_peace_layers import (
+from pipeline.networks.one_peace_layers import (
     EPS,
     MAX_TOKENS,
     PADDING,

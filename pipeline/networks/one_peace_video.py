@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.one_peace_layers import (
+from pipeline.networks.one_peace_layers import (
     EPS,
     PATCH_PX,
     Attention,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.raft_correlation import LEVELS, RADIUS, look_up, pyramid
+from pipeline.networks.raft_correlation import LEVELS, RADIUS, look_up, pyramid
 
 ITERATIONS = 20
 PLACE_PX = 8
@@ -47,7 +47,7 @@ class Raft(nn.Module):
 
         Args:
             first_BCHW, second_BCHW: float RGB (B, 3, H, W) in [0, 255]; H and W are multiples of 8 and at least 64
-                (`pipeline.i3d_flow.padded` makes them so).
+                (`pipeline.encoders.i3d_vggish.flow.padded` makes them so).
             iterations: steps; 20 as UnAV-100's features were made.
 
         Raises:

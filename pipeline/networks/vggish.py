@@ -38,7 +38,7 @@ class Vggish(nn.Module):
         """(B, 128), none below 0.
 
         Args:
-            logmel_B1TM: (B, 1, 96, 64); see `pipeline.vggish_mel`.
+            logmel_B1TM: (B, 1, 96, 64); see `pipeline.preprocess.vggish_log_mel`.
         """
         # TensorFlow's order: time, mel, channel.
         flat = self.features(logmel_B1TM).permute(0, 2, 3, 1).flatten(1)

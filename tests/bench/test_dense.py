@@ -8,8 +8,8 @@ import pytest
 
 from bench import dense
 from bench.measurement import about, names
-from heads.model import is_dense
-from heads.model import names as head_names
+from heads.registry import is_dense
+from heads.registry import names as head_names
 
 SMALL = {
     "loco": {"width": 16, "levels": 2, "num_heads": 2},

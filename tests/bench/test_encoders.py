@@ -13,7 +13,7 @@ from bench import encoders, random_weights
 from bench.encoder_report import Report, markdown, measurements
 from bench.encoders import Options
 from catalog.recipe import Recipe
-from jobs import cli
+from jobs.cli import main as cli
 from pipeline.encode import encoder_module, encoder_names, find_recipe, load_encoder
 
 # Of one file for both towers, and of one for each; all of them are slow.

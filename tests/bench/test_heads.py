@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench import heads
-from heads.model import is_dense, names
+from heads.registry import is_dense, names
 
 
 def test_flop_of_linear_layers_are_those_of_hand() -> None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-
-def load_planted() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("planted", Path(__file__).resolve().parent / "planted.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.heads import planted as planted_module
 
 
 @pytest.fixture(scope="session")
 def planted() -> ModuleType:
-    return load_planted()
+    return planted_module
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import Recipe, VideoSampling
 from catalog.video import Video
-from heads.blocks.dense_head import DenseHead
-from heads.blocks.dense_output import DenseOutput
-from heads.read import Rows, Split
-from heads.targets import events_on_grid
+from heads.data.split import Rows, Split
+from heads.data.targets import events_on_grid
+from heads.dense.head import DenseHead
+from heads.dense.output import DenseOutput
 
 CLASSES = ("bark", "horn", "drums")
 # As ONE-PEACE's features of UnAV-100.

@@ -17,7 +17,7 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
 from catalog.video import Video
 
 CLASSES = ("Bark", "Violin, fiddle", "Train horn")

@@ -6,7 +6,7 @@ plus noise. Four classes are seen; two are unseen and stand in validation and te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
 from catalog.video import Video
 
 SEEN = ("barking", "fiddling", "hammering", "sawing")
@@ -96,7 +96,7 @@ def rows_of(item: Item, *, noise: float = 0.4) -> RecipeRows:
 def store(
     uri: str | Path,
     data: Dataset,
-    vocabularies: dict[str, Sequence[str]] | None = None,
+    vocabularies: Mapping[str, Sequence[str]] | None = None,
     *,
     noise: float = 0.4,
     prompt: str = "{}",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cli
+from jobs.cli import main as cli
 
 SMALL = ["bench", "encoders", "--encoder", "clip_clap", "--small", "--segments", "1", "--seconds", "0.1"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog.datasets import synthetic
-from jobs.cli import main
+from jobs.cli.main import main
 
 
 @pytest.mark.parametrize("dense", [[], ["--dense"]])

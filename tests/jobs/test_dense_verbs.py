@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import pytest
 
 from catalog.datasets import unav100
-from jobs import cli
-
-told = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "heads" / "dense_planted.py")))
+from jobs.cli import main as cli
+from tests.heads import dense_planted as told
 
 # Small enough for seconds, wide enough to learn something.
 SMALL = [f"--set={one}" for one in ("width=24", "levels=4", "attention_window=16", "window=4", "drop_path=0")]

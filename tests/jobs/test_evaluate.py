@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from catalog.datasets import ave
 from catalog.event import Event
-from catalog.store import VideoResult, open_store
-from heads.run_folder import read_record
-from jobs.cli import main
-
-planted = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "heads" / "planted.py")))
+from catalog.store.reader import VideoResult, open_store
+from heads.runs.folder import read_record
+from jobs.cli.main import main
+from tests.heads import planted
 
 
 @pytest.fixture

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
 from catalog import dataset
-from catalog.store import create_store, open_store
+from catalog.store.reader import create_store, open_store
 from catalog.video import Video
-from jobs import cli
+from jobs.cli import main as cli
 from pipeline import plan
-from pipeline.actors import Job
 from pipeline.encode import find_recipe
+from pipeline.executors.ray_actors import Job
+from pipeline.executors.ray_cluster import RaySettings
+from pipeline.executors.ray_executor import RayExecutor
 from pipeline.extract import extract
-from pipeline.ray_executor import RayExecutor
 from pipeline.run_summary import RunSummary
 from pipeline.unit import UnitResult
-from pipeline.workers import RaySettings
+from tests import small_videos as small
 
-small = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "small_videos.py")))
 RECIPE = "descriptors-1s"
 
 

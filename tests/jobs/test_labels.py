@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.store import create_store
-from jobs.cli import main
+from catalog.store.reader import create_store
+from jobs.cli.main import main
 from pipeline.encode import find_recipe
 
 

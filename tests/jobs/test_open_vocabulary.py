@@ -5,13 +5,11 @@ from __future__ import annotations
 import html as escapes
 import json
 import re
-import runpy
 import shlex
 import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,13 @@ import pytest
 from catalog.dataset import Dataset, Item
 from catalog.datasets import ave, ovavebench
 from catalog.event import Event
-from catalog.store import open_store
+from catalog.store.reader import open_store
 from catalog.video import Video
-from heads.run_folder import read_record, read_run
-from jobs.cli import main
+from heads.runs.folder import read_record, read_run
+from jobs.cli.main import main
+from tests.heads import planted_texts as planted
+from tests.jobs.predict import test_verb as media
 
-planted = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "heads" / "planted_texts.py")))
-media = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_predict.py"))))
 NAMES = (*planted.CLASSES, "other")
 MEASURES = [m + g for g in ("", "_seen", "_unseen") for m in ("accuracy", "segment_f1", "event_f1", "mean")]
 
@@ -324,7 +322,7 @@ def test_predict_run_filter_takes_short_events_away(
     before = told(capsys, "predict", run, str(tmp_path / "two.mp4"))
     after = told(capsys, "predict", run, str(tmp_path / "two.mp4"), "--smooth", "2")
     spans = [[(e["start_s"], e["end_s"]) for e in found["videos"][0]["events"]] for found in (before, after)]
-    # Seconds 0, 1 and 9 are runs of one; which label wins there is told by tests/heads/test_smooth.py.
+    # Seconds 0, 1 and 9 are runs of one; which label wins there is told by tests/heads/evaluation/test_run_filter.py.
     assert spans[0] == [(1.0, 2.0), (4.0, 9.0)]
     assert after["smooth"] == 2
     assert all(end - start >= 2 for start, end in spans[1])

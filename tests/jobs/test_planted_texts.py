@@ -15,7 +15,7 @@ from catalog.datasets import unav100
 from catalog.event import Event
 from catalog.video import Video
 from heads.metrics.unav100 import EventTable, detection_score
-from jobs.cli import main
+from jobs.cli.main import main
 
 CLASSES = tuple(f"c{k}" for k in range(16))
 POINTS = 48

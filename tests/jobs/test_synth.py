@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog import dataset as registry
-from jobs.cli import main
+from jobs.cli.main import main
 
 
 def contents(folder: Path) -> dict[str, bytes]:

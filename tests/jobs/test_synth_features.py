@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from catalog import dataset as registry
-from catalog import planting
 from catalog.datasets import synthetic
-from catalog.store import create_store, open_store
-from heads.read import read_split
-from jobs.cli import main, verbs
+from catalog.store.reader import create_store, open_store
+from catalog.synthetic import planting
+from heads.data.split import read_split
+from jobs.cli.main import main, verbs
 
 VERB = next(verb.words[0] for verb in verbs() if verb.module == "jobs.synth_features")
 LAYOUTS = ("ave", "ovavebench", "unav100")

@@ -13,9 +13,9 @@ import numpy as np
 from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.video import Video
+from pipeline.clips import Clips, Features
 from pipeline.plan import Unit
-from pipeline.sandbox import Decoded
-from pipeline.segment import Clips, Features
+from pipeline.sandbox.parent import Decoded
 
 VISUAL, AUDIO = 2, 1
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 import pipeline.encoders
 from bench import random_weights
 from catalog.grid import SegmentGrid
 from pipeline import encode as stage
-from pipeline.asset import Asset
+from pipeline.clips import Clips, Features
 from pipeline.encode import (
     EncoderSpec,
     check_settings,
@@ -25,8 +26,7 @@ from pipeline.encode import (
     presets,
 )
 from pipeline.encode_labels import encode_labels
-from pipeline.segment import Clips, Features
-from tests.pipeline.encoders.small_audioclip import SMALL, write_small
+from pipeline.weights.asset import Asset
 
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
@@ -36,8 +36,8 @@ import numpy as np
 from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encode import EncoderSpec
-from pipeline.segment import Features
-from pipeline.asset import Asset
+from pipeline.clips import Features
+from pipeline.weights.asset import Asset
 
 SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
                    licence="none", citation="none", batch_segments=4)

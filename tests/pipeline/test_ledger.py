@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.store import FeatureStore, create_store
-from catalog.store_writer import StoreWriter
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.writer import StoreWriter
 from catalog.video import Video
 from pipeline import ledger as stage
 from pipeline.ledger import EncoderFailsEverywhere, Ledger

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from catalog.datasets.synthetic import Settings, plan
-from catalog.scene import FPS, RATE_HZ, Actor, Scene, Span, Voice
+from catalog.synthetic.scene import FPS, RATE_HZ, Actor, Scene, Span, Voice
 from pipeline.render import pictures, render, sounds
 
 SEEN: tuple[Span, ...] = ((Fraction(1), Fraction("1.6")), (Fraction("2.2"), Fraction("2.48")))

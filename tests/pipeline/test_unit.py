@@ -8,8 +8,8 @@ import pytest
 
 from catalog.errors import MediaError
 from pipeline import unit as stage
-from pipeline.sandbox import DecoderKilled
-from pipeline.segment import Clips
+from pipeline.clips import Clips
+from pipeline.sandbox.parent import DecoderKilled
 from pipeline.unit import MAX_ATTEMPTS, MAX_FOREIGN_KILLS, Stopped, UnitResult, decode_unit, run_unit
 from tests.pipeline import made_units
 from tests.pipeline.made_units import Attempt, ScriptedDecoder, ShadeEncoder, clips, decoded, local_copy

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from catalog.recipe import Recipe
-from catalog.store import VideoResult
-from pipeline.sandbox import Decoded
-from pipeline.segment import Features
+from catalog.store.reader import VideoResult
+from pipeline.clips import Features
+from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 from pipeline.write import recipe_rows, unit_rows
 from tests.pipeline import made_units

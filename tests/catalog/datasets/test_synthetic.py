@@ -12,7 +12,7 @@ import pytest
 from catalog import dataset as registry
 from catalog.datasets import synthetic
 from catalog.datasets.synthetic import Settings, plan
-from catalog.scene import FPS, RATE_HZ, Scene, Span
+from catalog.synthetic.scene import FPS, RATE_HZ, Scene, Span
 
 LAYOUTS = ("ave", "ovavebench", "unav100")
 TICK_S = Fraction(1, 5)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads import model
-from heads.batches import Target
-from heads.losses import binary_cross_entropy, cross_entropy
+from heads import registry as model
+from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.data.device import Target
 from heads.models.avel import TRAINING, Avel, configure, soft_margin
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads import model
-from heads.batches import Target
-from heads.losses import cross_entropy
+from heads import registry as model
+from heads.blocks.losses import cross_entropy
+from heads.data.device import Target
 
 HEADS: dict[str, dict[str, Any]] = {
     "avel": {"hidden": 4, "agva_hidden": 6},

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from heads.batches import Target
 from heads.blocks.class_texts import ClassTexts
-from heads.blocks.level_sequence import LevelSequence
-from heads.model import build, plugin, read_config, restore
+from heads.data.device import Target
+from heads.dense.level_sequence import LevelSequence
 from heads.models.loco_texts import LocoTexts, configure
+from heads.registry import build, plugin, read_config, restore
 
 SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1, "text_width": 6}
 

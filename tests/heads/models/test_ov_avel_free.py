@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.metrics.ovavebench import video_scores
-from heads.model import build, read_config, restore
 from heads.models.ov_avel_free import OvAvelFree, configure
+from heads.registry import build, read_config, restore
 
 
 def made(width: int = 4, num_classes: int = 5, **fields: Any) -> OvAvelFree:

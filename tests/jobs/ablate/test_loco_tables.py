@@ -11,12 +11,12 @@ import pytest
 
 from catalog.dataset import load
 from catalog.datasets import synthetic, unav100
-from catalog.store import open_store
-from heads import table
-from heads.cross_similarity import mean_of_std
-from heads.read import read_split
-from heads.run_folder import read_record, read_run
-from jobs.cli import main
+from catalog.store.reader import open_store
+from heads.ablation import table
+from heads.ablation.cross_similarity import mean_of_std
+from heads.data.split import read_split
+from heads.runs.folder import read_record, read_run
+from jobs.cli.main import main
 
 SMALL = {
     "loco": ("width=16", "levels=3", "unimodal_layers=1", "num_heads=2"),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from catalog.datasets import ovavebench
-from heads import table
+from heads.ablation import table
 from jobs.ablate.verb import _keep
-from jobs.cli import main
+from jobs.cli.main import main
+from tests.heads import planted_texts
 
 HEADS = Path(__file__).parents[2] / "heads"
-planted_texts = SimpleNamespace(**runpy.run_path(str(HEADS / "planted_texts.py")))
 
 
 def test_head_without_parameters_runs_once_whatever_the_seeds(

@@ -13,11 +13,11 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from heads.cost import Cost
-from heads.run_folder import write_run
-from heads.run_record import RunRecord
-from heads.seeds import Spread
-from heads.table import Row, Table, Variant
+from heads.ablation.cost import Cost
+from heads.ablation.table import Row, Table, Variant
+from heads.runs.folder import write_run
+from heads.runs.record import RunRecord
+from heads.runs.seeds import Spread
 from jobs.ablate.results import Result, as_csv, as_json, as_rows, compared, measured, spell
 
 ROW = Row(labels=("whole",), variant=Variant(head="linear"), paper={"accuracy": 83.25})

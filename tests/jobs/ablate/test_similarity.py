@@ -12,14 +12,14 @@ import pytest
 
 from catalog.dataset import Dataset, load
 from catalog.datasets import synthetic, unav100
-from catalog.store import open_store
-from heads.cross_similarity import mean_of_std
-from heads.model import build, plugin
-from heads.read import Split, read_split
-from heads.run_folder import read_run, write_run
-from heads.run_record import RunRecord
+from catalog.store.reader import open_store
+from heads.ablation.cross_similarity import mean_of_std
+from heads.data.split import Split, read_split
+from heads.registry import build, plugin
+from heads.runs.folder import read_run, write_run
+from heads.runs.record import RunRecord
 from jobs.ablate.similarity import FILE, draw_similarity, measure_similarity, read_similarity
-from jobs.cli import main
+from jobs.cli.main import main
 
 RECIPE = "planted-unav100"
 

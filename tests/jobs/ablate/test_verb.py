@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
 import statistics
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from catalog.datasets import ave, ovavebench, synthetic, unav100
-from heads import table
-from heads.run_folder import read_record
-from jobs.cli import main
+from heads.ablation import table
+from heads.runs.folder import read_record
+from jobs.cli.main import main
+from tests.heads import planted, planted_texts
 
 HEADS = Path(__file__).parents[2] / "heads"
-planted = SimpleNamespace(**runpy.run_path(str(HEADS / "planted.py")))
-planted_texts = SimpleNamespace(**runpy.run_path(str(HEADS / "planted_texts.py")))
 QUICK = ["--epochs", "2", "--batch", "8", "--jobs", "1", "--set", "ave_clip.width=16"]
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from catalog.recipe import Recipe
-from jobs.cli import main
+from jobs.cli.main import main
 from pipeline.encode import find_recipe
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store import create_store
-from catalog.store_rows import RecipeRows, VideoResult
+from catalog.store.reader import create_store
+from catalog.store.rows import RecipeRows, VideoResult
 from catalog.video import Video
 
 RECIPE = Recipe(

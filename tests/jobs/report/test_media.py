@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.report.charts import NUM_BINS
-from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read_run
+from jobs.pages.charts import NUM_BINS
 from jobs.report.media import read_media
-from jobs.report.timeline import NUM_PICTURES, Media, axis_s
+from jobs.report.run import Extraction, StoredVideo, read_predictions, read_run
+from jobs.report.segments.timeline import NUM_PICTURES, Media, axis_s
 
 
 def _media(make_run: Any, uri: Path | str, num_segments: int = 2, **stored: Any) -> Media:

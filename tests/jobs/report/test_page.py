@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from jobs.report.commands import commands
-from jobs.report.evidence import Extraction, StoredVideo, read_predictions, read_run
 from jobs.report.page import build, render
-from jobs.report.timeline import Media, choose, picture_strip, timeline
+from jobs.report.run import Extraction, StoredVideo, read_predictions, read_run
+from jobs.report.segments.timeline import Media, choose, picture_strip, timeline
 from pipeline.encode import find_recipe
 from tests.jobs.report.document import Document, check_self_contained
 
@@ -261,7 +261,7 @@ def test_page_of_100_classes_and_of_long_multi_event_videos_stays_small(make_run
 def test_page_text_colours_have_contrast(scheme: str) -> None:
     import jobs.report.page
 
-    css = (Path(jobs.report.page.__file__).parent / "page.css").read_text()
+    css = (Path(jobs.report.page.__file__).parents[1] / "pages" / "page.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 
 def _row(video: str, true_T: list[int], predicted_T: list[int]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 import pipeline.encode
 import pipeline.encoders
-from jobs.cli import main
+from jobs.cli.main import main
 from pipeline.encode import encoder_module, encoder_names
 from tests.pipeline.publisher import Offer, Publisher, published
 
@@ -24,7 +24,7 @@ TOY = f'''
 from catalog.grid import GridRule, exact_seconds
 from catalog.recipe import AudioSampling, Recipe
 from pipeline.encode import EncoderSpec
-from pipeline.asset import Asset
+from pipeline.weights.asset import Asset
 
 SPEC = EncoderSpec(
     name="toy", visual_shape=None, audio_shape=(8,), licence="MIT", citation="The toy paper", batch_segments=4,

@@ -17,11 +17,11 @@ import transformers
 
 from catalog.grid import SegmentGrid
 from pipeline.batches import piece
-from pipeline.checkpoint import BadCheckpoint
+from pipeline.clips import Clips
 from pipeline.encode import find_recipe, load_encoder
 from pipeline.encoders import clip_clap
-from pipeline.pretrained_folder import load_part, read_config
-from pipeline.segment import Clips
+from pipeline.networks.checkpoint import BadCheckpoint
+from pipeline.networks.transformers_folder import load_part, read_config
 
 TEXT = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
 RECIPE = find_recipe("clip-clap-1s").changed(

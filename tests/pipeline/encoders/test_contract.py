@@ -14,8 +14,8 @@ import pytest
 from bench import random_weights
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
+from pipeline.clips import Clips, Features
 from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
-from pipeline.segment import Clips, Features
 
 PROJECT = Path(__file__).resolve().parents[3]
 

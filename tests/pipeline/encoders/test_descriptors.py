@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from catalog.grid import GridRule, SegmentGrid
-from pipeline import spectrogram
+from pipeline.clips import Clips, Features
 from pipeline.encode import find_recipe, load_encoder
 from pipeline.encoders import descriptors
-from pipeline.segment import Clips, Features
+from pipeline.preprocess import spectrogram
 
 RATE_HZ = 16000
 RULE = spectrogram.StftRule(rate_hz=RATE_HZ, fft_size=512, hop_size=160, num_bands=64, low_hz=50.0, high_hz=8000.0)

@@ -11,12 +11,12 @@ import soundfile
 import torch
 
 from catalog.grid import SegmentGrid
+from pipeline.clips import Clips
 from pipeline.encode import assets_of, find_recipe, load_encoder
 from pipeline.encoders import vgg19_vggish
 from pipeline.networks.vgg19 import Vgg19Maps
 from pipeline.networks.vggish import Vggish
-from pipeline.segment import Clips
-from pipeline.vggish_mel import examples
+from pipeline.preprocess.vggish_log_mel import examples
 
 RECIPE = find_recipe("vgg19-vggish-1s").changed({"video.frames_per_segment": "2"})
 

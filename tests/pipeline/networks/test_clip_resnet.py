@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoint import fill
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.clip_resnet import ClipResNet, Config
 from tests.pipeline import parity
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.checkpoint import fill
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.clip_text import ClipText, Config
 from tests.pipeline import parity
 

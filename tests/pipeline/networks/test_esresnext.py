@@ -10,7 +10,7 @@ import torch
 from scipy.signal import get_window
 from torch import Tensor
 
-from pipeline.checkpoint import fill
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.esresnext import Config, EsResNeXt, blackman_harris, frames_of
 from tests.pipeline import parity
 

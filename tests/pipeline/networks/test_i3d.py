@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.checkpoint import fill
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.i3d import LAYOUTS, Config, I3d, Layout, LayoutName, Pool, max_pool
 from tests.pipeline import parity
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint import BadCheckpoint, fill
+from pipeline.networks.checkpoint import BadCheckpoint, fill
 from pipeline.networks.imagebind import Config, Modality, Tower, belongs
 from tests.pipeline import parity
 

@@ -14,9 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import one_peace_layers
-from pipeline.checkpoint import BadCheckpoint, fill, read_state
-from pipeline.networks import one_peace_video
+from pipeline.networks import one_peace_layers, one_peace_video
+from pipeline.networks.checkpoint import BadCheckpoint, fill, read_state
 from pipeline.networks.one_peace import MODALITIES, Config, Modality, OnePeace, branch
 from pipeline.networks.one_peace_video import VideoTower, completed
 from tests.pipeline import parity

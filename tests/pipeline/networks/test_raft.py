@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.checkpoint import fill
-from pipeline.i3d_flow import padded
+from pipeline.encoders.i3d_vggish.flow import padded
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.raft import Raft, upsampled
 from tests.pipeline import parity
 

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import torch
 
-from pipeline.checkpoint import fill
+from pipeline.decode.resample import resample
+from pipeline.networks.checkpoint import fill
 from pipeline.networks.vggish import Vggish, postprocess
-from pipeline.resample import resample
-from pipeline.vggish_mel import examples
+from pipeline.preprocess.vggish_log_mel import examples
 from tests.pipeline import parity
 
 

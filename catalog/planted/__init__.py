@@ -1,1 +1,0 @@
-"""Planted benchmarks: one file each, named as its protocol is; found and told of in `catalog/planting.py`."""

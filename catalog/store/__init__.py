@@ -1,0 +1,1 @@
+"""The store: its format, its reader, its writer and what checks it."""

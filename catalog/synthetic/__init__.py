@@ -1,0 +1,1 @@
+"""Made-up scenes to render, and made-up features with known events."""

@@ -1,0 +1,1 @@
+"""Tables of ablations and what they measure."""

@@ -1,0 +1,1 @@
+"""Tables of ablations, one file a paper; see `heads.ablation.table`."""

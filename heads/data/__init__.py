@@ -1,0 +1,1 @@
+"""Features of a split, on the device, with their targets."""

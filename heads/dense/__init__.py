@@ -1,0 +1,1 @@
+"""Events with a start and an end of their own: pyramid, targets, losses, decoding."""

@@ -1,0 +1,119 @@
+"""What dense heads inherit: their loss. B items, P points, K classes, C = K (class-aware regression) or 1, E events.
+
+    loss = (focal loss of all points and classes + IoU loss of positive (point, class) pairs) / normaliser + auxiliary
+
+The normaliser is a moving average of the number of positive points of a batch, taken over in evaluation as it stands.
+
+Source: Geng et al., CVPR 2023 (UnAV) after Zhang et al., ECCV 2022 (ActionFormer), and their published code.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heads.dense.config import DenseConfig
+from heads.dense.losses import Normaliser, diou, focal, giou
+from heads.dense.output import DenseOutput
+from heads.dense.points import divisor, points
+from heads.dense.targets import dense_targets
+
+if TYPE_CHECKING:
+    from heads.data.device import Target
+
+
+class DenseHead(nn.Module, abc.ABC):
+    """Base of the heads that find events with a start and an end of their own.
+
+    `forward(visual, audio, mask_BT, visual_valid_BT=None, audio_valid_BT=None)` gives a `DenseOutput`, for any T.
+    """
+
+    def __init__(self, config: DenseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normaliser = Normaliser()
+
+    @property
+    def alignment(self) -> int:
+        """Segments: what is said of an item's part is what is said of it in the whole, away from the part's ends, where
+        the part begins at a multiple of so many."""
+        return divisor(self.config.levels)
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> DenseOutput:
+        """Logits and offsets at the points of the pyramid.
+
+        Args:
+            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged over their places, of any T; None where
+                the head does not look. What was not computed (NaN) is taken as zeros.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        """
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
+    ) -> None:
+        """Take what is needed from the training split, whose items' rows follow each other; here nothing.
+
+        Args:
+            visual, audio: (R, D) or maps (R, ..., D); R rows of all items. None where there are no such features.
+            visual_valid_R, audio_valid_R: True where the feature was computed.
+        """
+
+    def loss(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        target: Target,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) sums and (B,) counts, so that the sums' sum over the counts' sum is the loss above."""
+        output = self(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        return self.loss_of(output, target)
+
+    def loss_of(self, output: DenseOutput, target: Target) -> tuple[Tensor, Tensor]:
+        """As `loss`, of an output that is there already.
+
+        Raises:
+            ValueError: the target has no events' times.
+        """
+        if target.events_BE2 is None or target.event_labels_BE is None:
+            raise ValueError("a dense head learns from events with times, got a target of segments")
+        config, mask_BP = self.config, output.mask_BP
+        truth = dense_targets(
+            points(output.counts[0], len(output.counts), device=mask_BP.device),
+            target.events_BE2,
+            target.event_labels_BE,
+            mask_BP,
+            num_classes=config.num_classes,
+            class_aware=config.regression == "class_aware",
+            center_radius=config.center_radius,
+        )
+        classes_BPK = focal(output.logits_BPK.float(), truth.classes_BPK) * mask_BP.unsqueeze(-1)
+        sums_B = classes_BPK.sum(dim=(1, 2))
+        positive_BPC = truth.positive_BPC
+        iou = diou if config.iou_loss == "diou" else giou
+        pairs_N = iou(output.offsets_BPC2.float()[positive_BPC], truth.offsets_BPC2[positive_BPC])
+        sums_B = sums_B.index_add(0, positive_BPC.nonzero()[:, 0], pairs_N)
+        normaliser = self.normaliser(positive_BPC.any(dim=-1).sum())
+        counts_B = (normaliser / len(sums_B)).expand(len(sums_B))
+        if output.auxiliary is not None:
+            sums_B = sums_B + output.auxiliary.float() * counts_B
+        return sums_B, counts_B.to(torch.float32)

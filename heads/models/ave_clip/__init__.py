@@ -1,0 +1,1 @@
+"""The head `ave_clip`."""

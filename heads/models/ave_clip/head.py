@@ -1,0 +1,298 @@
+"""AVE-CLIP: sound guides what is looked at, windows of several lengths fuse both, an event mask refines.
+
+    visual = BiLSTM(attention of sound over the R vectors of a segment), audio = BiLSTM(audio)
+    F = [visual, audio]                        (T x 2D)
+    O = multi-window temporal fusion of F      (T x N D)
+    O_w = fusion of (O x event mask) over the whole item
+    logits = W8 BiLSTM(Norm(O_w))
+    loss = 0.3 BCE(event mask, event) + 0.7 CE(logits, class)
+
+No code was ever published. Readings of what the paper leaves open, besides those in the blocks:
+
+- one width D = 256 for all but the input, the number that appears in the text; the last BiLSTM gives D too;
+- the loss takes logits (the paper's softmax and cross-entropy are one log-softmax); without supervision it is the plain
+  cross-entropy, of weight 1;
+- Adam with 1e-3, PSP's decay and batches of 128; dropout on F and before W8, 0.1 as PSP's;
+- features are standardised by channel with the training split's moments, which the paper does not speak of (encoders
+  differ in scale by orders of magnitude); `standardise=False` is the literal form;
+- with one vector a segment (AudioCLIP's) sound has nothing to choose from: no attention is made. Its results then rest
+  on the rest of the head.
+
+The run filter after the arg-max is in `heads.evaluation.run_filter`: it works on predictions of any head.
+
+B batch, T segments, R vectors or places a segment, D width, N windows, K outputs.
+
+Source: Mahmud and Marculescu, WACV 2023 (AVE-CLIP), figures 2 to 4, equations 4 to 17, tables 1 to 7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from heads.blocks.agva import HIDDEN, AudioGuidedAttention
+from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
+from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.blocks.masked_lstm import MaskedLSTM
+from heads.blocks.standardise import Standardise
+from heads.models.ave_clip.egta import EventRefinement, event_cross_entropy
+from heads.models.ave_clip.mwtf import Attention, MultiWindowFusion, parse_windows
+
+if TYPE_CHECKING:
+    from heads.data.device import Target
+
+SUMMARY = "AVE-CLIP: audio-guided attention, multi-window temporal fusion, event-guided refinement"
+POOLS_PLACES = False
+TRAINING: Mapping[str, int | float | str] = {
+    "epochs": 300,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "optimiser": "adam",
+    "schedule": "psp",
+}
+
+
+class AveClip(nn.Module):
+    """Features of sound and picture to logits a segment, and AVE-CLIP's loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(PlacesConfig):
+        """The architecture and the ablations of the paper's tables.
+
+        Attributes:
+            modality: which features are looked at. With one, F is its BiLSTM alone, and places are averaged.
+            agva: attention over the places by the formula (any R) or as the published code of earlier heads has it
+                (R fixed), or their mean.
+            agva_hidden: width of that attention's hidden layer.
+            width: D, even.
+            windows: of the fusion (tables 4 and 5); empty: one linear map and relu in its place.
+            attention: over time, channels or both, in every fusion (table 4).
+            shared: one set of weights for all windows of a fusion (table 5).
+            residual: adds a linear residual to every fusion; False is the paper to the letter.
+            egta: the event mask learns from event labels, or without them, or there is none (tables 3 and 6).
+            refiner: windows of the refiner (table 6), T the whole item; empty: a linear map (table 3).
+            last: what is before W8. "linear" is the "simple fully connected layers" of tables 3 and 4.
+            event_weight: of the mask's loss; the classes' is 1 less it.
+            dropout: on F and before W8.
+            standardise: features by channel, by the training split.
+        """
+
+        agva: Literal["formula", "published", "off"] = "formula"
+        agva_hidden: int = HIDDEN
+        width: int = 256
+        windows: str = "10,5,3*,2"
+        attention: Attention = "both"
+        shared: bool = True
+        residual: bool = True
+        egta: Literal["supervised", "unsupervised", "off"] = "supervised"
+        refiner: str = "T"
+        last: Literal["bilstm", "linear"] = "bilstm"
+        event_weight: float = 0.3
+        dropout: float = 0.1
+        standardise: bool = True
+
+        def __post_init__(self) -> None:
+            check_choices(self)
+            self.need_either("AVE-CLIP")
+            sizes = (self.places, self.agva_hidden, self.width)
+            if min(sizes) < 1 or self.width % 2:
+                raise ValueError(f"AVE-CLIP needs a place, a hidden width and an even width, got {self}")
+            if max(sizes) > MAX_WIDTH:
+                raise ValueError(f"AVE-CLIP takes widths and places up to {MAX_WIDTH}, got {self}")
+            if not (0 <= self.dropout < 1 and 0 <= self.event_weight <= 1 and math.isfinite(self.event_weight)):
+                raise ValueError(
+                    f"dropout must lie in [0, 1) and event_weight in [0, 1], got {self.dropout}, {self.event_weight}"
+                )
+            for text in (self.windows, self.refiner):
+                if text:
+                    parse_windows(text)
+
+        @property
+        def attends_to_places(self) -> bool:
+            return self.agva != "off" and self.places > 1 and self.uses_visual and self.uses_audio
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        width, half = config.width, config.width // 2
+        self.attend: AudioGuidedAttention | None = None
+        if config.attends_to_places:
+            self.attend = AudioGuidedAttention(
+                config.visual_width,
+                config.audio_width,
+                variant="published" if config.agva == "published" else "formula",
+                places=config.places,
+                hidden=config.agva_hidden,
+            )
+        encoded = 0
+        if config.uses_visual:
+            self.visual_standard = Standardise(config.visual_width)
+            self.visual_lstm = MaskedLSTM(config.visual_width, half)
+            encoded += width
+        if config.uses_audio:
+            self.audio_standard = Standardise(config.audio_width)
+            self.audio_lstm = MaskedLSTM(config.audio_width, half)
+            encoded += width
+        self.dropout = nn.Dropout(config.dropout)
+        self.fusion: MultiWindowFusion | None = None
+        if config.windows:
+            self.fusion = MultiWindowFusion(
+                encoded,
+                width,
+                windows=config.windows,
+                attention=config.attention,
+                shared=config.shared,
+                residual=config.residual,
+            )
+        self.unfused = None if config.windows else nn.Linear(encoded, width)
+        fused = self.fusion.output_width if self.fusion is not None else width
+        self.refine = EventRefinement(
+            fused,
+            width,
+            masked=config.egta != "off",
+            windows=config.refiner,
+            attention=config.attention,
+            shared=config.shared,
+            residual=config.residual,
+        )
+        refined = self.refine.output_width
+        self.norm = nn.LayerNorm(refined)
+        self.last = MaskedLSTM(refined, half) if config.last == "bilstm" else nn.Linear(refined, width)
+        self.classify = nn.Linear(width, config.num_classes)
+
+    def fit_statistics(
+        self,
+        visual: NDArray[np.float32] | None,
+        audio: NDArray[np.float32] | None,
+        visual_valid_NT: NDArray[np.bool_],
+        audio_valid_NT: NDArray[np.bool_],
+    ) -> None:
+        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T).
+
+        A channel's moments are over the places too.
+        """
+        if not self.config.standardise:
+            return
+        if self.config.uses_visual and visual is not None:
+            self.visual_standard.fit(visual, visual_valid_NT)
+        if self.config.uses_audio and audio is not None:
+            self.audio_standard.fit(audio, audio_valid_NT)
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, K) float32; outside the mask they are finite and mean nothing.
+
+        Args:
+            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); None if not used. Sets of audio vectors are
+                averaged. What was not computed (NaN) becomes zeros after standardising.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality that the head looks at is missing, or of another width or number of places.
+        """
+        return self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)[0]
+
+    def loss(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        target: Target,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Equation 17 as (B,) sums in nats and (B,) counts of an item's real segments.
+
+        Where several labels may hold at once, the classes' part is a sigmoid's cross-entropy summed over classes.
+        """
+        mask_BT = target.mask_BT
+        logits_BTK, event_logits_BT = self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        if target.classes_BT is not None:
+            sums_B, counts_B = cross_entropy(logits_BTK, target.classes_BT, mask_BT)
+        else:
+            assert target.labels_BTK is not None, "a target has classes or labels"
+            sums_B, counts_B = binary_cross_entropy(logits_BTK, target.labels_BTK, mask_BT)
+        if self.config.egta == "supervised":
+            assert event_logits_BT is not None, "made unless egta is off"
+            event_sums_B, _ = event_cross_entropy(event_logits_BT, target.event_BT, mask_BT)
+            sums_B = self.config.event_weight * event_sums_B + (1 - self.config.event_weight) * sums_B
+        return sums_B, counts_B
+
+    def _outputs(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None,
+        audio_valid_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, T, K), and those of the event mask (B, T) where there is one."""
+        encoded_BTE = self.dropout(self._encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT))
+        if self.fusion is not None:
+            fused_BTE = self.fusion(encoded_BTE, mask_BT)
+        else:
+            assert self.unfused is not None, "made where there is no fusion"
+            fused_BTE = torch.relu(self.unfused(encoded_BTE))
+        refined_BTE, event_logits_BT = self.refine(fused_BTE, mask_BT)
+        normed_BTE = self.norm(refined_BTE)
+        bilstm = self.config.last == "bilstm"
+        last_BTD = self.last(normed_BTE, mask_BT) if bilstm else torch.relu(self.last(normed_BTE))
+        return self.classify(self.dropout(last_BTD)), event_logits_BT
+
+    def _encoded(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None,
+        audio_valid_BT: Tensor | None,
+    ) -> Tensor:
+        """F: each modality's BiLSTM, joined."""
+        config, parts = self.config, []
+        visual_BTRV, audio_BTA = None, None
+        if config.uses_audio:
+            valid_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
+            audio_BTRA = _vectors("audio", audio, config.audio_width, self.audio_standard, valid_BT)
+            audio_BTA = audio_BTRA.mean(dim=2)
+        if config.uses_visual:
+            valid_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
+            visual_BTRV = _vectors("visual", visual, config.visual_width, self.visual_standard, valid_BT)
+            if self.attend is not None:
+                assert audio_BTA is not None, "attention is made where both are used"
+                visual_BTV = self.attend(visual_BTRV, audio_BTA)
+            else:
+                visual_BTV = visual_BTRV.mean(dim=2)
+            parts.append(self.visual_lstm(visual_BTV, mask_BT))
+        if audio_BTA is not None:
+            parts.append(self.audio_lstm(audio_BTA, mask_BT))
+        return torch.cat(parts, dim=-1)
+
+
+Head = AveClip
+configure = AveClip.Config.for_features
+
+
+def _vectors(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> Tensor:
+    """(B, T, R, D) standardised; exactly 0 where not valid."""
+    if values is None or values.ndim < 3 or values.shape[-1] != width or values.shape[:2] != valid_BT.shape:
+        got = "none" if values is None else f"shape {tuple(values.shape)}"
+        raise ValueError(
+            f"AVE-CLIP looks at {name} features of {tuple(valid_BT.shape)} segments, width {width}, got {got}"
+        )
+    values_BTRD = values[:, :, None] if values.ndim == 3 else values.flatten(2, -2)
+    standard_BTRD: Tensor = standard(values_BTRD.float(), valid_BT)
+    return standard_BTRD

@@ -1,0 +1,180 @@
+"""PSP: audio-guided attention, a BiLSTM a modality, positive sample propagation, one classifier.
+
+    a' = L2 L1 a                                      two linear maps without bias and nothing between
+    v' = M2 M1 (attention of a' over the places of a segment), likewise
+    fused, v, a = propagation(BiLSTM(v'), BiLSTM(a'))
+    logits = W2 relu(W1 fused)
+    loss = CE(logits, class) + 100 x pair similarity(v, a)
+
+At AVE's sizes 1,548,657 parameters. The published code counts 1,667,251: 118,594 are of layers that it makes and never
+uses (a map of the picture, a classifier a modality, an event branch).
+
+Where several labels may hold at once the first term is a sigmoid's cross-entropy summed over classes. With one vector a
+segment sound has nothing to choose from: no attention is made.
+
+B batch, T segments, R places, K outputs.
+
+Source: Zhou et al., CVPR 2021 (PSP), fully supervised, and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from heads.blocks.agva import HIDDEN, AudioGuidedAttention
+from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
+from heads.blocks.item_slices import in_item_slices
+from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.blocks.masked_lstm import MaskedLSTM
+from heads.blocks.segment_places import PairedPlaces
+from heads.models.psp.pair_similarity import pair_similarity, pair_similarity_loss, pair_target
+from heads.models.psp.propagation import PositiveSamplePropagation
+
+if TYPE_CHECKING:
+    from heads.data.device import Target
+
+SUMMARY = "PSP: positive sample propagation between sound and picture"
+POOLS_PLACES = False
+TRAINING: Mapping[str, int | float | str] = {
+    "epochs": 300,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "optimiser": "adam",
+    "schedule": "psp",
+}
+# Between the classifier's two linear maps.
+_INNER = 64
+
+
+class Psp(PairedPlaces):
+    """Features of sound and picture to logits a segment, and PSP's loss."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(PlacesConfig):
+        """The architecture; defaults as published.
+
+        Attributes:
+            agva: attention over the places as the published code has it (R fixed) or by the paper's formula (any R),
+                or their mean.
+            agva_hidden: width of that attention's hidden layer.
+            hidden: of both modalities after their maps and of the BiLSTMs a direction.
+            threshold: of the propagation, for 10 segments (0.095 for weak supervision).
+            similarity_weight: of the pair similarity in the loss.
+            dropout: inside the propagation.
+            standardise: features by channel, by the training split; published: as they are.
+        """
+
+        agva: Literal["published", "formula", "off"] = "published"
+        agva_hidden: int = HIDDEN
+        hidden: int = 128
+        threshold: float = 0.099
+        similarity_weight: float = 100.0
+        dropout: float = 0.1
+        standardise: bool = False
+
+        def __post_init__(self) -> None:
+            self.need_both("PSP")
+            check_choices(self)
+            sizes = (self.num_classes, self.places, self.agva_hidden, self.hidden)
+            if min(sizes) < 1 or max(sizes) > MAX_WIDTH:
+                raise ValueError(f"PSP takes sizes from 1 to {MAX_WIDTH}, got {self}")
+            weights = (self.threshold, self.similarity_weight)
+            if not all(math.isfinite(w) and w >= 0 for w in weights) or not 0 <= self.dropout < 1:
+                raise ValueError(
+                    "PSP needs a threshold and a similarity_weight of at least 0 and dropout in [0, 1), got "
+                    f"{self.threshold}, {self.similarity_weight}, {self.dropout}"
+                )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)
+        self.config = config
+        hidden = config.hidden
+        self.audio_map, self.visual_map = (
+            nn.Sequential(nn.Linear(width, 2 * hidden, bias=False), nn.Linear(2 * hidden, hidden, bias=False))
+            for width in (config.audio_width, config.visual_width)
+        )
+        self.attend: AudioGuidedAttention | None = None
+        if config.agva != "off" and config.places > 1:
+            self.attend = AudioGuidedAttention(
+                config.visual_width, hidden, variant=config.agva, places=config.places, hidden=config.agva_hidden
+            )
+        self.visual_lstm, self.audio_lstm = MaskedLSTM(hidden, hidden), MaskedLSTM(hidden, hidden)
+        self.propagate = PositiveSamplePropagation(2 * hidden, threshold=config.threshold, dropout=config.dropout)
+        self.inner = nn.Linear(2 * hidden, _INNER, bias=False)
+        self.classify = nn.Linear(_INNER, config.num_classes, bias=False)
+        # All but the two maps begin as Xavier says; the propagation has done so itself.
+        for module in [self.inner, self.classify, *(self.attend.modules() if self.attend is not None else ())]:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, K) float32; outside the mask they mean nothing.
+
+        Args:
+            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
+                not computed (NaN) becomes zeros.
+            mask_BT: bool, True where the segment is real.
+            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of places.
+        """
+        return self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)[0]
+
+    def loss(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        target: Target,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both losses as (B,) weighted sums and (B,) counts of an item's real segments."""
+        mask_BT = target.mask_BT
+        logits_BTK, similarity_BT = self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        if target.classes_BT is not None:
+            sums_B, counts_B = cross_entropy(logits_BTK, target.classes_BT, mask_BT)
+        else:
+            assert target.labels_BTK is not None, "a target has classes or labels"
+            sums_B, counts_B = binary_cross_entropy(logits_BTK, target.labels_BTK, mask_BT)
+        pair_sums_B, _ = pair_similarity_loss(similarity_BT, pair_target(target.event_BT), mask_BT)
+        return sums_B + self.config.similarity_weight * pair_sums_B, counts_B
+
+    def _outputs(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None,
+        audio_valid_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, K) and the cosine of each segment's two vectors after the propagation (B, T)."""
+        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        audio_BTD = self.audio_map(audio_BTA)
+        if self.attend is not None:
+            visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTD, width=self.config.agva_hidden)
+        else:
+            visual_BTV = visual_BTRV.mean(dim=2)
+        fused_BTE, visual_BTE, audio_BTE = self.propagate(
+            self.visual_lstm(self.visual_map(visual_BTV), mask_BT), self.audio_lstm(audio_BTD, mask_BT), mask_BT
+        )
+        logits_BTK: Tensor = self.classify(torch.relu(self.inner(fused_BTE)))
+        return logits_BTK, pair_similarity(visual_BTE, audio_BTE)
+
+
+Head = Psp
+configure = Psp.Config.for_features

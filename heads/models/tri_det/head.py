@@ -1,0 +1,138 @@
+"""TriDet: a pyramid without attention, and starts and ends by the points at which a class starts or ends.
+
+    x = stack([visual, audio])                     then 2 SGP blocks at full rate
+    x_l = halving SGP block(x_l-1)                 5 times
+    logits = convolutions(x_0 ... x_5),    offsets = expected distances to starts and ends
+
+As a baseline of audio-visual events: both modalities' features are joined at the input, and trained as UnAV is (no
+published config is for UnAV-100). Sizes, a far kernel of 5 times, 16 bins and points within 1.5 strides of an event's
+middle are those of its config for THUMOS14.
+
+Readings, besides those in the blocks: offsets are of each class, so each class learns its own event at a point
+(published: the shortest event of all); the class loss is not weighted by the overlap (published: to the power of 0.2)
+and no noise is added to the input (published: of 0.0005).
+
+B items, T segments, C width.
+
+Source: Shi et al., CVPR 2023 (TriDet), and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from heads.blocks.temporal_conv import ConvStack
+from heads.dense.config import TRAINING, BaselineConfig
+from heads.dense.decoder import PRIOR, PointConvs
+from heads.dense.halving_pyramid import HalvingPyramid
+from heads.dense.head import DenseHead
+from heads.dense.level_sequence import LevelSequence
+from heads.dense.output import DenseOutput
+from heads.dense.pyramid_input import halvable, joined_features
+from heads.models.tri_det.sgp import GROUPS, SgpBlock
+from heads.models.tri_det.trident import TridentRegression
+
+__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "TriDet", "configure"]
+
+DENSE = True
+SUMMARY = "TriDet on joined features: convolutions over a pyramid, boundaries by bins; finds events with start and end"
+POOLS_PLACES = True
+# Of a kernel and of the bins: beyond, a level of hours would be one window.
+_MOST_POINTS = 4096
+
+
+class TriDet(DenseHead):
+    """Features of either modality, or both joined, to events."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaselineConfig):
+        """The architecture; defaults as published for THUMOS14.
+
+        Attributes:
+            kernel: of what is near in a block, odd.
+            reach: how many times farther the far kernel sees.
+            bins: the farthest start or end, in points of the level.
+            blocks: at full rate; the other levels have one each.
+            inner: width inside a block.
+        """
+
+        kernel: int = 1
+        reach: float = 5.0
+        bins: int = 16
+        blocks: int = 2
+        inner: int = 768
+        regression: Literal["class_aware"] = "class_aware"
+        center_radius: float | None = 1.5
+
+        def __post_init__(self) -> None:
+            self.need_either("TriDet")
+            self.check_dense("TriDet", self.stack, self.hidden, self.inner, blocks=(self.blocks,))
+            if self.width % GROUPS:
+                raise ValueError(f"TriDet needs a width that is a multiple of {GROUPS}, got {self.width}")
+            if not 1 <= self.bins <= _MOST_POINTS or not 1 <= self.kernel <= _MOST_POINTS or self.kernel % 2 == 0:
+                raise ValueError(
+                    f"TriDet needs 1 to {_MOST_POINTS} bins and an odd kernel in that range, got {self.bins} and "
+                    f"{self.kernel}"
+                )
+            if not (math.isfinite(self.reach) and 1 <= self.reach * (self.kernel + 1) <= _MOST_POINTS):
+                raise ValueError(f"TriDet needs a reach that gives a far kernel up to {_MOST_POINTS}, got {self.reach}")
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.stack = ConvStack(config.joined_width, config.width, layers=config.stack)
+
+        def block(stride: int, drop_path: float | None) -> SgpBlock:
+            return SgpBlock(
+                config.width,
+                kernel=config.kernel,
+                reach=config.reach,
+                stride=stride,
+                hidden=config.inner,
+                drop_path=drop_path,
+            )
+
+        self.pyramid = HalvingPyramid(
+            config.width,
+            blocks=[block(1, None) for _ in range(config.blocks)],
+            halving=[block(2, config.drop_path) for _ in range(config.levels - 1)],
+        )
+        self.classify = PointConvs(config.width, config.num_classes, hidden=config.hidden, prior=PRIOR)
+        self.regress = TridentRegression(
+            config.width, config.num_classes, levels=config.levels, bins=config.bins, hidden=config.hidden
+        )
+
+    def forward(
+        self,
+        visual: Tensor | None,
+        audio: Tensor | None,
+        mask_BT: Tensor,
+        visual_valid_BT: Tensor | None = None,
+        audio_valid_BT: Tensor | None = None,
+    ) -> DenseOutput:
+        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
+
+        Raises:
+            ValueError: a modality is missing, or of another width or number of segments.
+        """
+        config = self.config
+        joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        mask_BT = halvable(mask_BT, config.levels)
+        levels, masks = self.pyramid(self.stack(joined_BTD, mask_BT), mask_BT)
+        lay = LevelSequence([x.shape[1] for x in levels], gap=config.bins, device=mask_BT.device)
+        x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)
+        return DenseOutput(
+            logits_BPK=lay.points(self.classify(x_BGC, mask_BG)),
+            offsets_BPC2=self.regress(x_BGC, mask_BG, lay),
+            mask_BP=lay.points(mask_BG),
+            counts=lay.counts,
+        )
+
+
+Head = TriDet
+configure = TriDet.Config.for_features

@@ -1,1 +1,0 @@
-"""Tables of ablations, one file a paper; see `heads.table`."""

@@ -1,0 +1,73 @@
+"""The task of dense heads: events with their times to learn, mAP to be judged by. B items, T segments, E events."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from catalog.dataset import Dataset
+from heads.data.device import DeviceBatch, DeviceSplit, Target
+from heads.data.split import Split
+from heads.data.targets import events_on_grid
+from heads.dense.crops import crop, draw_stretches
+from heads.dense.detect import detect
+from heads.dense.head import DenseHead
+from heads.dense.output import DenseOutput
+from heads.evaluation.evaluate_dense import judge_dense
+from heads.runs.record import Numbers
+from heads.training.settings import Settings
+
+
+class DenseTask:
+    """Training and validation of a dense head (see `heads.training.fit.Task`)."""
+
+    def __init__(self, train: Split, val: Split, dataset: Dataset, settings: Settings) -> None:
+        self.train, self._val, self._dataset, self._settings = train, val, dataset, settings
+        self._data = DeviceSplit(train, None, settings.device)
+        self._val_data = DeviceSplit(val, None, settings.device)
+        self._lengths_N = train.mask_NT.sum(axis=1)
+        grid = train.recipe.grid
+        self._times_NE2, self._labels_NE = events_on_grid(train.items, dataset.classes, grid)
+        self._val_events = events_on_grid(val.items, dataset.classes, grid)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that must have features: training and validation."""
+        return self.train, self._val
+
+    def batch(self, items_B: NDArray[np.int64]) -> DeviceBatch:
+        """A stretch of each item, drawn anew, with the events that lie in it."""
+        settings, times_BE2, labels_BE = self._settings, self._times_NE2[items_B], self._labels_NE[items_B]
+        # One number of torch's own generator, whose state a checkpoint keeps.
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,)).item()))
+        starts_B, lengths_B = draw_stretches(
+            rng,
+            self._lengths_N[items_B],
+            times_BE2,
+            labels_BE,
+            crop_share=settings.crop_share,
+            max_segments=settings.max_segments,
+        )
+        times_BE2, labels_BE = crop(times_BE2, labels_BE, starts_B, lengths_B, self._lengths_N[items_B])
+        told = (items_B, starts_B, lengths_B, times_BE2, labels_BE)
+        items, starts, lengths, times, labels = (torch.from_numpy(values).to(settings.device) for values in told)
+        target = Target(mask_BT=torch.empty(0), events_BE2=times, event_labels_BE=labels)
+        return self._data.stretches(items, starts, lengths, target)
+
+    def validate(self, head: nn.Module) -> Numbers:
+        """`val_loss` (as of a batch, by the normaliser as it stands) and that of `judge_dense`, in one pass."""
+        if not isinstance(head, DenseHead):
+            raise TypeError(f"needs a dense head, got {type(head).__name__}")
+        times_NE2, labels_NE = (torch.from_numpy(values).to(self._settings.device) for values in self._val_events)
+        losses: list[float] = []
+
+        def add(items_B: NDArray[np.int64], output: DenseOutput) -> None:
+            target = Target(mask_BT=output.mask_BP, events_BE2=times_NE2[items_B], event_labels_BE=labels_NE[items_B])
+            sums_B, counts_B = head.loss_of(output, target)
+            losses.extend((sums_B.double() / counts_B.double().sum()).tolist())
+
+        found = detect(head, self._val, device=self._settings.device, data=self._val_data, on_output=add)
+        row: Numbers = {"val_loss": self._settings.batch_size * float(np.mean(losses))}
+        return row | {f"val_{name}": value for name, value in judge_dense(found, self._val, self._dataset).items()}

@@ -1,0 +1,1 @@
+"""What every verb uses: the command line, the console, shared options."""

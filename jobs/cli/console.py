@@ -1,0 +1,188 @@
+"""What verbs say and how: results on standard output, everything else on standard error.
+
+With `--json` a verb prints exactly one JSON object on standard output. Text from media, annotations and stores is
+shown with control characters made visible, so that a file name cannot repaint the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+PLAIN_EVERY_S = 5.0
+
+
+def visible(text: object) -> str:
+    """`text` on one line, control characters, lone surrogates and direction marks spelt out as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output. NaN and infinity raise: JSON has no spelling for them."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    out = _standard_output()
+    out.write(text)
+    out.flush()
+
+
+def say(text: str) -> None:
+    """A line of the result, on standard output."""
+    _standard_output().write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A remark, on standard error; nothing where that is closed."""
+    if sys.stderr is None:
+        return
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output; numbers stand right, texts left."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    body = [[visible(cell) for cell in row] for row in rows]
+    grid = Table(title=Text(title), title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        cells = [row[i] for row in body]
+        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
+        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        grid.add_row(*(Text(cell) for cell in row))
+    # Not a terminal: as wide as the content, so that a log or a pipe gets whole lines.
+    out = _standard_output()
+    console = Console(file=out)
+    if not console.is_terminal:
+        console = Console(file=out, width=max(80, len(title), _width(grid)))
+    console.print(grid)
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a person reads them: 8.3 s, 4 min 05 s, 3 h 12 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+class Progress:
+    """Progress with rate and time left, on standard error: a bar on a terminal, a plain line each 5 s elsewhere.
+
+    Args:
+        what: what is being done ("extract").
+        total: how many units; None where it is not known.
+        unit: what is counted ("videos").
+        quiet: say nothing.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str, *, quiet: bool = False, file: TextIO | None = None):
+        self._file = file if file is not None else sys.stderr
+        # Python has no standard error where the process began with it closed.
+        self.what, self.total, self.unit, self.quiet = what, total, unit, quiet or self._file is None
+        self.done = 0
+        self.text = ""
+        self._began_s = self._said_s = time.monotonic()
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Progress:
+        self._began_s = self._said_s = time.monotonic()
+        if not self.quiet and self._file.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}  {task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+                console=Console(file=self._file),
+            )
+            self._task = self._bar.add_task(self.what, total=self.total, unit=self.unit, rate="", text="")
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1, text: str | None = None) -> None:
+        """`count` more units are done; `text` stands behind the bar."""
+        self.done += count
+        if text is not None:
+            self.text = visible(text)
+        self._show(last=False)
+
+    def update(self, text: str) -> None:
+        """Another remark behind the bar."""
+        self.text = visible(text)
+        self._show(last=False)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show(last=True)
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _show(self, *, last: bool) -> None:
+        if self.quiet:
+            return
+        now_s = time.monotonic()
+        spent_s = max(now_s - self._began_s, 1e-9)
+        rate = self.done / spent_s
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f}/s", text=self.text)
+            return
+        if not last and now_s - self._said_s < PLAIN_EVERY_S:
+            return
+        if last and self.done == 0:
+            return
+        self._said_s = now_s
+        parts = [f"{self.what}: {self.done}" + (f"/{self.total}" if self.total is not None else "") + f" {self.unit}"]
+        parts.append(f"{rate:.1f}/s")
+        if not last and self.total is not None and rate > 0 and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        if last:
+            parts.append(f"in {duration(spent_s)}")
+        if self.text:
+            parts.append(self.text)
+        self._file.write(", ".join(parts) + "\n")
+        self._file.flush()
+
+
+def _standard_output() -> TextIO:
+    """Where results go.
+
+    Raises:
+        SystemExit: it was closed when the process began (`avel ... >&-`), so that not even an error could be told as
+            the one JSON object; ends the command with status 1 and one line on standard error.
+    """
+    if sys.stdout is None:
+        raise SystemExit("avel: error: standard output is closed, and the result has nowhere to go")
+    return sys.stdout
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").rstrip("%").strip() or "x")
+    except ValueError:
+        return text in ("", "-")
+    return True
+
+
+def _width(grid: object) -> int:
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, grid).maximum  # type: ignore[arg-type]  # rich's own Table

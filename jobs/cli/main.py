@@ -1,0 +1,182 @@
+"""`avel VERB`: finds verbs by file name and runs one.
+
+A verb is a module with `HELP` (one line), `EXAMPLES`, `add_arguments(parser)` and `run(args) -> exit status`:
+`jobs/NAME.py`, or `jobs/GROUP/NAME.py` for `avel GROUP NAME`, or `jobs/NAME/verb.py` for a verb of several files.
+Help lists are read from the source text without importing it, so `avel --help` needs no torch, ray or numpy.
+
+Exit status: 0 all right; 1 failed; 2 bad arguments; 3 finished with more quarantined videos than allowed;
+130 and 143 after SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+OK, FAILED, BAD_ARGUMENTS, QUARANTINED = 0, 1, 2, 3
+
+_JOBS = Path(__file__).parent.parent
+
+ABOUT = """\
+avel: audio-visual event localisation. Media in, a trustworthy feature store out; heads trained from it in minutes.
+
+usage: avel VERB [arguments]      avel VERB --help shows a verb's arguments and examples
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb: its words on the command line, its module and its one-line help."""
+
+    words: tuple[str, ...]
+    module: str
+    help: str
+
+
+def verbs() -> list[Verb]:
+    """Every verb there is, groups last, each in alphabetical order; nothing is imported."""
+    found = []
+    for path in sorted(_JOBS.glob("*.py")) + sorted(_JOBS.glob("*/*.py")):
+        parts = path.relative_to(_JOBS).with_suffix("").parts
+        help_line = _help_of(path)
+        if help_line is None:
+            continue
+        spelt = parts[:1] if parts[-1] == "verb" else parts
+        words = tuple(part.rstrip("_").replace("_", "-") for part in spelt)
+        found.append(Verb(words=words, module=".".join(("jobs", *parts)), help=help_line))
+    return sorted(found, key=lambda verb: (len(verb.words), verb.words))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the verb that `argv` names; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    known = verbs()
+    if words and words[0] in ("--version", "-V"):
+        from importlib.metadata import version
+
+        sys.stdout.write(f"avel {version('avel')}\n")
+        return OK
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(ABOUT + "\n" + _listing(known))
+        return OK if words else BAD_ARGUMENTS
+    verb = next((v for v in known if tuple(words[: len(v.words)]) == v.words), None)
+    if verb is None:
+        return _unknown(words, known)
+    return _run(verb, words[len(verb.words) :])
+
+
+class _Parser(argparse.ArgumentParser):
+    """Remembers what it refused, for `--json`."""
+
+    refusal: str | None = None
+
+    def error(self, message: str) -> NoReturn:
+        self.refusal = message
+        super().error(message)
+
+
+def _run(verb: Verb, arguments: list[str]) -> int:
+    # Icechunk prints a warning on standard output otherwise, which would spoil --json.
+    os.environ.setdefault("ICECHUNK_LOG", "error")
+    module = importlib.import_module(verb.module)
+    name = "avel " + " ".join(verb.words)
+    parser = _Parser(
+        prog=name,
+        description=verb.help,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has said what is wrong
+        if parser.refusal is not None and "--json" in arguments:
+            from jobs.cli.console import print_json
+
+            print_json({"error": parser.refusal, "kind": "BadArguments"})
+        return stop.code if isinstance(stop.code, int) else BAD_ARGUMENTS
+
+    from catalog.errors import AvelError, BadArguments, RecipeMismatch
+
+    try:
+        status = module.run(args)
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`avel ... | head`): nothing more can be said, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (AvelError, ValueError, OSError, MemoryError, RuntimeError) as error:
+        if os.environ.get("AVEL_DEBUG"):
+            raise
+        if isinstance(error, MemoryError | RuntimeError) and not isinstance(error, AvelError):
+            if not _is_of_memory(error):
+                raise
+            error = AvelError(
+                f"not enough memory for this: {error}; ask for smaller sizes, or fewer at a time (--batch)"
+            )
+        bad_arguments = isinstance(error, BadArguments | RecipeMismatch)
+        status = BAD_ARGUMENTS if bad_arguments else FAILED
+        _explain(name, error, as_json=bool(getattr(args, "json", False)))
+    assert isinstance(status, int)
+    return status
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Did an allocation fail? Libraries have types and words of their own for it."""
+    words = ("can't allocate memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def _explain(name: str, error: Exception, *, as_json: bool) -> None:
+    from jobs.cli.console import note, print_json, visible
+
+    text = str(error) or type(error).__name__
+    if as_json:
+        with contextlib.suppress(OSError):  # where nothing can be written the line below is all that can be said
+            print_json({"error": text, "kind": type(error).__name__})
+    note("\n".join(visible(line) for line in f"{name}: error: {text}".splitlines()))
+
+
+def _unknown(words: list[str], known: list[Verb]) -> int:
+    group = [verb for verb in known if len(verb.words) == 2 and verb.words[0] == words[0]]
+    if group and (len(words) == 1 or words[1] in ("-h", "--help", "help")):
+        sys.stdout.write(f"usage: avel {words[0]} VERB [arguments]\n\n" + _listing(group))
+        return OK if len(words) > 1 else BAD_ARGUMENTS
+    asked = " ".join(words[:2]) if group else words[0]
+    near = difflib.get_close_matches(asked, [" ".join(verb.words) for verb in known], n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `avel --help` lists them"
+    sys.stderr.write(f"avel: there is no verb {asked!r}{hint}\n")
+    return BAD_ARGUMENTS
+
+
+def _listing(known: list[Verb]) -> str:
+    width = max((len(" ".join(verb.words)) for verb in known), default=0)
+    return "".join(f"  {' '.join(verb.words):{width}}  {verb.help}\n" for verb in known)
+
+
+def _help_of(path: Path) -> str | None:
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if (
+            isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and statement.targets[0].id == "HELP"
+            and isinstance(statement.value, ast.Constant)
+        ):
+            return str(statement.value.value)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

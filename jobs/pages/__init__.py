@@ -1,0 +1,1 @@
+"""Charts and styles that reports and web pages share."""

@@ -1,0 +1,1 @@
+"""Report parts of heads that score segments."""

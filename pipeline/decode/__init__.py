@@ -1,0 +1,1 @@
+"""Media to clips: the clock, the packets, frames and samples. Imported by the sandbox's child alone."""

@@ -1,0 +1,359 @@
+"""What a medium holds and when: tracks, the table of shown frames, and one clock for picture and sound.
+
+Demuxing only, save for the first sound frame: how many priming samples a decoder drops is known only to it.
+t = 0 is the earlier of the first picture and the first sound; every time here is an exact rational.
+
+Rules (facts measured on some 130 odd files):
+- The frame table is the sorted pts of the packets that are not marked "discard": an edit list hides the others.
+- The end is the last shown frame's pts and duration; container durations are estimates in MPEG-TS and program streams.
+- PyAV attributes are copied while the container is open: reading them afterwards reads freed memory.
+
+Runs in the sandbox's child, since opening a hostile file may end the process.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from catalog.errors import MediaError
+from pipeline.decode.container import open_container
+from pipeline.decode.packets import PicturePackets, SoundPackets, read_packets
+
+# Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
+_STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
+# A container may promise this much more than its packets hold before it counts as cut off.
+_SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
+_MIN_SIDE_PX = 8
+# Packets of both tracks (5 min at 25 frames a second and 48 kHz AAC) beyond which decord's index and a second
+# container's would show in the memory: picture and sound then share one container, which decord cannot.
+_LONG_PACKETS = 20_000
+# Longer than any recording: a fortnight.
+LONGEST_S = Fraction(14 * 24 * 3600)
+_MIN_BYTES_PER_S = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTrack:
+    """The picture track that will be decoded.
+
+    Attributes:
+        index: of the stream in the container.
+        codec, pixel_format: FFmpeg's names; pixel_format is "" where unknown.
+        width_px, height_px: as coded, before rotation.
+        time_base: seconds a tick.
+        pts_F: int64 ticks, ascending and distinct: when frame i is shown.
+        end_ticks: when the last frame ends.
+        num_hidden: packets that an edit list hides.
+        not_decord: why decord must not be used ("" where it may).
+        sparse_safe: decord may skip frames: nothing hidden, a sample table that agrees with the packets.
+        clock_jumps: how often the decoding clock ran back.
+    """
+
+    index: int
+    codec: str
+    pixel_format: str
+    width_px: int
+    height_px: int
+    time_base: Fraction
+    pts_F: NDArray[np.int64]
+    end_ticks: int
+    num_hidden: int
+    not_decord: str
+    sparse_safe: bool
+    clock_jumps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTrack:
+    """The sound track that will be decoded: FFmpeg's best, so the one flagged "default".
+
+    Attributes:
+        index, codec, time_base: as in `VideoTrack`.
+        rate_hz, channels, layout: as the container states them.
+        start_ticks: of the first decoded sample, priming dropped.
+        end_ticks: end of the last packet.
+        num_packets: how many packets hold sound.
+        clock_jumps: as in `VideoTrack`.
+    """
+
+    index: int
+    codec: str
+    rate_hz: int
+    channels: int
+    layout: str
+    time_base: Fraction
+    start_ticks: int
+    end_ticks: int
+    num_packets: int
+    clock_jumps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """What `probe` found.
+
+    Attributes:
+        container: FFmpeg's demuxer name.
+        t0_s: where the clock begins, in the container's own time.
+        duration_s: from t0 to the end of the last shown frame, or of the sound where there is no picture.
+        tracks: how many streams of each kind the container has.
+        num_bytes: the file's size.
+    """
+
+    container: str
+    video: VideoTrack | None
+    audio: AudioTrack | None
+    t0_s: Fraction
+    duration_s: Fraction
+    tracks: dict[str, int]
+    num_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain facts for the store and for people; exact times as "n/d"."""
+        facts: dict[str, Any] = {
+            "container": self.container,
+            "t0_s": str(self.t0_s),
+            "duration_s": str(self.duration_s),
+            "tracks": self.tracks,
+        }
+        if (video := self.video) is not None:
+            start_s, end_s = (ticks * video.time_base for ticks in (int(video.pts_F[0]), video.end_ticks))
+            facts["video"] = {
+                "stream": video.index,
+                "codec": video.codec,
+                "pixel_format": video.pixel_format,
+                "width_px": video.width_px,
+                "height_px": video.height_px,
+                "frames": len(video.pts_F),
+                "hidden_frames": video.num_hidden,
+                "start_s": str(start_s - self.t0_s),
+                "end_s": str(end_s - self.t0_s),
+            }
+        if (audio := self.audio) is not None:
+            facts["audio"] = {
+                "stream": audio.index,
+                "codec": audio.codec,
+                "rate_hz": audio.rate_hz,
+                "channels": audio.channels,
+                "layout": audio.layout,
+                "packets": audio.num_packets,
+                "start_s": str(audio.start_ticks * audio.time_base - self.t0_s),
+                "end_s": str(audio.end_ticks * audio.time_base - self.t0_s),
+            }
+        return facts
+
+
+def refuse_implausible(info: MediaInfo) -> None:
+    """Raises MediaError corrupt_container where damaged time stamps make a medium longer than it can be.
+
+    A fortnight at most; and over an hour, no less than 8 bytes a second (a still picture with Opus sound has 500).
+
+    Apart from `probe`, and called once the decoders are open: where a decoder dies of such a file, that is the
+    reason to record.
+    """
+    too_thin = info.duration_s > 3600 and info.num_bytes < info.duration_s * _MIN_BYTES_PER_S
+    if info.duration_s > LONGEST_S or too_thin:
+        raise MediaError(
+            "corrupt_container", f"{info.container}: {info.num_bytes} bytes last {float(info.duration_s):.0f} s"
+        )
+
+
+def probe(path: str) -> MediaInfo:
+    """Demuxes the whole file once.
+
+    Args:
+        path: a readable, non-empty file; absolute, so that FFmpeg does not take "a:b.mp4" for a protocol.
+
+    Raises:
+        MediaError: not_media, container_truncated, corrupt_container, truncated_media, video_undecodable,
+            audio_undecodable, video_too_small.
+    """
+    with open_container(path) as container:
+        return _read(container, path)
+
+
+def _read(container: Any, path: str) -> MediaInfo:
+    name = container.format.name
+    kinds = [stream.type for stream in container.streams]
+    if not kinds:
+        raise MediaError("container_truncated", f"{name}: a header and no tracks in {os.path.getsize(path)} bytes")
+    picture_stream, has_cover = _pick_video(container)
+    sound_stream = _pick_audio(container)
+    if picture_stream is None and sound_stream is None:
+        raise MediaError("not_media", f"{name}: neither picture nor sound, only {', '.join(kinds)}")
+    picture = None if picture_stream is None else PicturePackets(picture_stream)
+    sound = None if sound_stream is None else SoundPackets(sound_stream)
+    last_end_s = read_packets(container, picture, sound)
+
+    _check_tracks(name, picture, sound)
+    _check_length(container, name, last_end_s)
+
+    num_packets = sum(track.num_packets for track in (picture, sound) if track is not None)
+    other_reasons = {
+        "decord needs a stated duration": not container.duration,
+        "a cover picture beside the video": has_cover,
+        "long: decord cannot share the sound's container": num_packets > _LONG_PACKETS,
+    }
+    video = None if picture is None else _video_track(picture, name, other_reasons)
+    audio = None if sound is None else _audio_track(sound)
+    starts_s = [int(video.pts_F[0]) * video.time_base] if video else []
+    starts_s += [audio.start_ticks * audio.time_base] if audio else []
+    t0_s = min(starts_s)
+    end_s = video.end_ticks * video.time_base if video else audio.end_ticks * audio.time_base if audio else t0_s
+    if end_s <= t0_s:
+        raise MediaError("corrupt_container", f"{name}: ends at {float(end_s)} s, before it starts")
+    return MediaInfo(
+        container=name,
+        video=video,
+        audio=audio,
+        t0_s=t0_s,
+        duration_s=end_s - t0_s,
+        tracks={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        num_bytes=os.path.getsize(path),
+    )
+
+
+def _pick_video(container: Any) -> tuple[Any, bool]:
+    """The picture stream to decode (None without one) and whether there is a cover picture beside it."""
+    candidates, has_cover = [], False
+    for stream in container.streams:
+        if stream.type == "video":
+            if stream.disposition & Disposition.attached_pic:
+                has_cover = True
+            else:
+                candidates.append(stream)
+    best = container.streams.best("video")
+    if best is not None and any(best.index == stream.index for stream in candidates):
+        candidates = [best]
+    if not candidates:
+        return None, has_cover
+    if candidates[0].codec_context is None:
+        raise MediaError("video_undecodable", f"stream {candidates[0].index}: a codec that FFmpeg does not know")
+    return candidates[0], has_cover
+
+
+def _pick_audio(container: Any) -> Any:
+    stream = container.streams.best("audio")
+    if stream is None:
+        stream = next((stream for stream in container.streams if stream.type == "audio"), None)
+    if stream is not None and stream.codec_context is None:
+        raise MediaError("audio_undecodable", f"stream {stream.index}: a codec that FFmpeg does not know")
+    return stream
+
+
+def _check_tracks(name: str, picture: PicturePackets | None, sound: SoundPackets | None) -> None:
+    if picture is not None:
+        context = picture.stream.codec_context
+        if not picture.num_packets:
+            raise MediaError("corrupt_container", f"{name}: the picture track's index leads to no packet")
+        if context.width and min(context.width, context.height) < _MIN_SIDE_PX:
+            raise MediaError("video_too_small", f"{context.width}x{context.height} px; needs {_MIN_SIDE_PX} a side")
+    if sound is not None and not sound.num_packets:
+        raise MediaError("corrupt_container", f"{name}: the sound track's index leads to no packet")
+    if picture is not None and name == "avi" and picture.end_ticks is not None and picture.stream.average_rate:
+        # FFmpeg estimates a cut AVI's duration from what is left; the header's count of frames stands.
+        declared_s = picture.stream.frames / Fraction(picture.stream.average_rate)
+        _refuse_shortfall(declared_s, picture.end_ticks * picture.time_base, "avi: the picture track")
+    for kind, track in (("picture", picture), ("sound", sound)):
+        if track is None or not name.startswith("mov"):
+            continue
+        if track.num_corrupt:
+            # The MP4 demuxer marks a packet so when the file ends within it.
+            raise MediaError("truncated_media", f"{name}: the file ends within a {kind} packet")
+        declared, duration = track.stream.frames, track.stream.duration
+        if declared > track.num_packets and duration and track.end_ticks is not None:
+            end_s = ((track.stream.start_time or 0) + duration) * track.time_base
+            _refuse_shortfall(end_s, track.end_ticks * track.time_base, f"{name}: the {kind} track")
+
+
+def _check_length(container: Any, name: str, last_end_s: Fraction | None) -> None:
+    if last_end_s is None or not container.duration or not name.startswith(_STATES_LENGTH):
+        return
+    declared_s = Fraction((container.start_time or 0) + container.duration, av.time_base)
+    _refuse_shortfall(declared_s, last_end_s, name)
+
+
+def _refuse_shortfall(declared_s: Fraction, found_s: Fraction, what: str) -> None:
+    # A damaged header may state centuries: that is no promise; `refuse_implausible` judges such files.
+    if declared_s <= LONGEST_S and declared_s - found_s > max(_SHORTFALL_S, declared_s * _SHORTFALL_SHARE):
+        raise MediaError(
+            "truncated_media", f"{what} promises {float(declared_s):.3f} s and ends at {float(found_s):.3f} s"
+        )
+
+
+def _video_track(picture: PicturePackets, name: str, other_reasons: Mapping[str, bool]) -> VideoTrack:
+    """The table and whether decord may be used; `other_reasons` against it are the container's."""
+    context = picture.stream.codec_context
+    pts_F = picture.table()
+    if not len(pts_F):
+        raise MediaError("corrupt_container", f"{name}: no packet of the picture track has a time stamp")
+    duration = picture.last_duration
+    if duration <= 0:
+        duration = _usual_duration(picture, pts_F)
+    num_shown = picture.num_packets - picture.num_hidden
+    reasons = {
+        "MPEG-TS loses its first pictures in decord": name == "mpegts",
+        "decord misplaces program streams": name == "mpeg",
+        "decord misplaces B frames in AVI": name == "avi",
+        "decord's FFmpeg 4.1 has no AV1": context.name in ("av1", "libdav1d", "libaom-av1"),
+        "packets that are never shown": picture.num_invisible > 0,
+        "the codec's settings change": picture.num_new_settings > 0,
+        "begins between key frames": picture.starts_mid_gop,
+        "frames share time stamps": len(pts_F) != num_shown,
+        **other_reasons,
+    }
+    not_decord = "; ".join(reason for reason, applies in reasons.items() if applies)
+    has_sample_table = picture.stream.frames == picture.num_packets
+    return VideoTrack(
+        index=picture.stream.index,
+        codec=context.name,
+        pixel_format=context.pix_fmt or "",
+        width_px=context.width,
+        height_px=context.height,
+        time_base=picture.time_base,
+        pts_F=pts_F,
+        end_ticks=int(pts_F[-1]) + duration,
+        num_hidden=picture.num_hidden,
+        not_decord=not_decord,
+        sparse_safe=not not_decord and not picture.num_hidden and (has_sample_table or name.startswith("matroska")),
+        clock_jumps=picture.clock_jumps,
+    )
+
+
+def _usual_duration(picture: PicturePackets, pts_F: NDArray[np.int64]) -> int:
+    """Ticks that a frame usually lasts, for containers that do not say."""
+    if len(pts_F) > 1:
+        return int(statistics.median_low(np.diff(pts_F[-1000:]).tolist()))
+    rate = picture.stream.average_rate or picture.stream.guessed_rate or Fraction(25)
+    return max(1, round(1 / (Fraction(rate) * picture.time_base)))
+
+
+def _audio_track(sound: SoundPackets) -> AudioTrack:
+    context = sound.stream.codec_context
+    start_ticks = sound.start_ticks if sound.start_ticks is not None else sound.pts[0] if sound.pts else 0
+    last_pts = start_ticks if sound.last_pts is None else sound.last_pts
+    duration = sound.last_duration
+    if duration <= 0 and context.frame_size and context.sample_rate:
+        duration = round(Fraction(context.frame_size, context.sample_rate) / sound.time_base)
+    return AudioTrack(
+        index=sound.stream.index,
+        codec=context.name,
+        rate_hz=context.sample_rate or 0,
+        channels=context.channels or 0,
+        layout=context.layout.name if context.channels else "",
+        time_base=sound.time_base,
+        start_ticks=start_ticks,
+        end_ticks=last_pts + duration,
+        num_packets=sound.num_packets,
+        clock_jumps=sound.clock_jumps,
+    )

@@ -1,0 +1,323 @@
+"""Frames of a video by number, read once from front to back.
+
+Two readers give the same pictures: decord where the probe finds nothing that it misplaces, else PyAV. Facts behind
+this (133 odd files): read contiguously from 0, decord's frame i is the i-th shown frame; skipping is right only where
+nothing is hidden; program streams, MPEG-TS, AVI with B frames, AV1 and files without duration are PyAV's. PyAV reads
+those from the file itself: each picture brings its own pts, so none can be misplaced, and a change of size shows. (The
+other way, a stream copy to Matroska for decord, costs a second file on disk.)
+
+Each reader goes to the end of the video whatever the recipe needs, so that what is found damaged depends on the medium
+alone. decord stops at the first damaged packet; PyAV then takes over, conceals and counts.
+
+Shape suffixes: H W pixels, C = RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from catalog.errors import MediaError
+from pipeline.decode.packet_source import PacketSource
+from pipeline.decode.probe import MediaInfo, VideoTrack
+
+# More of a track than this damaged (and more than one packet): its features would describe concealment.
+MAX_DAMAGED_SHARE = Fraction(1, 20)
+# Pictures missing at the end for longer than this were promised and are not there.
+_MAX_MISSING_TAIL_S = Fraction(1, 4)
+
+Frame = NDArray[np.uint8]
+
+
+class FrameReader:
+    """The frames of one video, ascending.
+
+    Attributes:
+        path_used: "decord", "decord, skipping" or "pyav: <why not decord>".
+        packet_errors: packets that PyAV could not decode.
+    """
+
+    def __init__(
+        self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None = None
+    ) -> None:
+        """Opens the decoder.
+
+        Args:
+            path: as given to `probe`.
+            heartbeat: called at least once a decoded frame.
+            source: packets to share with the sound where the probe rules out decord.
+        """
+        assert info.video is not None
+        self._path, self._track, self._heartbeat = path, info.video, heartbeat
+        self._reader: _DecordReader | _PyavReader
+        if self._track.not_decord:
+            self._reader = _PyavReader(path, self._track, heartbeat, source)
+            self.path_used = f"pyav: {self._track.not_decord}"
+            return
+        try:
+            self._reader = _DecordReader(path, self._track, heartbeat)
+            self.path_used = self._reader.name
+        except _decord_errors() as error:
+            self._use_pyav(error)
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
+        """Yields (number, frame (H, W, 3) uint8 RGB) for each of `wanted`, ascending and beyond all asked for before.
+
+        None stands for a frame before the first that could be decoded; a damaged one repeats the one before.
+
+        Raises:
+            MediaError: resolution_change.
+        """
+        done = 0
+        try:
+            for number, frame in self._reader.read(wanted):
+                done += 1
+                yield number, frame
+        except _decord_errors() as error:
+            self._use_pyav(error)
+            yield from self._reader.read(wanted[done:])
+
+    def finish(self) -> None:
+        """Decodes the rest and holds the medium to what its packets promised.
+
+        Raises:
+            MediaError: video_undecodable, truncated_media, corrupt_payload, resolution_change.
+        """
+        try:
+            self._reader.finish()
+        except _decord_errors() as error:
+            self._use_pyav(error)
+            self._reader.finish()
+
+    @property
+    def packet_errors(self) -> int:
+        return self._reader.packet_errors
+
+    @property
+    def missing_frames(self) -> int:
+        """Shown frames that no picture came out for."""
+        return self._reader.missing_frames
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _use_pyav(self, error: BaseException) -> None:
+        """From the video's beginning, with packets of its own: the sound is further on."""
+        if hasattr(self, "_reader"):
+            self._reader.close()
+        self._reader = _PyavReader(self._path, self._track, self._heartbeat)
+        self.path_used = f"pyav: {_first_line(error)}"
+
+
+class _DecordReader:
+    packet_errors = 0
+    missing_frames = 0
+
+    def __init__(self, path: str, track: VideoTrack, heartbeat: Callable[[], None]) -> None:
+        import decord  # here: a child that only hears sound does not need it
+
+        decord.logging.set_level(decord.logging.QUIET)
+        # fault_tol: by default decord repeats the last picture where one is missing, and says nothing.
+        self._reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)
+        if len(self._reader) < len(track.pts_F):
+            raise RuntimeError(f"decord sees {len(self._reader)} frames of {len(track.pts_F)}")
+        self._track, self._heartbeat = track, heartbeat
+        self._position = 0
+        self._keys = np.asarray(self._reader.get_key_indices(), np.int64)
+        self.name = "decord, skipping" if track.sparse_safe else "decord"
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
+        for number in wanted:
+            if number < 0:
+                yield number, None
+                continue
+            self._advance(number)
+            frame = self._reader.next().asnumpy()
+            self._position = number + 1
+            self._heartbeat()
+            if {frame.shape[0], frame.shape[1]} != {self._track.height_px, self._track.width_px}:
+                raise RuntimeError(f"decord reads {frame.shape[1]}x{frame.shape[0]} px: another track")
+            yield number, frame
+
+    def finish(self) -> None:
+        last = len(self._track.pts_F) - 1
+        if self._position <= last:
+            for _ in self.read([last]):
+                pass
+
+    def close(self) -> None:
+        # The object is left in a caught error's frames otherwise, and holds the whole decoder.
+        del self._reader
+
+    def _advance(self, number: int) -> None:
+        while self._position < number:
+            step = self._skippable(number) if self._track.sparse_safe else 0
+            if step:
+                self._reader.skip_frames(step)
+            else:
+                self._reader.next()
+            self._position += max(1, step)
+            self._heartbeat()
+
+    def _skippable(self, number: int) -> int:
+        """Frames to skip towards `number` without meeting a key frame: decord seeks to those, past damage unseen."""
+        place = int(np.searchsorted(self._keys, self._position, side="right"))
+        before_key = int(self._keys[place]) - 1 if place < len(self._keys) else number
+        return min(number, before_key, self._position + 100) - self._position
+
+
+class _PyavReader:
+    def __init__(
+        self, path: str, track: VideoTrack, heartbeat: Callable[[], None], source: PacketSource | None = None
+    ) -> None:
+        self._track = track
+        self._is_own = source is None
+        self._source = source or PacketSource(path, [track.index], heartbeat)
+        self.packet_errors = 0
+        self._num_decoded = 0
+        self._seen = np.zeros(len(track.pts_F), bool)
+        self._size: tuple[int, int] | None = None
+        self._shown: tuple[int, Any] | None = None  # number and picture of the latest that was decoded
+        self._next: tuple[int, Any] | None = None  # one further on, not yet due
+        self._pictures = self._decode()
+        # Kept: a picture's own to_ndarray builds a converter a frame (1 to 7 ms against 0.1 ms at 480x360).
+        self._reformatter = VideoReformatter()
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
+        converted: tuple[int, Frame] | None = None
+        for number in wanted:
+            self._show(number)
+            if self._shown is None:
+                yield number, None
+                continue
+            if converted is None or converted[0] != self._shown[0]:
+                converted = self._shown[0], _to_rgb(self._shown[1], self._reformatter)
+            yield number, converted[1]
+
+    def finish(self) -> None:
+        self._show(len(self._track.pts_F))
+        self._show_rest()
+        num_packets, detail = len(self._seen), f"{self.packet_errors} packets failed"
+        if not self._num_decoded:
+            raise MediaError("video_undecodable", f"no picture comes out of {num_packets} packets; {detail}")
+        last = int(np.flatnonzero(self._seen)[-1]) if self._seen.any() else -1
+        tail_s = int(self._track.pts_F[-1] - self._track.pts_F[last]) * self._track.time_base
+        if last < 0 or tail_s > _MAX_MISSING_TAIL_S:
+            raise MediaError(
+                "truncated_media", f"the last {float(tail_s):.2f} s hold no picture: {last + 1} of {num_packets} frames"
+            )
+        damaged = max(self.missing_frames, self.packet_errors)
+        if damaged > max(Fraction(1), num_packets * MAX_DAMAGED_SHARE):
+            raise MediaError(
+                "corrupt_payload", f"{self.missing_frames} of {num_packets} frames have no picture; {detail}"
+            )
+
+    @property
+    def missing_frames(self) -> int:
+        return int(len(self._seen) - np.count_nonzero(self._seen))
+
+    def close(self) -> None:
+        self._pictures.close()
+        self._shown = self._next = None
+        if self._is_own:
+            self._source.close()
+
+    def _show(self, number: int) -> None:
+        """Goes on until the latest picture at or before frame `number` is `_shown`."""
+        while True:
+            if self._next is None:
+                self._next = next(self._pictures, None)
+                if self._next is None:
+                    return
+            if self._next[0] > number:
+                return
+            self._shown, self._next = self._next, None
+
+    def _show_rest(self) -> None:
+        for _ in self._pictures:
+            pass
+
+    def _decode(self) -> Generator[tuple[int, Any]]:
+        """(frame number, picture) as decoded; a picture that no table entry names is counted, not shown."""
+        for packet in self._source.packets(self._track.index):
+            try:
+                pictures = packet.decode()
+            except av.error.FFmpegError as error:
+                if isinstance(error, MemoryError):
+                    raise
+                self.packet_errors += bool(packet.size)
+                continue
+            for picture in pictures:
+                number = self._number(picture)
+                self._num_decoded += 1
+                size = (picture.height, picture.width)
+                if self._size is None:
+                    self._size = size
+                if size != self._size:
+                    (h, w), (new_h, new_w) = self._size, size
+                    raise MediaError("resolution_change", f"from {w}x{h} to {new_w}x{new_h} px in mid-video")
+                if number is not None:
+                    self._seen[number] = True
+                    yield number, picture
+
+    def _number(self, picture: Any) -> int | None:
+        pts = picture.dts if picture.pts is None else picture.pts
+        if pts is None:
+            return None
+        number = int(np.searchsorted(self._track.pts_F, pts))
+        if number < len(self._track.pts_F) and self._track.pts_F[number] == pts:
+            return number
+        return None
+
+
+def _to_rgb(picture: Any, reformatter: VideoReformatter) -> Frame:
+    """(H, W, 3) uint8 RGB, turned as the container says (decord turns its own).
+
+    Bilinear as in decord's filter graph: on 8-bit video the two give the same bytes.
+    """
+    rgb: Any = reformatter.reformat(picture, format="rgb24", interpolation="BILINEAR")
+    frame: Frame = rgb.to_ndarray()
+    turns = round(picture.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+
+
+def refuse_clock_jumps(path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
+    """Raises MediaError where the clock of either track runs back: nobody can say when such frames are shown.
+
+    resolution_change where the picture's size changes as well (two recordings glued together), else
+    timestamps_not_monotonic.
+    """
+    jumps = max((track.clock_jumps for track in (info.video, info.audio) if track is not None), default=0)
+    if not jumps:
+        return
+    if info.video is not None:
+        reader = _PyavReader(path, info.video, heartbeat)
+        try:
+            _drain(reader.read([len(info.video.pts_F) - 1]))
+            reader._show_rest()
+        finally:
+            reader.close()
+    raise MediaError("timestamps_not_monotonic", f"the decoding clock runs back {jumps} times")
+
+
+def _drain(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
+
+
+def _decord_errors() -> tuple[type[BaseException], ...]:
+    import decord
+
+    # What decord raises for media: its own two, a bare RuntimeError or AssertionError on opening, StopIteration early.
+    return decord.DECORDError, decord._ffi.base.DECORDLimitReachedError, AssertionError, StopIteration, RuntimeError
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][-160:] if lines else ''}"

@@ -1,0 +1,1 @@
+"""The encoder `i3d_vggish`."""

@@ -1,0 +1,1 @@
+"""The encoder `one_peace`."""

@@ -1,0 +1,1 @@
+"""The encoder `pe_av`."""

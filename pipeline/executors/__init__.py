@@ -1,0 +1,1 @@
+"""Who runs work units: this process or Ray."""

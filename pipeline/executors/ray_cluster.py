@@ -1,0 +1,189 @@
+"""Ray: joining or starting it, hiring actors, waiting for them, and telling a death from an error.
+
+Ray itself is used here alone. Its actors have one task in hand and are never restarted or retried by Ray: who died on
+what is the business of `suspects.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import AvelError
+from pipeline.executors.ray_actors import Job
+from pipeline.unit import Stopped
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = ("catalog", "pipeline")
+
+GIB = 2**30
+# What an actor and its decoding child are expected to take at most; less where the node has less to give.
+WORKER_MEMORY_BYTES = 2 * GIB
+# Results of fused workers are features only. Split ones put windows of up to 32 MB there: 2 made ahead by the decoder
+# and 2 on their way to the encoder, for each decode actor.
+OBJECT_STORE_BYTES = 256 * 2**20
+SPLIT_OBJECT_STORE_BYTES = 192 * 2**20
+
+START_S = 15.0
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """How to use Ray.
+
+    Attributes:
+        address: of a running cluster; None starts a local one that ends with this process. A Ray that this process
+            has started or joined already is used as it is.
+        encode_workers: 0 fuses decoding and encoding in one actor; N gives encoders N actors of their own.
+        num_gpus: of each encode actor (each fused actor where there are none); 0 on a CPU.
+        verbose: show what Ray and the workers print.
+    """
+
+    address: str | None = None
+    encode_workers: int = 0
+    num_gpus: float = 0.0
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encode_workers < 0 or self.num_gpus < 0:
+            raise ValueError(f"encode_workers and num_gpus must be 0 or more, got {self}")
+
+
+def await_start(references: list[Any]) -> None:
+    """Gives new actors a moment, so that start-up is not counted as slow work; a busy cluster may need longer."""
+    _ray().wait(references, num_returns=len(references), timeout=START_S, fetch_local=False)
+
+
+def refuse_broken_start(error: BaseException) -> None:
+    """A worker that cannot even be made (a package is missing on its node) will not be made by trying again."""
+    if "creation task" in str(error):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise AvelError(f"Ray could not make a worker: {lines[-1]}") from error
+
+
+def new_actor(kind: type[Any], job: Job, workers: int, *, num_gpus: float = 0.0) -> Any:
+    total_bytes = _ray().cluster_resources().get("memory", WORKER_MEMORY_BYTES)
+    # Ray counts this memory, it does not enforce it: with too much asked for the actor would wait for ever.
+    share_bytes = int(min(WORKER_MEMORY_BYTES, 0.8 * total_bytes / (workers + 1)))
+    return (
+        _ray()
+        .remote(kind)
+        .options(num_cpus=1, num_gpus=num_gpus, memory=share_bytes, max_restarts=0, max_task_retries=0)
+        .remote(job)
+    )
+
+
+def end_actor(actor: Any) -> None:
+    """Ends an actor, whatever it does."""
+    # An actor that is dead already cannot be killed again, and that is all that is wanted.
+    with contextlib.suppress(*deaths()):
+        _ray().kill(actor, no_restart=True)
+
+
+def alive(actor: Any) -> bool:
+    """Whether an actor's process answers; waits for what the actor has in hand."""
+    try:
+        get(actor.ping.remote())
+    except deaths():
+        return False
+    return True
+
+
+def get(reference: Any) -> Any:
+    """The value of a call that has ended; raises what the call raised, or one of `deaths`."""
+    return _ray().get(reference)
+
+
+def ready(handles: list[Any], timeout_s: float) -> list[Any]:
+    """Those of the calls and generators that have something to say, after at most `timeout_s`."""
+    if not handles:
+        return []
+    first, rest = _ray().wait(handles, num_returns=1, timeout=timeout_s, fetch_local=False)
+    if first and rest:
+        more, _ = _ray().wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
+        first += more
+    return list(first)
+
+
+def _ray() -> Any:
+    """Ray, imported only where it is used: the command line's other verbs must not wait for it."""
+    try:
+        import ray
+    except ImportError as error:
+        raise AvelError(f"the Ray executor needs Ray ({error}); install it, or use --executor local") from error
+    return ray
+
+
+def deaths() -> tuple[type[BaseException], ...]:
+    """What Ray raises where a process has died or what it held is gone."""
+    from ray import exceptions
+
+    return (
+        exceptions.RayActorError,
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.OutOfMemoryError,
+        exceptions.ObjectLostError,
+    )
+
+
+@contextlib.contextmanager
+def connected(settings: RaySettings, workers: int) -> Iterator[None]:
+    """Ray, started or joined; what this process had of it before is left as it was."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    # Ray sets its own SIGTERM handler, which would exit without a commit.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    options: dict[str, Any] = {
+        "log_to_driver": settings.verbose,
+        "logging_level": "INFO" if settings.verbose else "ERROR",
+    }
+    if settings.address is None:
+        split = settings.encode_workers > 0
+        options |= {
+            "address": "local",
+            "num_cpus": workers + settings.encode_workers,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES + (SPLIT_OBJECT_STORE_BYTES * workers if split else 0),
+        }
+    else:
+        # The nodes have the dependencies; the project itself travels, so that they run this very code.
+        packages = [str(PROJECT / name) for name in PACKAGES]
+        options |= {"address": settings.address, "runtime_env": {"py_modules": packages}}
+    try:
+        ray.init(**options)
+        interrupted = False
+    except ConnectionError as error:
+        raise AvelError(f"no Ray cluster answers at {settings.address}: {error}") from error
+    except SystemExit:
+        interrupted = True  # a SIGTERM that came while Ray's handler was in place
+    try:
+        if _in_main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if interrupted:
+            signal.raise_signal(signal.SIGTERM)
+            raise Stopped
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,85 @@
+"""The Ray executor: units to actors and back, with the account of who died on what."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from types import TracebackType
+
+from pipeline.executors.ray_actors import Job
+from pipeline.executors.ray_cluster import RaySettings, connected
+from pipeline.executors.ray_crews import Crew, FusedCrew, SplitCrew
+from pipeline.executors.suspects import Suspects, Task, WorkersKeepDying
+from pipeline.plan import Unit
+from pipeline.unit import UnitResult
+
+# Deaths without any finished unit in between, beyond which something else is wrong (no memory, a broken node).
+DEATHS_IN_A_ROW = 12
+
+
+class RayExecutor:
+    """Runs units on `workers` actors. A context manager: entering starts or joins Ray, leaving ends the actors."""
+
+    def __init__(self, job: Job, *, workers: int, settings: RaySettings) -> None:
+        self._job = job
+        self._workers = workers
+        self._settings = settings
+        self._todo: deque[Task] = deque()
+        self._suspects = Suspects()
+        self._deaths = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> RayExecutor:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connected(self._settings, self._workers))
+            stack.callback(self._end_actors)
+            self._crew: Crew = (
+                SplitCrew(self._job, self._workers, self._settings)
+                if self._settings.encode_workers
+                else FusedCrew(self._job, self._workers, self._settings)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def submit(self, unit: Unit) -> None:
+        """Queues a unit."""
+        self._todo.append(Task(unit=unit))
+
+    def wait(self, timeout_s: float) -> list[UnitResult]:
+        """The units that have finished, after at most `timeout_s`; raises what a worker raised.
+
+        Raises:
+            WorkersKeepDying: worker processes die without a video to blame.
+        """
+        while self._todo and self._crew.idle:
+            self._crew.give(self._todo.popleft())
+        results = []
+        for task, result in self._crew.finished(timeout_s):
+            if task is None or result is None:
+                self._died(task)
+                continue
+            self._deaths = 0
+            # What follows from a trial goes first: the units behind it wait for their turn to be appended.
+            self._todo.extendleft(reversed(self._suspects.passed(task)))
+            if not task.trial:
+                results.append(result)
+        return results
+
+    def _died(self, task: Task | None) -> None:
+        self._deaths += 1
+        if self._deaths > DEATHS_IN_A_ROW + 2 * self._workers:
+            raise WorkersKeepDying(
+                f"{self._deaths} worker processes died in a row; the last ones may say why with --verbose. "
+                "Is the machine short of memory? Try fewer --workers"
+            )
+        if task is not None:
+            self._todo.extendleft(reversed(self._suspects.died(task)))
+
+    def _end_actors(self) -> None:
+        if hasattr(self, "_crew"):
+            self._crew.end()

@@ -1,0 +1,1 @@
+"""From samples and texts to what networks take."""

@@ -1,0 +1,1 @@
+"""Media are opened in a child process that can be killed."""

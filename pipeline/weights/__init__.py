@@ -1,0 +1,1 @@
+"""Checkpoints and vocabularies: what is needed, where it lies, how it is fetched."""

@@ -1,0 +1,86 @@
+"""Heads trained as they were published: their own loss, optimiser and schedule, on planted features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from catalog.dataset import Dataset
+from catalog.store.reader import FeatureStore
+from heads.registry import is_dense, names, plugin
+from heads.training.optim import AveragedWeights, optimiser, rate_share
+from heads.training.run import train_run
+from heads.training.settings import Settings, published_settings
+
+PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}
+
+
+@pytest.fixture(scope="module")
+def data(planted: ModuleType) -> Dataset:
+    dataset: Dataset = planted.dataset()
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def store(planted: ModuleType, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    held: FeatureStore = planted.store(tmp_path_factory.mktemp("planted") / "store", data)
+    return held
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in names() if not is_dense(name) and not getattr(plugin(name), "NEEDS_TEXTS", False)]
+)
+def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data: Dataset) -> None:
+    settings = replace(published_settings(name), epochs=4, batch_size=8, learning_rate=3e-3)
+    run = train_run(store, data, "descriptors-1s", head_name=name, modality="both", settings=settings, places=PLACES)
+    losses = [row["train_loss"] for row in run.record.history]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0]
+
+
+def test_head_that_needs_texts_says_so(store: FeatureStore, data: Dataset) -> None:
+    with pytest.raises(ValueError, match="class texts"):
+        train_run(
+            store, data, "descriptors-1s", head_name="ov_avel", modality="both", settings=Settings(), places=PLACES
+        )
+
+
+def test_published_settings_are_the_heads_unless_given() -> None:
+    psp = published_settings("psp", batch_size=None, epochs=7)
+    assert (psp.epochs, psp.batch_size, psp.optimiser, psp.schedule) == (7, 128, "adam", "psp")
+    assert published_settings("linear") == Settings()
+    with pytest.raises(ValueError, match="schedule one of"):
+        published_settings("linear", schedule="steep")
+    with pytest.raises(ValueError, match="clip_norm"):
+        published_settings("linear", clip_norm=-1.0)
+
+
+def test_rates_of_the_schedules() -> None:
+    def rates(schedule: Any, total: int) -> list[float]:
+        return [rate_share(schedule, step=step, total=total, epoch=step + 1) for step in range(total)]
+
+    assert set(rates("constant", 10)) == {1.0}
+    cosine = rates("cosine", 100)
+    assert max(cosine) == cosine[9] == 1.0
+    assert cosine[10:] == sorted(cosine[10:], reverse=True)
+    psp = rates("psp", 200)
+    assert [psp[59], psp[60], psp[120], psp[199]] == pytest.approx([1.0, 0.8, 0.64, 0.64])
+
+
+def test_averaged_weights_are_the_mean_by_hand() -> None:
+    head = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(head.weight, 1.0)
+    averaged = AveragedWeights(head, 0.9)
+    step = optimiser("adam", head, learning_rate=0.1, weight_decay=0.0)
+    assert isinstance(step, torch.optim.Adam)
+    torch.nn.init.constant_(head.weight, 2.0)
+    averaged.update()
+    assert float(averaged.state()["weight"]) == pytest.approx(1.1)
+    with averaged.swapped():
+        assert head.weight.item() == pytest.approx(1.1)
+    assert head.weight.item() == 2.0
