@@ -4,6 +4,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 KILLS ?= 20
+# Test processes side by side; Ray's tests stay in one of them.
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo demo-dense test test-slow kill-test lint format bench clean
 
@@ -14,10 +17,10 @@ demo-dense: .venv/installed
 	$(BIN)/avel demo --dense
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 kill-test: .venv/installed
 	$(BIN)/python -m pytest tests/pipeline/executors/test_kills.py --kills $(KILLS) -s

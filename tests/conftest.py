@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process, children included, before torch and BLAS are imported: the tests' arrays are small, and as many
+# processes as there are cores run side by side.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -26,3 +31,15 @@ def shared() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=None, help="how often test_kills.py kills each executor")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says what runs side by side under pytest-xdist: a file's tests stay together, all that start Ray are one group.
+
+    The groups that take longest come first, so that no core is left with one of them at the end.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        name = "ray" if item.get_closest_marker("ray") is not None else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))

@@ -15,6 +15,8 @@ import zarr
 
 from catalog.store.reader import open_store
 
+pytestmark = pytest.mark.ray
+
 RECIPE = "descriptors-1s"
 STATUS = {"extract": {"extracted"}, "extract_partial": {"partial"}, "quarantine": {"quarantined"}}
 PROJECT = Path(__file__).resolve().parent.parent

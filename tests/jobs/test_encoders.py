@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 from bench import random_weights
 from catalog.datasets import synthetic
 from catalog.store.reader import open_store
 from jobs.cli.main import main
 from pipeline.render import render
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
+
+pytestmark = pytest.mark.ray
 
 SET = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
 

@@ -25,6 +25,8 @@ from pipeline.run_summary import RunSummary
 from pipeline.unit import UnitResult
 from tests import small_videos as small
 
+pytestmark = pytest.mark.ray
+
 RECIPE = "descriptors-1s"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 import pipeline.encoders
 from bench import random_weights
@@ -27,6 +26,7 @@ from pipeline.encode import (
 )
 from pipeline.encode_labels import encode_labels
 from pipeline.weights.asset import Asset
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.

@@ -17,6 +17,8 @@ import pytest
 
 from tests import small_videos as small
 
+pytestmark = pytest.mark.ray
+
 NUM_VIDEOS = 40
 KILLS_A_STORE = 5
 # Far above what a run takes here; a hang is a failure.

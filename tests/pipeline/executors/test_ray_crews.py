@@ -24,6 +24,8 @@ from pipeline.executors.suspects import Task
 from pipeline.unit import UnitResult, run_unit
 from tests import small_videos as small
 
+pytestmark = pytest.mark.ray
+
 RECIPE = "descriptors-1s"
 # Far above what a step takes here; a hang is a failure.
 LIMIT_S = 60

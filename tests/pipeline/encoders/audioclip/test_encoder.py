@@ -10,7 +10,6 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from tests.pipeline.encoders.small_audioclip import small_recipe, write_small
 
 from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import Recipe
@@ -21,6 +20,7 @@ from pipeline.encode_labels import encode_labels
 from pipeline.encoders.audioclip import encoder as audioclip
 from pipeline.networks.checkpoint import BadCheckpoint
 from tests.pipeline import parity
+from tests.pipeline.encoders.small_audioclip import small_recipe, write_small
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.pipeline.encoders.small_pe_av import DEVIATION, LOOKS, MEAN, small_model, write_small
 
 from catalog.datasets import folder as folder_dataset
 from catalog.grid import SegmentGrid
@@ -28,6 +27,7 @@ from pipeline.encode import encode_clips, find_recipe, load_encoder
 from pipeline.encoders.pe_av import encoder as pe_av
 from pipeline.extract import extract
 from pipeline.networks.checkpoint import BadCheckpoint
+from tests.pipeline.encoders.small_pe_av import DEVIATION, LOOKS, MEAN, small_model, write_small
 
 RECIPE = find_recipe("pe-av-1s").changed(
     {"video.frames_per_segment": "3", "video.height_px": "56", "video.width_px": "56"}
