@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.training.order import annotations_of
     from heads.training.run import split_warnings
     from jobs.cli.console import note, print_json, say
-    from jobs.cli.head_options import check_device
+    from jobs.cli.head_settings import check_device
     from jobs.cli.score_table import print_scores
 
     if args.smooth is not None and args.smooth < 1:

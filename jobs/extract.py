@@ -87,9 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with stoppable("avel extract", "after the commit in hand") as (stop, received):
         from catalog.errors import BadArguments
+        from jobs.cli.chosen_recipes import device as device_of
+        from jobs.cli.chosen_recipes import with_weights
         from jobs.cli.console import Progress, note
-        from jobs.cli.recipe_options import device as device_of
-        from jobs.cli.recipe_options import with_weights
         from pipeline.check_weights import check_weights
         from pipeline.extract import extract, preview
         from pipeline.plan import check_reasons
@@ -155,7 +155,8 @@ def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
 
 def _recipes(args: argparse.Namespace) -> list[Recipe]:
     from catalog.errors import BadArguments
-    from jobs.cli.recipe_options import changes, chosen_recipe
+    from jobs.cli.chosen_recipes import chosen_recipe
+    from jobs.cli.recipe_options import changes
 
     changed = changes(args.set)
     if args.hop:

@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
     from catalog import dataset
     from catalog.errors import BadArguments
-    from jobs.cli.recipe_options import device as device_of
-    from jobs.cli.recipe_options import with_weights
+    from jobs.cli.chosen_recipes import device as device_of
+    from jobs.cli.chosen_recipes import with_weights
     from pipeline.finetune.loop import Settings
 
     recipe = _recipe(args)
@@ -213,7 +213,8 @@ def _finished(dataset: Dataset, recipe: Recipe, settings: Settings, args: argpar
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The encoder's first preset with few frames a second, and what --set changes."""
     from catalog.errors import BadArguments
-    from jobs.cli.recipe_options import changes, chosen_recipe
+    from jobs.cli.chosen_recipes import chosen_recipe
+    from jobs.cli.recipe_options import changes
     from pipeline.encode import encoder_module, encoder_names
 
     able = [name for name in encoder_names() if hasattr(encoder_module(name), "towers")]

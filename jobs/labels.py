@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from catalog.errors import BadArguments
     from catalog.recipe import NAME
     from catalog.store.reader import create_store, exists, open_store
+    from jobs.cli.chosen_recipes import device as device_of
+    from jobs.cli.chosen_recipes import with_weights
     from jobs.cli.console import note, print_json, say
-    from jobs.cli.recipe_options import device as device_of
-    from jobs.cli.recipe_options import with_weights
     from pipeline.encode_labels import encode_labels
     from pipeline.extract import ensure_recipe
 
@@ -127,7 +127,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     """The store's recipe of that name as it is there, else the preset."""
     from catalog.errors import BadArguments
     from catalog.store.reader import exists, open_store
-    from jobs.cli.recipe_options import changes, chosen_recipe
+    from jobs.cli.chosen_recipes import chosen_recipe
+    from jobs.cli.recipe_options import changes
 
     changed = changes(args.set)
     stored = open_store(args.store).recipes() if exists(args.store) else {}

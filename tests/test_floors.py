@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli import main as cli
+
 PROJECT = Path(__file__).resolve().parent.parent
 FLOORS = ("catalog", "pipeline", "heads", "jobs", "bench", "tests")
 MAY_IMPORT = {
@@ -21,6 +23,8 @@ RAY_LIVES_IN = {"pipeline/executors/ray_cluster.py", "jobs/cluster.py"}
 ICECHUNK_LIVES_IN = {"catalog/store/storage.py", "catalog/store/reader.py", "catalog/store/writer.py"}
 # LoCo with an open vocabulary is LoCo with another classifier.
 FAMILY = {"loco_texts": "loco"}
+# The only verb that may import another one: a table trains its rows as `avel train` does.
+VERB_MAY_IMPORT: dict[str | None, str] = {"jobs.ablate": "jobs.train"}
 # A plug-in imports its own folder's shared types, never another plug-in.
 PLUGIN_FOLDERS = (
     "catalog/datasets",
@@ -85,6 +89,40 @@ def test_plugins_import_no_other_plugin_of_their_folder(folder: str) -> None:
         foreign = tuple(f"{package}.{name}." for name in names - {own, FAMILY.get(own)})
         others = sorted(name for name in imports(path) if f"{name}.".startswith(foreign))
         assert not others, f"{path}: imports {others}: plug-ins meet in what they share"
+
+
+def verb_breaches(path: Path, verbs: list[str], project: Path = PROJECT) -> list[str]:
+    """Imports of a file of `jobs/` that a verb may not have. `verbs`: each verb's module or folder, dotted."""
+    where = path.relative_to(project).with_suffix("").as_posix().replace("/", ".")
+
+    def verb_of(module: str) -> str | None:
+        return next((verb for verb in verbs if f"{module}.".startswith(f"{verb}.")), None)
+
+    own = verb_of(where)
+    found = []
+    for name in sorted(imports(path)):
+        if verb_of(name) not in (None, own, VERB_MAY_IMPORT.get(own)):
+            found.append(f"{where} imports {name}: a verb imports no other verb; share through jobs/cli or below")
+        if name.split(".")[0] == "bench" and own != "jobs.bench":
+            found.append(f"{where} imports {name}: only the bench verb reaches bench")
+    return found
+
+
+def test_verbs_import_no_other_verb_and_only_bench_reaches_bench() -> None:
+    verbs = [verb.module.removesuffix(".verb") for verb in cli.verbs()]
+    assert [breach for path in sources("jobs") for breach in verb_breaches(path, verbs)] == []
+
+
+def test_verb_breaches_of_planted_wrong_imports_are_found(tmp_path: Path) -> None:
+    bad = tmp_path / "jobs" / "ablate" / "x.py"
+    bad.parent.mkdir(parents=True)
+    bad.write_text("from jobs.train.seeds import a\nfrom jobs.store.log import run\nimport bench.heads\n")
+    found = verb_breaches(bad, ["jobs.ablate", "jobs.train", "jobs.store.log"], tmp_path)
+    assert [line.split(":")[0] for line in found] == [
+        "jobs.ablate.x imports bench.heads",
+        "jobs.ablate.x imports jobs.store.log",
+        "jobs.ablate.x imports jobs.store.log.run",
+    ]
 
 
 def test_packages_hold_a_docstring_and_nothing_else() -> None:

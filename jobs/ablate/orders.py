@@ -11,7 +11,7 @@ from catalog.store.reader import FeatureStore, open_store
 from heads.ablation.table import Table
 from heads.registry import Scalar, names, plugin
 from heads.training.order import Order
-from jobs.cli.head_options import config_changes, settings_of
+from jobs.cli.head_settings import config_changes, settings_of
 from jobs.train.verb import anchored, check_data_set
 
 # (variant's key, seed) -> what to train; variant's key -> why it is not.

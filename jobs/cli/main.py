@@ -1,10 +1,17 @@
 """`avel VERB`: finds verbs by file name and runs one.
 
-A verb is a module with `HELP` (one line), `EXAMPLES`, `add_arguments(parser)` and `run(args) -> exit status`:
-`jobs/NAME.py`, or `jobs/GROUP/NAME.py` for `avel GROUP NAME`, or `jobs/NAME/verb.py` for a verb of several files.
-Help lists are read from the source text without importing it, so `avel --help` needs no torch, ray or numpy.
+A verb is a module with `HELP` (one line), `EXAMPLES` and `add_arguments(parser)`, and a function
+`run(args) -> exit status`. There are two forms:
 
-Exit status: 0 all right; 1 failed; 2 bad arguments; 3 finished with more quarantined videos than allowed;
+- `jobs/NAME/verb.py` with the arguments, and `jobs/NAME/run.py` with `run` and ordinary imports on top. `run.py` is
+  imported only when the verb runs, so `verb.py` (and what it imports, such as `jobs/cli/*_options.py`) stays light:
+  `avel NAME --help` must not import torch, ray, av or transformers. This is the form of every verb that needs them.
+- `jobs/NAME.py` with all four, imports on top, for a small verb that needs none of them.
+
+A verb of a group, `avel GROUP NAME`, lies one folder deeper: `jobs/GROUP/NAME/verb.py` or `jobs/GROUP/NAME.py`.
+The list of `avel --help` is read from the source text; no verb is imported for it.
+
+Exit status: 0 success; 1 failed; 2 bad arguments; 3 finished with more quarantined videos than allowed;
 130 and 143 after SIGINT and SIGTERM.
 """
 
@@ -20,7 +27,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
+
+from catalog.errors import AvelError, BadArguments, RecipeMismatch
+from jobs.cli.console import note, print_json, visible
 
 OK, FAILED, BAD_ARGUMENTS, QUARANTINED = 0, 1, 2, 3
 
@@ -45,14 +56,14 @@ class Verb:
 def verbs() -> list[Verb]:
     """Every verb there is, groups last, each in alphabetical order; nothing is imported."""
     found = []
-    for path in sorted(_JOBS.glob("*.py")) + sorted(_JOBS.glob("*/*.py")):
+    for path in [*_JOBS.glob("*.py"), *_JOBS.glob("*/*.py"), *_JOBS.glob("*/*/verb.py")]:
         parts = path.relative_to(_JOBS).with_suffix("").parts
         help_line = _help_of(path)
         if help_line is None:
             continue
-        spelt = parts[:1] if parts[-1] == "verb" else parts
+        spelt = parts[:-1] if parts[-1] == "verb" else parts
         words = tuple(part.rstrip("_").replace("_", "-") for part in spelt)
-        found.append(Verb(words=words, module=".".join(("jobs", *parts)), help=help_line))
+        found.append(Verb(words=words, module=".".join((_JOBS.name, *parts)), help=help_line))
     return sorted(found, key=lambda verb: (len(verb.words), verb.words))
 
 
@@ -61,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     known = verbs()
     if words and words[0] in ("--version", "-V"):
-        from importlib.metadata import version
+        from importlib.metadata import version  # slow to import, and needed here alone
 
         sys.stdout.write(f"avel {version('avel')}\n")
         return OK
@@ -100,15 +111,11 @@ def _run(verb: Verb, arguments: list[str]) -> int:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong
         if parser.refusal is not None and "--json" in arguments:
-            from jobs.cli.console import print_json
-
             print_json({"error": parser.refusal, "kind": "BadArguments"})
         return stop.code if isinstance(stop.code, int) else BAD_ARGUMENTS
 
-    from catalog.errors import AvelError, BadArguments, RecipeMismatch
-
     try:
-        status = module.run(args)
+        status = _run_module(module).run(args)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -133,6 +140,11 @@ def _run(verb: Verb, arguments: list[str]) -> int:
     return status
 
 
+def _run_module(verb: ModuleType) -> ModuleType:
+    """The module that holds the verb's `run`: its own, or `run.py` beside its `verb.py`, imported only now."""
+    return verb if hasattr(verb, "run") else importlib.import_module(f"{verb.__package__}.run")
+
+
 def _is_of_memory(error: Exception) -> bool:
     """Did an allocation fail? Libraries have types and words of their own for it."""
     words = ("can't allocate memory", "out of memory", "Unable to allocate")
@@ -140,8 +152,6 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _explain(name: str, error: Exception, *, as_json: bool) -> None:
-    from jobs.cli.console import note, print_json, visible
-
     text = str(error) or type(error).__name__
     if as_json:
         with contextlib.suppress(OSError):  # where nothing can be written the line below is all that can be said
@@ -167,7 +177,10 @@ def _listing(known: list[Verb]) -> str:
 
 
 def _help_of(path: Path) -> str | None:
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+    text = path.read_text(encoding="utf-8")
+    if "HELP = " not in text:
+        return None
+    for statement in ast.parse(text).body:
         if (
             isinstance(statement, ast.Assign)
             and isinstance(statement.targets[0], ast.Name)

@@ -5,25 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from argparse import ArgumentParser, _ArgumentGroup
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from catalog.recipe import Recipe
-
-# Recipe name -> asset name -> file.
-Weights = dict[str, dict[str, Path]]
+from catalog.errors import BadArguments
 
 
-def add_set(parser: Any) -> None:
+def add_set(parser: ArgumentParser | _ArgumentGroup) -> None:
     """`--set`."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a setting of the recipe"
     )
 
 
-def add_weights(parser: Any) -> None:
+def add_weights(parser: ArgumentParser | _ArgumentGroup) -> None:
     """`--weights` and `--device`."""
     parser.add_argument(
         "--weights",
@@ -39,13 +34,11 @@ def add_weights(parser: Any) -> None:
 
 
 def changes(texts: Sequence[str]) -> dict[str, str]:
-    """The fields that `--set` changes.
+    """The fields that `--set` changes, with their new values as texts.
 
     Raises:
         BadArguments: not FIELD=VALUE.
     """
-    from catalog.errors import BadArguments
-
     found = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -53,115 +46,3 @@ def changes(texts: Sequence[str]) -> dict[str, str]:
             raise BadArguments(f"--set needs FIELD=VALUE, got {text!r}")
         found[field] = value
     return found
-
-
-def chosen_recipe(name: str, changed: Mapping[str, str], stored_as: str | None = None) -> Recipe:
-    """The preset `name` with its changes, under the name `stored_as`.
-
-    Raises:
-        BadArguments: no such preset, field, value or setting.
-    """
-    from dataclasses import replace
-
-    from catalog.errors import BadArguments
-    from pipeline.encode import check_settings, find_recipe
-
-    try:
-        recipe = find_recipe(name).changed(changed)
-        check_settings(recipe)
-        return replace(recipe, name=stored_as) if stored_as else recipe
-    except ValueError as error:
-        raise BadArguments(str(error)) from error
-
-
-def with_weights(
-    recipes: Sequence[Recipe], texts: Sequence[str], *, for_text: bool = False
-) -> tuple[list[Recipe], Weights]:
-    """The recipes with their checkpoints' hashes (other weights are another recipe), and where the files are.
-
-    Args:
-        texts: of `--weights`.
-        for_text: the text tower's assets are needed too.
-
-    Raises:
-        BadArguments: no encoder makes such features, or a path is not there or not of this recipe's checkpoint.
-        MissingWeights: what is needed is nowhere; says how to get it.
-    """
-    from dataclasses import replace
-
-    from catalog.errors import BadArguments
-    from pipeline.encode import assets_of
-    from pipeline.weights import folder as weights
-
-    given: dict[str, list[str]] = {recipe.name: [] for recipe in recipes}
-    for text in texts:
-        name, colon, rest = text.partition(":")
-        if colon and name in given:
-            given[name].append(rest)
-        elif len(recipes) == 1:
-            given[recipes[0].name].append(text)
-        else:
-            raise BadArguments(f"--weights needs RECIPE:PATH with one of {', '.join(given)}, got {text!r}")
-    found, places = [], Weights()
-    for recipe in recipes:
-        _check_encoder(recipe)
-        assets = assets_of(recipe)
-        if not assets and given[recipe.name]:
-            raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {texts[0]!r} out")
-        try:
-            paths = weights.resolve(
-                assets, given[recipe.name], recipe_name=recipe.name, for_text=for_text, encoder=recipe.encoder
-            )
-        except weights.MissingWeights:
-            raise
-        except ValueError as error:
-            raise BadArguments(str(error)) from error
-        identity = weights.identity(assets, paths)
-        if recipe.weights_sha256 not in (None, identity):
-            told = ", ".join(str(path) for path in paths.values())
-            raise BadArguments(
-                f"recipe {recipe.name} is made with the weights {recipe.weights_sha256}, those at {told} are {identity}"
-            )
-        found.append(replace(recipe, weights_sha256=identity))
-        places[recipe.name] = paths
-    return found, places
-
-
-def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:
-    """The device of the recipes' encoders ("cpu" or "cuda"), and how many GPUs this machine has for them.
-
-    Raises:
-        BadArguments: a GPU is asked for, and there is none.
-    """
-    from pipeline.encode import encoder_module
-
-    wants_gpu = any(encoder_module(recipe.encoder).SPEC.device == "gpu" for recipe in recipes)
-    if asked == "cpu" or (asked == "auto" and not wants_gpu):
-        return "cpu", 0
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda", torch.cuda.device_count()
-    if asked == "cuda":
-        from catalog.errors import BadArguments
-
-        raise BadArguments("--device cuda: this machine has no GPU that torch can use; leave it out to run on the CPU")
-    return "cpu", 0
-
-
-def _check_encoder(recipe: Recipe) -> None:
-    """Recipes of a store (or of a head trained on it) may be of features that came from nowhere here."""
-    from catalog.errors import BadArguments
-    from catalog.synthetic.planting import ENCODER
-    from pipeline.encode import encoder_names
-
-    if recipe.encoder in encoder_names():
-        return
-    if recipe.encoder == ENCODER:
-        why = "was planted (`avel synth-features`), and planted features have no encoder"
-    else:
-        why = f"was made elsewhere ({recipe.encoder}), and no encoder of that name is here"
-    raise BadArguments(
-        f"recipe {recipe.name} {why}: neither it nor a head trained on it can be run on media; extract with one of "
-        "`avel recipe list` and train on that"
-    )

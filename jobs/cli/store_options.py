@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from argparse import ArgumentParser, _ArgumentGroup
 
 
-def add_wait(parser: Any) -> None:
+def add_wait(parser: ArgumentParser | _ArgumentGroup) -> None:
     """`--wait`."""
     parser.add_argument(
         "--wait", type=seconds, default=0.0, metavar="S", help="for another writer of the store to end (default: 0)"

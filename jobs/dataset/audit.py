@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from catalog.media import list_sizes, local_path
+from catalog.video import Video
+from jobs.cli.chosen_dataset import load_dataset
 from jobs.cli.console import Progress, print_json, say, table, visible
-from jobs.dataset.inspect import add_dataset_arguments, load_dataset
-
-if TYPE_CHECKING:
-    from catalog.video import Video
+from jobs.cli.dataset_options import add_dataset_arguments
 
 HELP = "check that a data set's media are there and not empty; optionally find equal files"
 EXAMPLES = """\
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    dataset = load_dataset(args)
+    dataset = load_dataset(args.name, args.root, args.media, args.option)
     sizes, problems = check(dataset.videos)
     equal = duplicates(dataset.videos, sizes, quiet=args.json) if args.duplicates else None
     found: dict[str, Any] = {
@@ -72,8 +73,6 @@ def check(videos: Sequence[Video]) -> tuple[dict[str, int], list[dict[str, str]]
 
     Remote media are looked up by one listing of each folder; where none can be had they count as `fetch_failed`.
     """
-    from catalog.media import list_sizes, local_path
-
     sizes: dict[str, int] = {}
     problems = []
     listings: dict[str, dict[str, int] | None] = {}
@@ -97,10 +96,6 @@ def check(videos: Sequence[Video]) -> tuple[dict[str, int], list[dict[str, str]]
 
 def duplicates(videos: Sequence[Video], sizes: dict[str, int], *, quiet: bool) -> list[list[str]]:
     """Groups of videos whose local files have equal content; only files of equal size are read."""
-    import hashlib
-
-    from catalog.media import local_path
-
     same_size: dict[int, list[Video]] = {}
     for video in videos:
         if video.id in sizes and local_path(video.uri) is not None:

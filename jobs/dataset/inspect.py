@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from catalog.errors import BadArguments
+from catalog.dataset import SPLITS, Dataset, Item
+from jobs.cli.chosen_dataset import load_dataset
 from jobs.cli.console import print_json, say, table, visible
-
-if TYPE_CHECKING:
-    from catalog.dataset import Dataset, Item
+from jobs.cli.dataset_options import add_dataset_arguments
 
 HELP = "count a data set's items, events and classes, and say what is odd in its files"
 EXAMPLES = """\
@@ -27,40 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
-    """NAME, --root, --media and --option, as every verb about data sets takes them."""
-    parser.add_argument(
-        "name", metavar="NAME", help="ave, unav100, ovavebench, folder, ...: a file of catalog/datasets"
-    )
-    parser.add_argument("--root", required=True, help="folder of the annotation files (folder: of the media)")
-    parser.add_argument("--media", help="folder or URL prefix of the videos (default: ROOT/videos, or ROOT)")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="the data set's own, e.g. train_list=0.25"
-    )
-
-
-def load_dataset(args: argparse.Namespace) -> Dataset:
-    """The data set that NAME, --root, --media and --option ask for.
-
-    Raises:
-        BadArguments: no such data set or option.
-    """
-    from catalog import dataset
-
-    if args.name not in dataset.names():
-        raise BadArguments(f"no data set {args.name!r}; there are {', '.join(dataset.names())}")
-    options = {}
-    for text in args.option:
-        key, equals, value = text.partition("=")
-        if not equals or key not in dataset.options_of(args.name):
-            known = ", ".join(dataset.options_of(args.name)) or "none"
-            raise BadArguments(f"--option needs KEY=VALUE with a KEY of data set {args.name} ({known}), got {text!r}")
-        options[key] = value
-    return dataset.load(args.name, args.root, args.media, options)
-
-
 def run(args: argparse.Namespace) -> int:
-    dataset = load_dataset(args)
+    dataset = load_dataset(args.name, args.root, args.media, args.option)
     found = summary(dataset)
     if args.json:
         print_json({"root": args.root, **found})
@@ -99,8 +66,6 @@ def summary(dataset: Dataset) -> dict[str, Any]:
             lengths are not known);
         per_class: label to items of each split and of all (those of the category or with such an event), and events.
     """
-    from catalog.dataset import SPLITS
-
     per_class: dict[str, Counter[str]] = {label: Counter() for label in dataset.classes}
     for item in dataset.items:
         for label in {item.category, *(event.label for event in item.events)} - {None}:

@@ -103,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
     from catalog.store.reader import open_store
     from heads.registry import is_dense
     from heads.runs.folder import read_run, write_whole
+    from jobs.cli.chosen_recipes import device as device_of
+    from jobs.cli.chosen_recipes import with_weights
     from jobs.cli.console import Progress, print_json
     from jobs.cli.main import OK, QUARANTINED
-    from jobs.cli.recipe_options import device as device_of
-    from jobs.cli.recipe_options import with_weights
     from jobs.predict.plot import FORMATS, draw
     from pipeline.extract import extract
 

@@ -26,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from catalog.fingerprint import plain
+    from jobs.cli.chosen_recipes import chosen_recipe
     from jobs.cli.console import print_json, table
-    from jobs.cli.recipe_options import changes, chosen_recipe
+    from jobs.cli.recipe_options import changes
     from pipeline.encode import encoder_module, feature_shapes, find_recipe
 
     recipe = chosen_recipe(args.name, changes(args.set))

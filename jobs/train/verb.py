@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.cli.head_options import add_how, config_changes, settings_of
+from jobs.cli.head_options import add_how
 
 if TYPE_CHECKING:
     from catalog.store.reader import FeatureStore
@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.registry import plugin
     from heads.runs.folder import check_free
     from heads.training.order import Order, check_head, gather
+    from jobs.cli.head_settings import config_changes, settings_of
 
     settings = settings_of(args, args.head, seed=args.seed)
     changes = config_changes(args.head, args.set)

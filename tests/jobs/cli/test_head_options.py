@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from catalog.errors import BadArguments
-from jobs.cli.head_options import add_how, settings_of
+from jobs.cli.head_options import add_how
+from jobs.cli.head_settings import settings_of
 
 
 def settings(head: str, *words: str) -> Any:
