@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.measurement import Measurement
-from catalog.store.reader import RecipeRows, VideoResult, create_store
+from catalog.store.reader import create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from jobs.cli import main as cli
 from pipeline.encode import find_recipe
@@ -27,7 +29,7 @@ def measure(folder: Path) -> list[Measurement]:
     from catalog.datasets import folder as source
 
     videos = source.load(folder / "list.txt").videos
-    with create_store(folder / "store").writer() as writer:
+    with open_writer(create_store(folder / "store")) as writer:
         writer.ensure_recipe(recipe, visual_shape=(4,), audio_shape=(4,), card={})
         results = [_result(video, i, recipe.name) for i, video in enumerate(videos)]
         for first in range(0, NUM_VIDEOS, 1000):

@@ -12,7 +12,9 @@ import numpy as np
 from bench.measurement import Measurement, taking_turns
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import RecipeRows, VideoResult, create_store, open_store
+from catalog.store.reader import create_store, open_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 ABOUT = "store write+commit and whole read against np.save and np.load of the same bytes"
@@ -40,7 +42,7 @@ def measure(folder: Path) -> list[Measurement]:
         nonlocal last
         shutil.rmtree(last, ignore_errors=True)
         last = folder / f"store-{next(counter)}"
-        with create_store(str(last)).writer() as writer:
+        with open_writer(create_store(str(last))) as writer:
             writer.ensure_recipe(recipe, visual_shape=(WIDTH,), audio_shape=(WIDTH,), card={})
             for first in range(0, NUM_VIDEOS, 8):
                 writer.append(results[first : first + 8], [recipe.name])

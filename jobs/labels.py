@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from catalog.errors import BadArguments
     from catalog.recipe import NAME
     from catalog.store.reader import create_store, exists, open_store
+    from catalog.store.writer import open_writer
     from jobs.cli.chosen_recipes import device as device_of
     from jobs.cli.chosen_recipes import with_weights
     from jobs.cli.console import note, print_json, say
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     note(f"avel labels: {len(names)} names with {recipe.name} on {device}")
     features_KD = encode_labels(names, recipe, weights[recipe.name], prompt=args.prompt, device=device)
     store = open_store(args.store) if exists(args.store) else create_store(args.store)
-    with store.writer(wait_s=args.wait) as writer:
+    with open_writer(store, wait_s=args.wait) as writer:
         ensure_recipe(writer, recipe, weights[recipe.name])
         writer.write_labels(recipe.name, vocabulary, names, features_KD, prompt=args.prompt)
         snapshot = writer.commit(f"labels {vocabulary} of {recipe.name}: {len(names)} names")

@@ -266,6 +266,7 @@ def _write(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Data
     import tempfile
 
     from catalog.store.reader import create_store, exists, open_store
+    from catalog.store.writer import open_writer
 
     if not exists(args.store):
         store = create_store(args.store)
@@ -278,7 +279,7 @@ def _write(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Data
     assert old.place.path is not None  # _check_place
     path = old.place.path
     with (
-        old.writer(wait_s=args.wait),
+        open_writer(old, wait_s=args.wait),
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
     ):
         # Made beside it and put in its place when it is whole: killed before that, the old one is there.
@@ -296,7 +297,8 @@ def _write(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Data
 def _fill(
     store: FeatureStore, args: argparse.Namespace, recipe: Recipe, world: World, dataset: Dataset, progress: Any
 ) -> None:
-    from catalog.store.reader import VideoResult
+    from catalog.store.rows import VideoResult
+    from catalog.store.writer import open_writer
     from catalog.synthetic.planting import results
 
     card = {
@@ -305,7 +307,7 @@ def _fill(
         "annotations": str(args.root),
     }
     texts = world.texts()
-    with store.writer(wait_s=args.wait) as writer:
+    with open_writer(store, wait_s=args.wait) as writer:
         writer.ensure_recipe(recipe, visual_shape=world.visual_shape, audio_shape=world.audio_shape, card=card)
         pending: list[VideoResult] = []
         held_bytes = 0

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
-from catalog.store.writer import StoreWriter
+from catalog.store.writer import StoreWriter, open_writer
 from catalog.video import Video
 from pipeline.encode import check_settings, encoder_module, feature_shapes
 from pipeline.executors.local import Lanes
@@ -116,7 +116,7 @@ def extract(
     if found is not None and not plan.units:
         return _summary_of(plan, videos, by_name, found)
     store = create_store(store_uri) if found is None else found
-    with store.writer(wait_s=wait_s) as writer:
+    with open_writer(store, wait_s=wait_s) as writer:
         for recipe in recipes:
             ensure_recipe(writer, recipe, job.weights.get(recipe.name, {}))
         # Planned again under the lock: another writer may have done part of it meanwhile.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
-from catalog.store.reader import RecipeRows, VideoResult
+from catalog.store.rows import RecipeRows, VideoResult
 from catalog.video import Video
 from pipeline.clips import Features
 from pipeline.sandbox.parent import Decoded

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 VISUAL, AUDIO = 6, 4
@@ -77,7 +79,7 @@ def make(uri: str | Path, results: list[VideoResult], *, recipe_: Recipe | None 
     """A store of `results`, in one commit."""
     chosen = recipe() if recipe_ is None else recipe_
     store = create_store(uri)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(chosen, visual_shape=(VISUAL,), audio_shape=(AUDIO,), card={"licence": "none"})
         writer.append(results, [chosen.name])
         writer.commit("sample")

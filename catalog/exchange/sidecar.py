@@ -22,7 +22,9 @@ from catalog.grid import GridRule, SegmentGrid
 from catalog.plugins import Plugins
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.format import MODALITIES, read_shape
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store, exists, open_store
+from catalog.store.reader import FeatureStore, create_store, exists, open_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import STATUSES, Video
 
 NAME = "videos.json"
@@ -321,7 +323,7 @@ def import_results(manifest: Manifest, rows_of: RowsOf, store_uri: str, *, wait_
     """
     store = open_store(store_uri) if exists(store_uri) else create_store(store_uri)
     name = manifest.recipe.name
-    with store.writer(wait_s=wait_s) as writer:
+    with open_writer(store, wait_s=wait_s) as writer:
         writer.ensure_recipe(
             manifest.recipe,
             visual_shape=manifest.visual_shape,

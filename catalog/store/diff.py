@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from catalog.store.reader import FeatureStore, VideoTable
+from catalog.store.reader import FeatureStore
+from catalog.store.rows import VideoTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class StoreDiff:
     recipes: dict[str, RecipeDiff]
 
 
-def difference(before: FeatureStore, after: FeatureStore) -> StoreDiff:
+def diff(before: FeatureStore, after: FeatureStore) -> StoreDiff:
     """Compares two opened snapshots; no features are read."""
     old_rows, new_rows = _rows(before.videos()), _rows(after.videos())
     recipes = {}

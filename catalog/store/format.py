@@ -1,4 +1,44 @@
-"""The arrays of a store: names, types, chunk lengths; making and checking them. The format is told in `store.py`."""
+"""The format of the feature store, normative, and the arrays that make it: laying them out and checking them.
+
+A store is one Icechunk repository (spec 1) with one Zarr v3 hierarchy on the branch `main`. It holds one data set (or
+folder) and any number of recipes. Whoever has zarr and icechunk reads it without this project.
+
+    attributes of the root          avel_format: 1; created_by
+    videos/                         one row a video, in the order of their first commit; V videos
+        id            text          unique
+        uri           text          where the medium lay
+        duration_s    float64       NaN: unknown
+        sha256        text          of the medium's bytes; "": unknown
+        bytes         int64         of the medium; -1: unknown
+        status        text          extracted | partial | quarantined | pending
+        reason        text          a key of `catalog.video.REASONS`; "" where extracted
+        detail        text          for a person
+        attempts      int32
+        media         text          JSON: streams, decoder path, clock, packet errors
+        unit          int32         the work unit it was extracted in; units are cut by the plan
+    features/<recipe>/              R feature rows; the rows of a video are contiguous, in time order
+        attributes                  recipe (canonical JSON), fingerprint (SHA-256), visual_shape, audio_shape (of one
+                                    row, or null), card (weights' hash, licence, citation, code version)
+        visual        storage dtype (R, *visual_shape)      NaN: not computed; absent without a visual tower
+        audio         storage dtype (R, *audio_shape)       likewise
+        visual_valid, audio_valid   bool (R,)               False: the row is NaN throughout
+        start_s, end_s              float64 (R,)            the segment [start_s, end_s)
+        row_start     int64 (V,)    first row of the video; -1: it has none
+        row_count     int32 (V,)
+        status, reason, detail, attempts (V,)               as in videos/, for this recipe; "pending": not tried yet
+    labels/<recipe>/<vocabulary>/   names text (K,), features float32 (K, D): class names in the recipe's text space;
+                                    attribute prompt: what was encoded, {} standing for the name
+
+Rules:
+    - Done and data are one commit. What is not committed does not exist.
+    - Rows are appended by one committer in the plan's order, whole units at a time: two runs give equal arrays.
+      Nothing is written in place, except that a retried video's columns change and its new rows come at the end.
+    - A recipe added later has its own rows and offsets; no existing value changes.
+    - (V,) arrays of every group have one length, (R,) arrays of a recipe have one length.
+    - Chunks are near 1 MB. Feature vectors are stored plain (they look like noise and do not compress), feature maps
+      with Blosc-LZ4, columns with Zstandard; each chunk ends with its CRC-32C, which every reader checks.
+    - No pickles anywhere. A reader checks before it believes.
+"""
 
 from __future__ import annotations
 

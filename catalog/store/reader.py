@@ -1,44 +1,4 @@
-"""The feature store: the normative description of its format, and its reading side.
-
-A store is one Icechunk repository (spec 1) with one Zarr v3 hierarchy on the branch `main`. It holds one data set (or
-folder) and any number of recipes. Whoever has zarr and icechunk reads it without this project.
-
-    attributes of the root          avel_format: 1; created_by
-    videos/                         one row a video, in the order of their first commit; V videos
-        id            text          unique
-        uri           text          where the medium lay
-        duration_s    float64       NaN: unknown
-        sha256        text          of the medium's bytes; "": unknown
-        bytes         int64         of the medium; -1: unknown
-        status        text          extracted | partial | quarantined | pending
-        reason        text          a key of `catalog.video.REASONS`; "" where extracted
-        detail        text          for a person
-        attempts      int32
-        media         text          JSON: streams, decoder path, clock, packet errors
-        unit          int32         the work unit it was extracted in; units are cut by the plan
-    features/<recipe>/              R feature rows; the rows of a video are contiguous, in time order
-        attributes                  recipe (canonical JSON), fingerprint (SHA-256), visual_shape, audio_shape (of one
-                                    row, or null), card (weights' hash, licence, citation, code version)
-        visual        storage dtype (R, *visual_shape)      NaN: not computed; absent without a visual tower
-        audio         storage dtype (R, *audio_shape)       likewise
-        visual_valid, audio_valid   bool (R,)               False: the row is NaN throughout
-        start_s, end_s              float64 (R,)            the segment [start_s, end_s)
-        row_start     int64 (V,)    first row of the video; -1: it has none
-        row_count     int32 (V,)
-        status, reason, detail, attempts (V,)               as in videos/, for this recipe; "pending": not tried yet
-    labels/<recipe>/<vocabulary>/   names text (K,), features float32 (K, D): class names in the recipe's text space;
-                                    attribute prompt: what was encoded, {} standing for the name
-
-Rules:
-    - Done and data are one commit. What is not committed does not exist.
-    - Rows are appended by one committer in the plan's order, whole units at a time: two runs give equal arrays.
-      Nothing is written in place, except that a retried video's columns change and its new rows come at the end.
-    - A recipe added later has its own rows and offsets; no existing value changes.
-    - (V,) arrays of every group have one length, (R,) arrays of a recipe have one length.
-    - Chunks are near 1 MB. Feature vectors are stored plain (they look like noise and do not compress), feature maps
-      with Blosc-LZ4, columns with Zstandard; each chunk ends with its CRC-32C, which every reader checks.
-    - No pickles anywhere. A reader checks before it believes.
-"""
+"""The reading side of a feature store; `format.py` describes what is stored."""
 
 from __future__ import annotations
 
@@ -47,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
@@ -56,6 +16,7 @@ from catalog.errors import StoreError
 from catalog.store.format import (
     MODALITIES,
     VIDEO_COLUMNS,
+    RecipeEntry,
     array_of,
     check_outcomes,
     check_recipe,
@@ -63,21 +24,10 @@ from catalog.store.format import (
     group_of,
     make_root,
 )
-from catalog.store.format import RecipeEntry as RecipeEntry
-from catalog.store.ragged import Ragged as Ragged  # the types of a store are taken from this module
-from catalog.store.ragged import gather_rows
-from catalog.store.rows import Commit as Commit
-from catalog.store.rows import Labels as Labels
-from catalog.store.rows import Outcomes as Outcomes
-from catalog.store.rows import RecipeRows as RecipeRows
-from catalog.store.rows import VideoResult as VideoResult
-from catalog.store.rows import VideoTable as VideoTable
+from catalog.store.ragged import Ragged, gather_rows
+from catalog.store.rows import Commit, Labels, Outcomes, VideoTable
 from catalog.store.storage import Place, StorageErrors, icechunk, place
 from catalog.video import STATUSES
-
-if TYPE_CHECKING:
-    from catalog.store.diff import StoreDiff
-    from catalog.store.writer import StoreWriter
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
@@ -325,22 +275,6 @@ class FeatureStore:
         prompt = self._now().root[where].attrs.get("prompt", "{}")
         return Labels(names=tuple(names), features=features, prompt=str(prompt))
 
-    def writer(self, *, wait_s: float = 0.0) -> StoreWriter:
-        """The one writer, a context manager. It takes the lock on entering.
-
-        Args:
-            wait_s: how long to wait for another writer to finish.
-
-        Raises:
-            StoreBusy: (on entering) another writer holds the store; names it.
-            StoreError: this store was opened at a fixed snapshot.
-        """
-        from catalog.store.writer import StoreWriter  # it needs this module's types
-
-        if self.at is not None:
-            raise StoreError(f"{self.uri}: opened at {self.at}, which is past; open it without `at` to write")
-        return StoreWriter(self, wait_s=wait_s)
-
     def log(self) -> list[Commit]:
         """The history of what is read, newest first."""
         with StorageErrors(self.uri):
@@ -348,16 +282,6 @@ class FeatureStore:
                 Commit(snapshot_id=entry.id, written_at=entry.written_at, message=entry.message)
                 for entry in self.repository.ancestry(snapshot_id=self.snapshot_id)
             ]
-
-    def diff(self, before: str, after: str | None = None) -> StoreDiff:
-        """What changed from one tag or snapshot to another; `after` None is what is read here.
-
-        Raises:
-            StoreError: no such tag or snapshot.
-        """
-        from catalog.store.diff import difference  # it needs this module's types
-
-        return difference(open_store(self.uri, at=before), self if after is None else open_store(self.uri, at=after))
 
     def stored_bytes(self) -> int:
         """Bytes of all chunks in the repository, those of the past included."""

@@ -1,4 +1,4 @@
-"""Where a store lies, and who may write to it. With `store.py` and `store_writer.py`, the only users of icechunk.
+"""Where a store lies, and who may write to it. With `reader.py` and `writer.py`, the only users of icechunk.
 
 A place is written as
     a local path or `file://` URL    one writer at a time, by a lock file in the store's folder
@@ -32,7 +32,7 @@ from catalog.errors import StoreBusy, StoreError
 # which would spoil `--json`.
 os.environ.setdefault("ICECHUNK_LOG", "error")
 
-import icechunk as icechunk  # named twice: `store.py` and `store_writer.py` take it from here, after the line above
+import icechunk as icechunk  # named twice: `reader.py` and `writer.py` import it from here, after the line above
 
 LOCK_NAME = "avel-writer.lock"
 _POLL_S = 0.1

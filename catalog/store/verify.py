@@ -25,7 +25,8 @@ from catalog.errors import StoreError
 from catalog.grid import GridRule, SegmentGrid
 from catalog.media import local_path
 from catalog.store.format import MODALITIES, RecipeEntry
-from catalog.store.reader import FeatureStore, Outcomes, VideoTable
+from catalog.store.reader import FeatureStore
+from catalog.store.rows import Outcomes, VideoTable
 from catalog.store.storage import first_line
 from catalog.video import REASONS
 

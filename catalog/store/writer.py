@@ -35,8 +35,23 @@ from catalog.store.storage import first_line, icechunk, writer_lock
 _PENDING_BYTES = 64 * 2**20
 
 
+def open_writer(store: FeatureStore, *, wait_s: float = 0.0) -> StoreWriter:
+    """The store's one writer, a context manager. It takes the lock on entering.
+
+    Args:
+        wait_s: how long to wait for another writer to finish.
+
+    Raises:
+        StoreBusy: (on entering) another writer holds the store; names it.
+        StoreError: the store was opened at a fixed snapshot.
+    """
+    if store.at is not None:
+        raise StoreError(f"{store.uri}: opened at {store.at}, which is past; open it without `at` to write")
+    return StoreWriter(store, wait_s=wait_s)
+
+
 class StoreWriter:
-    """Appends results to a store; from `FeatureStore.writer`, inside a `with`.
+    """Appends results to a store; from `open_writer`, inside a `with`.
 
     What is not committed when the block is left (or the process dies) is lost, and nothing else.
     """
@@ -199,7 +214,9 @@ class StoreWriter:
 
     def _root(self) -> zarr.Group:
         if self._session is None:
-            raise StoreError(f"{self._store.uri}: the writer is closed; use it inside `with store.writer() as writer:`")
+            raise StoreError(
+                f"{self._store.uri}: the writer is closed; use it inside `with open_writer(store) as writer:`"
+            )
         return self._group
 
     def _learn(self) -> None:

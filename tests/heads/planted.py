@@ -17,7 +17,9 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 CLASSES = ("Bark", "Violin, fiddle", "Train horn")
@@ -136,7 +138,7 @@ def store(
         results.append(
             VideoResult(video=video, unit=0, status="extracted", duration_s=10.0, features={made_with.name: found})
         )
-    with held.writer() as writer:
+    with open_writer(held) as writer:
         writer.ensure_recipe(made_with, visual_shape=visual_shape, audio_shape=AUDIO_SHAPE, card={})
         writer.append(results, [made_with.name])
         writer.commit("planted")

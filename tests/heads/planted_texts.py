@@ -17,7 +17,9 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 SEEN = ("barking", "fiddling", "hammering", "sawing")
@@ -113,7 +115,7 @@ def store(
         )
         for video, item in zip(data.videos, data.items, strict=True)
     ]
-    with held.writer() as writer:
+    with open_writer(held) as writer:
         writer.ensure_recipe(RECIPE, visual_shape=(WIDTH,), audio_shape=(WIDTH,), card={})
         writer.append(results, [RECIPE.name])
         chosen = {"mine": (*CLASSES, OTHER)} if vocabularies is None else vocabularies

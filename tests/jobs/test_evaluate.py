@@ -12,7 +12,9 @@ import pytest
 
 from catalog.datasets import ave
 from catalog.event import Event
-from catalog.store.reader import VideoResult, open_store
+from catalog.store.reader import open_store
+from catalog.store.rows import VideoResult
+from catalog.store.writer import open_writer
 from heads.runs.folder import read_record
 from jobs.cli.main import main
 from tests.heads import planted
@@ -68,7 +70,7 @@ def test_evaluate_store_that_grew_is_read_as_trained_on_unless_newest(
     data, made_with = planted.dataset(), planted.recipe()
     (item,) = (item for item in data.items if item.video_id == "video-003")
     (video,) = (video for video in data.videos if video.id == "video-003")
-    with open_store(place / "store").writer() as writer:
+    with open_writer(open_store(place / "store")) as writer:
         rows = {made_with.name: planted.rows_of(item, made_with)}
         result = VideoResult(video=video, unit=0, status="extracted", duration_s=10.0, features=rows)
         writer.append([result], [made_with.name], replace=True)

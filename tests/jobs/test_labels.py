@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog.store.reader import create_store
+from catalog.store.writer import open_writer
 from jobs.cli.main import main
 from pipeline.encode import find_recipe
 
@@ -31,7 +32,7 @@ def test_labels_of_a_stored_recipe_that_was_planted_say_so(tmp_path: Path, capsy
     from dataclasses import replace
 
     (tmp_path / "mine.txt").write_text("dog\n", encoding="utf-8")
-    with create_store(tmp_path / "s").writer() as writer:
+    with open_writer(create_store(tmp_path / "s")) as writer:
         recipe = replace(find_recipe("descriptors-1s"), name="mine", encoder="planted")
         writer.ensure_recipe(recipe, visual_shape=(4,), audio_shape=(4,), card={})
         writer.commit("a recipe")

@@ -19,6 +19,7 @@ from catalog.dataset import Dataset, Item
 from catalog.datasets import ave, ovavebench
 from catalog.event import Event
 from catalog.store.reader import open_store
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from heads.runs.folder import read_record, read_run
 from jobs.cli.main import main
@@ -258,7 +259,7 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([*extract, *places]) == 0
     assert main([*extract, "--store", str(folder / "blue"), str(folder / "blue.mp4")]) == 0
     texts = texts_of(folder, items)
-    with open_store(folder / "store").writer() as writer:
+    with open_writer(open_store(folder / "store")) as writer:
         for name, names, prompt in (
             ("mine", ("other", *reversed(media.CLASSES)), "{}"),
             ("sky", ("sky",), "{}"),

@@ -13,6 +13,7 @@ import pytest
 from catalog import dataset as registry
 from catalog.datasets import synthetic
 from catalog.store.reader import create_store, open_store
+from catalog.store.writer import open_writer
 from catalog.synthetic import planting
 from heads.data.split import read_split
 from jobs.cli.main import main, verbs
@@ -249,7 +250,7 @@ def test_overwrite_leaves_tags_and_features_of_others_alone(
     recipe = open_store(tmp_path / "s").recipe("planted-ave").recipe
 
     other = create_store(tmp_path / "other")
-    with other.writer() as writer:
+    with open_writer(other) as writer:
         writer.ensure_recipe(replace(recipe, encoder="imported"), visual_shape=(3,), audio_shape=(3,), card={})
         writer.commit("features that cost something")
     assert main(words(roots, "ave", tmp_path / "other", "--overwrite")) == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catalog.store.reader import FeatureStore, create_store
-from catalog.store.writer import StoreWriter
+from catalog.store.writer import StoreWriter, open_writer
 from catalog.video import Video
 from pipeline import ledger as stage
 from pipeline.ledger import EncoderFailsEverywhere, Ledger
@@ -61,11 +61,11 @@ def store(tmp_path: Path) -> FeatureStore:
 
 @pytest.fixture
 def writer(store: FeatureStore) -> Iterator[StoreWriter]:
-    with store.writer() as open_writer:
-        open_writer.ensure_recipe(
+    with open_writer(store) as writer:
+        writer.ensure_recipe(
             RECIPE, visual_shape=(made_units.VISUAL,), audio_shape=(made_units.AUDIO,), card={"licence": "none"}
         )
-        yield open_writer
+        yield writer
 
 
 def ledger_of(plan: Plan, writer: StoreWriter, *, workers: int = 1, commit_every_s: float = NEVER_S) -> Ledger:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from catalog.recipe import Recipe
-from catalog.store.reader import VideoResult
+from catalog.store.rows import VideoResult
 from pipeline.clips import Features
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork

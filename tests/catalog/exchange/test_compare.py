@@ -15,7 +15,9 @@ from catalog.exchange.compare import Agreement, Compared, Comparison, compare
 from catalog.exchange.formats import unav_npy
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 UNAV = GridRule(window_s=Fraction(24, 25), hop_s=Fraction(8, 25), tail="drop")
@@ -48,7 +50,7 @@ def store_of(
         settings=settings,
     )
     store = create_store(uri)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(recipe, visual_shape=(width,), audio_shape=(128,), card={})
         results = [
             VideoResult(

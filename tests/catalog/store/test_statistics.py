@@ -10,6 +10,7 @@ import pytest
 
 from catalog.store.reader import create_store
 from catalog.store.statistics import all_statistics, feature_statistics
+from catalog.store.writer import open_writer
 from tests import sample_store as sample
 
 
@@ -71,7 +72,7 @@ def test_statistics_hold_blocks_and_not_the_store(tmp_path: Path, monkeypatch: p
         start_s=np.arange(float(len(visual))),
         end_s=np.arange(float(len(visual))) + 1,
     )
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), visual_shape=(1024,), audio_shape=None, card={})
         writer.append([sample.result(1, features={"tiny": big})], ["tiny"])
         writer.commit("big")

@@ -10,6 +10,7 @@ import pytest
 from catalog.errors import StoreBusy, StoreError
 from catalog.store.reader import create_store, exists, open_store
 from catalog.store.storage import place
+from catalog.store.writer import open_writer
 from tests import sample_store as sample
 
 
@@ -79,7 +80,7 @@ def test_s3_store_is_written_and_read(bucket: str) -> None:
 def test_s3_second_committer_is_told_and_nothing_is_lost(bucket: str) -> None:
     uri = f"s3://{bucket}/stores/two"
     sample.make(uri, [sample.result(1)])
-    with open_store(uri).writer() as slow, open_store(uri).writer() as fast:
+    with open_writer(open_store(uri)) as slow, open_writer(open_store(uri)) as fast:
         slow.append([sample.result(2)], ["tiny"])
         fast.append([sample.result(3)], ["tiny"])
         fast.commit("fast")

@@ -15,6 +15,7 @@ import zarr
 
 from catalog.store.reader import open_store
 from catalog.store.verify import verify
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from tests import sample_store as sample
 
@@ -94,7 +95,7 @@ def test_verify_finds_wanted_videos_without_a_row(tmp_path: Path) -> None:
 def test_verify_finds_an_unfinished_backfill(tmp_path: Path) -> None:
     _make(tmp_path / "s")
     store = open_store(tmp_path / "s")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe("later"), visual_shape=(6,), audio_shape=(4,), card={})
         writer.append([sample.result(1, names=("later",)), sample.quarantined(2)], ["later"])
         writer.commit("half")
@@ -105,7 +106,7 @@ def test_verify_finds_an_unfinished_backfill(tmp_path: Path) -> None:
 def test_verify_takes_a_retried_store_as_sound(tmp_path: Path) -> None:
     _make(tmp_path / "s")
     store = open_store(tmp_path / "s")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.append([sample.result(1)], ["tiny"], replace=True)
         writer.commit("retry")
     told = verify(store)
@@ -139,7 +140,7 @@ def _labelled(path: Path, features_KD: np.ndarray) -> list[Path]:
     """Two vocabularies; the chunks that came with them, the smallest first."""
     store = sample.make(path, [sample.result(1)])
     before = set((path / "chunks").iterdir())
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         names = [f"class {i} " + "x" * 600 for i in range(len(features_KD))]
         for vocabulary in ("mine", "small"):
             used = len(names) if vocabulary == "mine" else 2

@@ -21,6 +21,7 @@ import zarr
 from catalog.errors import RecipeMismatch, StoreBusy, StoreError
 from catalog.grid import GridRule
 from catalog.store.reader import FeatureStore, create_store, open_store
+from catalog.store.writer import open_writer
 from tests import sample_store as sample
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -42,7 +43,7 @@ def _all_arrays(path: Path) -> dict[str, str]:
 
 def _write(path: Path, parts: list[list[int]]) -> FeatureStore:
     store = create_store(path)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), **SHAPES)
         for part in parts:
             writer.append([sample.result(i) if i % 4 else sample.quarantined(i) for i in part], ["tiny"])
@@ -65,7 +66,7 @@ def test_writer_small_chunks_and_early_flushes_change_no_array(tmp_path: Path, m
     monkeypatch.setattr("catalog.store.format.ROWS_A_CHUNK", 7)
     monkeypatch.setattr("catalog.store.writer._PENDING_BYTES", 1)
     store = create_store(tmp_path / "cut")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), **SHAPES)
         for i in range(12):
             writer.append([sample.result(i) if i % 4 else sample.quarantined(i)], ["tiny"])
@@ -76,7 +77,7 @@ def test_writer_small_chunks_and_early_flushes_change_no_array(tmp_path: Path, m
 def test_writer_uncommitted_work_is_lost_and_nothing_else(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1, 2]])
     before = _all_arrays(tmp_path / "s")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.append([sample.result(3)], ["tiny"])
     assert _all_arrays(tmp_path / "s") == before
     assert open_store(tmp_path / "s").videos().ids == ["v1", "v2"]
@@ -85,7 +86,7 @@ def test_writer_uncommitted_work_is_lost_and_nothing_else(tmp_path: Path) -> Non
 def test_writer_without_news_makes_no_commit(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1]])
     log = store.log()
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), **SHAPES)
         assert writer.commit("nothing") == log[0].snapshot_id
     assert open_store(tmp_path / "s").log() == log
@@ -98,7 +99,7 @@ def test_writer_backfill_changes_no_existing_value(tmp_path: Path) -> None:
     results = [
         sample.result(i, names=("later",), sha256="other") if i != 4 else sample.quarantined(4) for i in (3, 1, 4)
     ]
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(later, **SHAPES)
         writer.append(results, ["later"])
         writer.commit("backfill")
@@ -112,7 +113,7 @@ def test_writer_backfill_changes_no_existing_value(tmp_path: Path) -> None:
 
 def test_writer_videos_added_later_are_pending_for_other_recipes(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1, 2]])
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe("later"), **SHAPES)
         writer.append([sample.result(5, names=("later",))], ["later"])
         writer.commit("later only")
@@ -125,7 +126,7 @@ def test_writer_retry_replaces_the_row_and_appends_the_features(tmp_path: Path) 
     store = _write(tmp_path / "s", [[3, 4, 5]])
     kept = store.read("tiny", "visual", ["v3", "v5"]).values
     again = sample.result(4, attempts=2, unit=9)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         with pytest.raises(ValueError, match=r"v4: the store has this video's outcome under tiny.*replace=True"):
             writer.append([again], ["tiny"])
         writer.append([again], ["tiny"], replace=True)
@@ -144,7 +145,7 @@ def test_writer_retry_replaces_the_row_and_appends_the_features(tmp_path: Path) 
 
 def test_writer_pending_row_is_filled_without_replace(tmp_path: Path) -> None:
     store = create_store(tmp_path / "s")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), **SHAPES)
         writer.append([sample.result(1, status="pending", features={})], ["tiny"])
         writer.append([sample.result(2)], ["tiny"])
@@ -177,7 +178,7 @@ def test_writer_recipe_may_fare_otherwise_than_its_video(tmp_path: Path) -> None
 def test_ensure_recipe_with_other_settings_names_each_difference(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1]])
     other = sample.recipe(grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1, 2)), revision=2)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         with pytest.raises(RecipeMismatch, match=r"grid.hop_s: stored 1, wanted 1/2.*--as NAME") as caught:
             writer.ensure_recipe(other, **SHAPES)
         with pytest.raises(RecipeMismatch, match=r"visual_shape: stored \(6,\), wanted \(7,\)"):
@@ -191,7 +192,7 @@ def test_append_refuses_what_would_damage_the_store(tmp_path: Path) -> None:
     inf.visual[1, 1] = np.inf
     wide = sample.rows(2, 4)
     object.__setattr__(wide, "visual", np.zeros((4, 7), np.float32))
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         for features, said in (
             ({}, "v2: extracted without rows for recipe tiny"),
             ({"tiny": inf}, "v2: tiny has visual features that are not finite in float32"),
@@ -243,8 +244,9 @@ import runpy, sys
 from pathlib import Path
 from types import SimpleNamespace
 from catalog.store.reader import open_store
+from catalog.store.writer import open_writer
 sample = SimpleNamespace(**runpy.run_path(sys.argv[2]))
-with open_store(sys.argv[1]).writer() as writer:
+with open_writer(open_store(sys.argv[1])) as writer:
     writer.append([sample.result(7)], ["tiny"])
     writer.commit("by the holder")
     writer.append([sample.result(9)], ["tiny"])
@@ -270,11 +272,11 @@ def _holder(store: Path) -> subprocess.Popen[str]:
 def test_second_writer_in_another_process_is_told_who_holds_the_store(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1]])
     with _holder(tmp_path / "s") as process:
-        with pytest.raises(StoreBusy, match=rf"process {process.pid} on .* since 20.*--wait"), store.writer():
+        with pytest.raises(StoreBusy, match=rf"process {process.pid} on .* since 20.*--wait"), open_writer(store):
             raise AssertionError("two writers")
         assert open_store(tmp_path / "s").videos().ids == ["v1", "v7"]  # readers are not held up
         process.communicate("")
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.append([sample.result(9)], ["tiny"])
         writer.commit("after")
     assert store.videos().ids == ["v1", "v7", "v9"]
@@ -284,7 +286,7 @@ def test_store_of_a_writer_killed_between_commits_is_whole_and_free(tmp_path: Pa
     store = _write(tmp_path / "s", [[1]])
     with _holder(tmp_path / "s") as process:
         process.send_signal(signal.SIGKILL)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.append([sample.result(9)], ["tiny"])
         writer.commit("again")
     _write(tmp_path / "whole", [[1], [7], [9]])
@@ -296,13 +298,13 @@ def test_second_writer_in_a_thread_waits_for_the_first(tmp_path: Path) -> None:
     order = []
 
     def second() -> None:
-        with open_store(tmp_path / "s").writer(wait_s=60) as writer:
+        with open_writer(open_store(tmp_path / "s"), wait_s=60) as writer:
             order.append("second")
             writer.append([sample.result(3)], ["tiny"])
             writer.commit("second")
 
-    with store.writer() as writer:
-        with pytest.raises(StoreBusy, match=f"process {os.getpid()}"), open_store(tmp_path / "s").writer():
+    with open_writer(store) as writer:
+        with pytest.raises(StoreBusy, match=f"process {os.getpid()}"), open_writer(open_store(tmp_path / "s")):
             raise AssertionError("two writers")
         thread = threading.Thread(target=second)
         thread.start()

@@ -15,6 +15,7 @@ import zarr
 from catalog.dataset import Dataset, Item
 from catalog.errors import RecipeMismatch
 from catalog.event import Event
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from heads.data import split as read
 from heads.data.split import find_recipe, read_split
@@ -214,7 +215,7 @@ def test_find_recipe_same_settings_under_another_name_is_found(tmp_path: Path, p
 
 def test_find_recipe_held_under_two_names_takes_its_own(tmp_path: Path, planted: ModuleType) -> None:
     store = planted.store(tmp_path / "store", planted.dataset(items_a_class=4), planted.recipe("a-copy"))
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(planted.recipe(), visual_shape=(6,), audio_shape=(5,), card={})
         writer.commit("a second name")
     store.refresh()

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from catalog.dataset import Dataset, Item
 from catalog.event import Event
-from catalog.store.reader import FeatureStore, RecipeRows, VideoResult, create_store
+from catalog.store.reader import FeatureStore, create_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from heads.data.split import read_split
 from heads.data.vocabulary import Vocabulary, hand_over, of_data_set
@@ -87,7 +89,7 @@ def golden_store(place: Path, golden: dict[str, NDArray[Any]]) -> tuple[FeatureS
         background="other",
     )
     held = create_store(str(place))
-    with held.writer() as writer:
+    with open_writer(held) as writer:
         writer.ensure_recipe(planted.RECIPE, visual_shape=(24,), audio_shape=(24,), card={})
         writer.append(results, [RECIPE])
         writer.write_labels(RECIPE, "all", [*classes, "other"], golden["text"])

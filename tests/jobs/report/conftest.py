@@ -16,6 +16,7 @@ from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 
 RECIPE = Recipe(
@@ -84,7 +85,7 @@ def make_store(tmp_path: Path) -> MakeStore:
         uri = str(tmp_path / "store")
         valid = np.ones(2, dtype=bool)
         numbers = np.zeros((2, 4), dtype=np.float32)
-        with create_store(uri).writer() as writer:
+        with open_writer(create_store(uri)) as writer:
             writer.ensure_recipe(RECIPE, visual_shape=(4,), audio_shape=(4,), card={})
             results = []
             for i, (video_id, (place, status, reason)) in enumerate(videos.items()):

@@ -91,10 +91,11 @@ def test_read_extraction_counts_what_the_store_holds(make_run: Any, make_store: 
 def test_read_extraction_is_of_the_snapshot_and_not_of_what_came_later(make_run: Any, make_store: Any) -> None:
     from catalog.store.reader import open_store
     from catalog.store.rows import VideoResult
+    from catalog.store.writer import open_writer
     from catalog.video import Video
 
     uri, snapshot = make_store({"good": ("/media/good.mp4", "extracted", "")})
-    with open_store(uri).writer() as writer:
+    with open_writer(open_store(uri)) as writer:
         later = Video(id="later", uri="/media/later.mp4")
         writer.append([VideoResult(video=later, unit=0, status="quarantined", reason="missing_file")], ["tiny-1s"])
         writer.commit("later")

@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from catalog.store.reader import open_store
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from jobs.cli import main as cli
 from tests import sample_store as sample
@@ -152,7 +153,7 @@ def test_bad_arguments_exit_2(
 def test_log_tag_and_diff_tell_the_history(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = _json(capsys, "tag", store, "v1")["snapshot"]
     opened = open_store(store)
-    with opened.writer() as writer:
+    with open_writer(opened) as writer:
         writer.append([sample.result(2, attempts=2)], ["tiny"], replace=True)
         writer.append([sample.result(7)], ["tiny"])
         second = writer.commit("retry and one more")

@@ -12,7 +12,9 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.reader import RecipeRows, VideoResult, create_store, open_store
+from catalog.store.reader import create_store, open_store
+from catalog.store.rows import RecipeRows, VideoResult
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from jobs.cli import main as cli
 from pipeline.decode.probe import probe
@@ -48,7 +50,7 @@ def store(shared: Path, tmp_path: Path) -> Path:
             end_s=grid.ends_s(),
         )
     made = create_store(tmp_path / "s")
-    with made.writer() as writer:
+    with open_writer(made) as writer:
         writer.ensure_recipe(recipes[0], visual_shape=(2048,), audio_shape=None, card={})
         writer.ensure_recipe(recipes[1], visual_shape=None, audio_shape=(128,), card={})
         result = VideoResult(

@@ -12,6 +12,7 @@ import pytest
 
 from catalog.exchange.sidecar import formats
 from catalog.store.reader import FeatureStore, create_store, open_store
+from catalog.store.writer import open_writer
 from catalog.video import Video
 from tests import sample_store as sample
 
@@ -29,7 +30,7 @@ def _source(path: Path) -> FeatureStore:
         sample.result(23, features={"tiny": sample.rows(23, 4, invalid=(0, 3))}),
     ]
     store: FeatureStore = sample.make(path, results)
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.append([sample.result(20, count=2)], ["tiny"], replace=True)
         writer.append([sample.quarantined(24)], ["tiny"])
         writer.commit("retry")
@@ -73,7 +74,7 @@ def test_import_into_a_store_adds_a_recipe_and_changes_nothing(tmp_path: Path, n
     source = _source(tmp_path / "source")
     formats()[name].export(source, "tiny", tmp_path / "out")
     other = create_store(tmp_path / "other")
-    with other.writer() as writer:
+    with open_writer(other) as writer:
         writer.ensure_recipe(sample.recipe("first"), visual_shape=(6,), audio_shape=(4,), card={})
         writer.append([sample.result(21, names=("first",))], ["first"])
         writer.commit("first")
@@ -213,7 +214,7 @@ def test_unav_npy_i3d_is_split_into_rgb_and_flow(tmp_path: Path) -> None:
         start_s=np.arange(5.0),
         end_s=np.arange(5.0) + 1,
     )
-    with store.writer() as writer:
+    with open_writer(store) as writer:
         writer.ensure_recipe(recipe, visual_shape=(2048,), audio_shape=(128,), card={})
         writer.append([sample.result(1, features={recipe.name: rows})], [recipe.name])
         writer.commit("one")
