@@ -62,8 +62,8 @@ def test_export_and_import_give_the_same_store(tmp_path: Path, name: str, fill: 
 @pytest.mark.parametrize("name", FORMATS)
 def test_small_slabs_change_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = _source(tmp_path / "source")
-    for module in ("manifest", "exchange.ave_hdf5", "exchange.unav_npy", "exchange.plain_zarr"):
-        monkeypatch.setattr(f"catalog.{module}.SLAB_BYTES", 100)
+    for module in ("sidecar", "formats.ave_hdf5", "formats.unav_npy", "formats.plain_zarr"):
+        monkeypatch.setattr(f"catalog.exchange.{module}.SLAB_BYTES", 100)
     formats()[name].export(source, "tiny", tmp_path / "out")
     formats()[name].import_(tmp_path / "out", str(tmp_path / "back"))
     assert _told(open_store(tmp_path / "back")) == _told(source)
