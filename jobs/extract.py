@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from jobs.cli.recipe_options import add_set, add_weights
@@ -250,10 +252,11 @@ def _allowed(text: str, num_videos: int) -> int:
     from catalog.errors import BadArguments
 
     try:
+        # Exact: as floats, 29% of 100 videos are 28.999999999999996.
         if text.endswith("%"):
-            share = float(text[:-1]) / 100
+            share = Fraction(text[:-1]) / 100
         elif "." in text:
-            share = float(text)
+            share = Fraction(text)
         else:
             count = int(text)
             if count < 0:
@@ -261,9 +264,9 @@ def _allowed(text: str, num_videos: int) -> int:
             return count
         if not 0 <= share <= 1:
             raise ValueError
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise BadArguments(f"--max-quarantined needs a number or a share such as 5%, got {text!r}") from None
-    return int(share * num_videos)
+    return math.floor(share * num_videos)
 
 
 def _count(text: str) -> int:

@@ -1,8 +1,8 @@
 """The killable child in which media are opened: a decoder's crash or hang is a row of the store, not the job's end.
 
 A child is a fresh Python process (never a fork: decoders do not survive one), kept from medium to medium and replaced
-after `RECYCLE_AFTER` media, since decord leaks. It is killed when it is silent or busy for too long, and dies with its
-parent. There is no retrying here: the ledger counts attempts.
+after `Limits.media_per_child` media, since decord leaks. It is killed when it is silent or busy for too long, and dies
+with its parent. There is no retrying here: `pipeline.unit` counts attempts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,13 +32,10 @@ from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.sandbox import wire
 
-# Media a child opens before it is replaced.
-RECYCLE_AFTER = 100
-# How long a child may take to start; a cold file system makes imports slow.
-_START_S = 120.0
 # The pipe's buffer, so that the child decodes on while its parent encodes; more needs privileges.
 _PIPE_BYTES = 1 << 20
 _PROJECT = Path(__file__).resolve().parents[2]
+_CHILD = "pipeline.sandbox.child"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +47,8 @@ class Limits:
         total_s_base, total_s_per_media_s: a medium of d seconds may take base + per_media * d seconds.
         memory_bytes: of address space (RLIMIT_AS).
         window_bytes: about how much media one window of all recipes holds.
+        start_s: seconds to start in; a cold file system makes imports slow.
+        media_per_child: media that a child opens before it is replaced.
     """
 
     idle_s: float = 60
@@ -57,6 +56,8 @@ class Limits:
     total_s_per_media_s: float = 4
     memory_bytes: int = 4 << 30
     window_bytes: int = 32 << 20
+    start_s: float = 120
+    media_per_child: int = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +85,19 @@ class DecoderKilled(MediaError):
 
 
 class Sandbox:
-    """One child that opens media. Not for several threads at once; any number side by side."""
+    """One child that opens media. Not for several threads at once; any number side by side.
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    Args:
+        limits: of the child.
+        child_module: what the child runs; it speaks `wire`.
+        clock: seconds, by which the child's time is measured.
+    """
+
+    def __init__(
+        self, limits: Limits = Limits(), *, child_module: str = _CHILD, clock: wire.Clock = time.monotonic
+    ) -> None:
         self._limits = limits
+        self._start: Callable[[], _Child] = lambda: _Child(limits, child_module, clock)
         self._child: _Child | None = None
 
     def __enter__(self) -> Sandbox:
@@ -188,10 +198,10 @@ class Sandbox:
 
     def _call(self, request: wire.Message) -> Iterator[tuple[wire.Message, wire.Arrays]]:
         """The child's messages to `request`, ending with "done"; its errors raised, its death explained."""
-        if self._child is not None and self._child.num_requests >= RECYCLE_AFTER:
+        if self._child is not None and self._child.num_requests >= self._limits.media_per_child:
             self.close()
         if self._child is None:
-            self._child = _Child(self._limits)
+            self._child = self._start()
         child = self._child
         finished = False
         try:
@@ -208,10 +218,10 @@ class Sandbox:
 
 
 class _Child:
-    """A running decode_child and the time it may take."""
+    """A running child and the time it may take."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, module: str, clock: wire.Clock) -> None:
+        self._limits, self._clock = limits, clock
         self.num_requests = 0
         request_read, self._requests = os.pipe()
         self._answers, answer_write = os.pipe()
@@ -228,7 +238,7 @@ class _Child:
                     sys.executable,
                     "-P",
                     "-m",
-                    "pipeline.sandbox.child",
+                    module,
                     *map(str, given),
                     str(limits.memory_bytes),
                     str(parent),
@@ -244,39 +254,43 @@ class _Child:
             for fd in given:
                 os.close(fd)
         try:
-            wire.receive(self._answers, idle_s=_START_S)
+            wire.receive(self._answers, idle_s=limits.start_s, clock=clock)
         except (EOFError, wire.Silence) as error:
             death = self._death() if isinstance(error, EOFError) else None
             self.kill()
             if isinstance(death, DecoderKilled):
                 raise death from None
-            detail = death.detail if death else f"it was not ready in {_START_S:.0f} s"
+            detail = death.detail if death else f"it was not ready in {limits.start_s:.0f} s"
             # No medium's fault: an error of the job, not a row of the store.
             raise RuntimeError(f"the decoding process cannot start with {limits}: {detail}") from None
 
     def ask(self, request: wire.Message) -> Iterator[tuple[wire.Message, wire.Arrays]]:
         """Yields the answers to `request`, "done" or "error" last."""
         self.num_requests += 1
+        clock, idle_s = self._clock, self._limits.idle_s
         left_s = total_s = self._limits.total_s_base
-        began_s = time.monotonic()
         try:
             wire.send(self._requests, request)
             while True:
-                began_s = time.monotonic()
-                message, arrays = wire.receive(self._answers, idle_s=self._limits.idle_s, deadline_s=began_s + left_s)
-                # Only waiting counts: a caller that is busy encoding does not use up its decoder's time.
-                left_s -= time.monotonic() - began_s
-                if message["kind"] == "alive":
-                    continue
+                began_s = clock()
+                try:
+                    message, arrays = wire.receive(
+                        self._answers, idle_s=idle_s, deadline_s=began_s + left_s, clock=clock
+                    )
+                finally:
+                    # Only waiting counts: a caller that is busy encoding does not use up its decoder's time.
+                    left_s -= clock() - began_s
                 if message["kind"] == "probed":
                     extra_s = self._limits.total_s_per_media_s * float(Fraction(message["duration_s"]))
                     left_s, total_s = left_s + extra_s, total_s + extra_s
-                yield message, arrays
+                if message["kind"] != "alive":
+                    yield message, arrays
                 if message["kind"] in ("done", "error"):
                     return
+                if left_s <= 0:
+                    raise wire.Silence
         except wire.Silence:
-            over = began_s + left_s <= time.monotonic()
-            what = f"not done in {total_s:.0f} s" if over else f"no sign of life for {self._limits.idle_s:.0f} s"
+            what = f"not done in {total_s:.0f} s" if left_s <= 0 else f"no sign of life for {idle_s:.0f} s"
             raise MediaError("decoder_timeout", f"the decoder: {what}") from None
         except (EOFError, BrokenPipeError):
             raise self._death() from None

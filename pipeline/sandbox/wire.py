@@ -11,7 +11,7 @@ import math
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ _MAX_HEADER_BYTES = 64 << 20
 
 Message = dict[str, Any]
 Arrays = list[NDArray[Any]]
+Clock = Callable[[], float]
 
 
 class Silence(Exception):
@@ -40,12 +41,15 @@ def send(fd: int, message: Message, arrays: Sequence[NDArray[Any]] = ()) -> None
             _write(fd, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def receive(fd: int, *, idle_s: float = math.inf, deadline_s: float = math.inf) -> tuple[Message, Arrays]:
+def receive(
+    fd: int, *, idle_s: float = math.inf, deadline_s: float = math.inf, clock: Clock = time.monotonic
+) -> tuple[Message, Arrays]:
     """Reads one message, its arrays straight into their own memory.
 
     Args:
         idle_s: how long to wait for each next byte.
-        deadline_s: by when all must have come, on `time.monotonic`'s clock.
+        deadline_s: when all must have come, by `clock`.
+        clock: seconds that only grow.
 
     Raises:
         EOFError: the other side is gone.
@@ -54,7 +58,7 @@ def receive(fd: int, *, idle_s: float = math.inf, deadline_s: float = math.inf) 
     """
 
     def fill(view: memoryview) -> None:
-        _fill(fd, view, idle_s, deadline_s)
+        _fill(fd, view, idle_s, deadline_s, clock)
 
     size = bytearray(4)
     fill(memoryview(size))
@@ -78,13 +82,13 @@ def _write(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _fill(fd: int, view: memoryview, idle_s: float, deadline_s: float) -> None:
+def _fill(fd: int, view: memoryview, idle_s: float, deadline_s: float, clock: Clock) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while view:
-        until_s = min(deadline_s, time.monotonic() + idle_s)
-        while not poll.poll(max(0.0, min(until_s - time.monotonic(), 3600.0)) * 1000):
-            if time.monotonic() >= until_s:
+        until_s = min(deadline_s, clock() + idle_s)
+        while not poll.poll(max(0.0, min(until_s - clock(), 3600.0)) * 1000):
+            if clock() >= until_s:
                 raise Silence
         count = os.readv(fd, [view])
         if not count:

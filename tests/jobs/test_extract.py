@@ -119,6 +119,44 @@ def test_a_failure_is_a_row_and_retry_tries_it_again(
         np.testing.assert_array_equal(retried.values, open_store(whole).read(RECIPE, modality, ["v004.mp4"]).values)
 
 
+@pytest.mark.parametrize(
+    ("num_videos", "share", "allowed"),
+    [
+        (19, "5%", 0),
+        (20, "5%", 1),
+        (39, "5%", 1),
+        (39, "0.05", 1),
+        (30, "2.5%", 0),
+        (100, "29%", 29),  # a share that floats round down
+        (3, "100%", 3),
+        (3, "0%", 0),
+        (3, "7", 7),
+    ],
+)
+def test_max_quarantined_is_the_whole_number_at_or_below_the_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], num_videos: int, share: str, allowed: int
+) -> None:
+    for number in range(num_videos):
+        (tmp_path / f"v{number:03}.mp4").touch()
+    assert run(tmp_path, tmp_path / "s", "--dry-run", "--json", "--max-quarantined", share) == 0
+    assert json.loads(capsys.readouterr().out)["max_quarantined"] == allowed
+
+
+@pytest.mark.parametrize("share", ["-1", "101%", "1.5", "-5%", "5 %%", "nan", "1/0%", "%", ""])
+def test_max_quarantined_that_is_no_share_is_refused(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: str
+) -> None:
+    assert run(media, tmp_path / "s", f"--max-quarantined={share}") == 2
+    assert f"got {share!r}" in capsys.readouterr().err
+
+
+def test_exit_status_is_3_from_one_video_above_the_share_on(media: Path, tmp_path: Path) -> None:
+    for name in ("v001.mp4", "v004.mp4"):
+        (media / name).write_bytes(b"")
+    statuses = {share: run(media, tmp_path / "s", "--max-quarantined", share) for share in ("15%", "19.9%", "20%", "2")}
+    assert statuses == {"15%": 3, "19.9%": 3, "20%": 0, "2": 0}
+
+
 class OvertakenVideos(tuple[Video, ...]):
     """The wanted videos; once they have been looked through for the first time, somebody else extracts them all."""
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pipeline.decode.probe import probe
 from pipeline.decode.windows import Outcome, decode
 from pipeline.sandbox import wire
 from pipeline.sandbox.parent import Decoded, DecoderKilled, Limits, Sandbox
+from tests.pipeline.sandbox import scripted_child
 
 PROJECT = Path(__file__).resolve().parents[3]
 RECIPE = Recipe(
@@ -92,11 +94,8 @@ def test_sandbox_gives_what_decoding_here_gives(good: Path) -> None:
     json.dumps(decoded.media, allow_nan=False)
 
 
-def test_sandbox_child_is_kept_from_medium_to_medium_and_replaced_after_many(
-    good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.sandbox.parent.RECYCLE_AFTER", 3)
-    with Sandbox() as sandbox:
+def test_sandbox_child_is_kept_from_medium_to_medium_and_replaced_after_many(good: Path) -> None:
+    with Sandbox(Limits(media_per_child=3)) as sandbox:
         pids = []
         for _ in range(5):
             sandbox.probe(good)
@@ -149,37 +148,100 @@ def test_sandbox_segfault_in_mid_medium_is_a_crash(long: Path) -> None:
     assert caught.value.reason == "decoder_crash"
 
 
+@dataclass
+class Clock:
+    """Seconds that pass only as a test says: `step_s` at each look."""
+
+    step_s: float = 0.0
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+ALIVE = {"kind": "alive"}
+DONE = {"kind": "done", "media": {}}
+# Real seconds that a sandbox with a `Clock` waits for its child at most; reached by no child that answers.
+LONG_S = 1e6
+
+
+def scripted(folder: Path, *messages: dict[str, object]) -> Path:
+    """What a scripted child opens: its answers."""
+    path = folder / "script.json"
+    path.write_text(json.dumps(messages))
+    return path
+
+
 def test_sandbox_hung_child_hits_the_idle_limit_and_is_gone(long: Path) -> None:
-    with Sandbox(Limits(window_bytes=1 << 17, idle_s=1.5)) as sandbox:
+    clock = Clock()
+    with Sandbox(Limits(window_bytes=1 << 17, idle_s=70, total_s_base=LONG_S), clock=clock) as sandbox:
         items = sandbox.decode(Video(id="v", uri="x"), long, [_big()])
         next(items)
         pid = sandbox.child_pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(MediaError, match=r"no sign of life for 2") as caught:
+        clock.step_s = 100
+        with pytest.raises(MediaError, match=r"no sign of life for 70 s") as caught:
             list(items)
         assert caught.value.reason == "decoder_timeout"
         assert not psutil.pid_exists(pid)
 
 
-def test_sandbox_slow_medium_hits_the_total_limit(long: Path) -> None:
-    with Sandbox(Limits(total_s_base=0.01, total_s_per_media_s=0)) as sandbox:
-        with pytest.raises(MediaError, match="not done in 0 s") as caught:
-            _all(sandbox, long, _big())
+def test_sandbox_heartbeats_of_a_decoder_that_never_ends_do_not_outrun_the_total_limit(tmp_path: Path) -> None:
+    clock = Clock(step_s=1000)
+    limits = Limits(idle_s=LONG_S, total_s_base=300_000, start_s=LONG_S)
+    with Sandbox(limits, child_module=scripted_child.MODULE, clock=clock) as sandbox:
+        with pytest.raises(MediaError, match="not done in 300000 s") as caught:
+            sandbox.probe(scripted(tmp_path, *[ALIVE] * 300, DONE))
         assert caught.value.reason == "decoder_timeout"
+        assert sandbox.child_pid is None
+
+
+def test_sandbox_total_limit_counts_all_waiting_of_one_medium_and_of_no_other(tmp_path: Path) -> None:
+    clock = Clock(step_s=1000)
+    limits = Limits(idle_s=LONG_S, total_s_base=1e9, start_s=LONG_S)
+    with Sandbox(limits, child_module=scripted_child.MODULE, clock=clock) as sandbox:
+        sandbox.probe(scripted(tmp_path, DONE))
+        before_s = clock()
+        sandbox.probe(scripted(tmp_path, *[ALIVE] * 20, DONE))
+        used_s = clock() - before_s
+    limits = Limits(idle_s=LONG_S, total_s_base=1.5 * used_s, start_s=LONG_S)
+    with Sandbox(limits, child_module=scripted_child.MODULE, clock=clock) as sandbox:
+        for _ in range(3):
+            sandbox.probe(scripted(tmp_path, *[ALIVE] * 20, DONE))
+        with pytest.raises(MediaError, match="not done in"):
+            sandbox.probe(scripted(tmp_path, *[ALIVE] * 60, DONE))
+
+
+def test_sandbox_long_medium_may_take_longer(tmp_path: Path) -> None:
+    probed = {"kind": "probed", "duration_s": "21/2"}
+    clock = Clock(step_s=1000)
+    limits = Limits(idle_s=LONG_S, total_s_base=100_000, total_s_per_media_s=20_000, start_s=LONG_S)
+    with Sandbox(limits, child_module=scripted_child.MODULE, clock=clock) as sandbox:
+        with pytest.raises(MediaError, match="not done in 100000 s"):
+            sandbox.probe(scripted(tmp_path, *[ALIVE] * 30, DONE))
+        sandbox.probe(scripted(tmp_path, probed, *[ALIVE] * 30, DONE))
+        with pytest.raises(MediaError, match="not done in 310000 s"):
+            sandbox.probe(scripted(tmp_path, probed, *[ALIVE] * 300, DONE))
+
+
+def test_sandbox_child_that_never_is_ready_blames_no_medium(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(scripted_child.SILENT, "1")
+    with (
+        Sandbox(Limits(start_s=0.01), child_module=scripted_child.MODULE) as sandbox,
+        pytest.raises(RuntimeError, match=r"cannot start with .*: it was not ready in 0 s"),
+    ):
+        sandbox.probe(good)
 
 
 def test_sandbox_slow_caller_costs_its_child_no_time(good: Path) -> None:
-    limits = Limits(window_bytes=1 << 16, idle_s=2, total_s_base=3, total_s_per_media_s=0)
-    with Sandbox(limits) as sandbox:
-        items = sandbox.decode(Video(id="v", uri="x"), good, [RECIPE])
-        next(items)
-        assert sandbox.child_pid is not None
-        # As long a pause as it takes to be over every limit, without waiting for it: the clock is the edge here.
-        real = time.monotonic
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.sandbox.parent.time.monotonic", lambda: real() + 1000)
-            assert isinstance([*items][-1], Decoded)
+    clock = Clock()
+    with Sandbox(Limits(window_bytes=1 << 16), clock=clock) as sandbox:
+        for _ in sandbox.decode(Video(id="v", uri="x"), good, [RECIPE]):
+            clock.now_s += 1000  # as long a pause as it takes to be over every limit
 
 
 def test_sandbox_memory_limit_is_a_reason(good: Path) -> None:
