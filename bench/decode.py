@@ -11,7 +11,7 @@ from bench.media import write_clip
 from catalog.video import Video
 from pipeline.decode.probe import probe
 from pipeline.decode.windows import decode
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 from pipeline.sandbox.parent import Limits, Sandbox
 
 ABOUT = "decode + resize in the sandbox against the same without it, and against the ffmpeg program where there is one"

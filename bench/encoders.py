@@ -28,7 +28,8 @@ from bench.measurement import Measurement
 from catalog.recipe import Recipe
 from catalog.video import Video
 from pipeline.clips import Clips, Features
-from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
+from pipeline.encode import Encoder, load_encoder
+from pipeline.encoder import encoder_names, encoder_presets, encoder_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +72,7 @@ class Options:
         if self.segments < 1 or self.seconds <= 0:
             raise ValueError(f"the bench needs at least 1 segment and more than 0 seconds, got {self}")
         for name in self.encoders:
-            if name not in encoder_names() or not encoder_module(name).SPEC.needs_weights:
+            if name not in encoder_names() or not encoder_spec(name).needs_weights:
                 raise ValueError(f"no encoder with weights is called {name!r}; there are {', '.join(_with_weights())}")
 
     @property
@@ -123,12 +124,12 @@ def report(folder: Path, options: Options) -> Report:
 
 
 def _with_weights() -> tuple[str, ...]:
-    return tuple(name for name in encoder_names() if encoder_module(name).SPEC.needs_weights)
+    return tuple(name for name in encoder_names() if encoder_spec(name).needs_weights)
 
 
 def _towers(name: str) -> Iterator[tuple[str, Recipe]]:
     """Each tower of the encoder's first preset, alone."""
-    preset = encoder_module(name).PRESETS[0]
+    preset = encoder_presets(name)[0]
     if preset.video is not None:
         yield "visual", replace(preset, name=f"{preset.name}-visual", audio=None)
     if preset.audio is not None:

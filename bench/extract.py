@@ -12,8 +12,9 @@ from bench.media import write_clip
 from catalog.recipe import Recipe
 from catalog.video import Video
 from pipeline.clips import Clips
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import load_encoder
 from pipeline.extract import extract
+from pipeline.recipes import find_recipe
 from pipeline.sandbox.parent import Sandbox
 from pipeline.unit import one_thread
 

@@ -268,8 +268,8 @@ def _calibrate(net: nn.Module, inputs: Any) -> None:
 def _pairs(data: Path, run: Path) -> tuple[Dataset, Recipe, Pairs]:
     """The data set, and its pairs where `avel finetune` will find them."""
     from catalog.dataset import load
-    from pipeline.encode import find_recipe
     from pipeline.finetune.pairs import decode_pairs
+    from pipeline.recipes import find_recipe
 
     dataset = load("ave", str(data))
     recipe = find_recipe("audioclip-1s").changed(_CHANGES)

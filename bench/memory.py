@@ -19,7 +19,7 @@ import json, sys, threading
 from pathlib import Path
 import psutil
 from catalog.video import Video
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 from pipeline.extract import extract
 
 def peak_kib(pid):

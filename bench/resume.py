@@ -15,7 +15,7 @@ from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
 from catalog.video import Video
 from jobs.cli import main as cli
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 
 ABOUT = "`avel extract` over a finished store of 25,000 videos, after imports"
 

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         from jobs.cli.chosen_recipes import device as device_of
         from jobs.cli.chosen_recipes import with_weights
         from jobs.cli.console import Progress, note
-        from pipeline.check_weights import check_weights
+        from pipeline.encode import check_weights
         from pipeline.extract import extract, preview
         from pipeline.plan import check_reasons
 

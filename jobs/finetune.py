@@ -134,7 +134,7 @@ def _run(
     dataset: Dataset, recipe: Recipe, weights: dict[str, Path], settings: Settings, args: argparse.Namespace
 ) -> int:
     from jobs.cli.console import Progress, note
-    from pipeline.encode import encoder_module
+    from pipeline.encoder import encoder_module, encoder_presets
     from pipeline.finetune.loop import finetune, num_steps
     from pipeline.finetune.pairs import decode_pairs
 
@@ -215,12 +215,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     from catalog.errors import BadArguments
     from jobs.cli.chosen_recipes import chosen_recipe
     from jobs.cli.recipe_options import changes
-    from pipeline.encode import encoder_module, encoder_names
+    from pipeline.encoder import encoder_module, encoder_names, encoder_presets
 
     able = [name for name in encoder_names() if hasattr(encoder_module(name), "towers")]
     if args.encoder not in able:
         raise BadArguments(f"{args.encoder!r} cannot be fine-tuned; {', '.join(able) or 'no encoder'} can")
-    preset = encoder_module(args.encoder).PRESETS[0]
+    preset = encoder_presets(args.encoder)[0]
     return chosen_recipe(preset.name, {"video.frames_per_segment": str(args.frames)} | changes(args.set))
 
 

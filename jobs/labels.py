@@ -145,10 +145,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 def _check_text_tower(recipe: Recipe) -> None:
     """Refuse an encoder that has none before anybody is sent for its weights."""
     from catalog.errors import BadArguments
-    from pipeline.encode import encoder_module, encoder_names
+    from pipeline.encoder import encoder_names, encoder_spec
 
     def has_one(encoder: str) -> bool:
-        return hasattr(encoder_module(encoder), "encode_text")
+        return encoder_spec(encoder).text_width is not None
 
     # Of encoders that are none `with_weights` says whose they are.
     if recipe.encoder in encoder_names() and not has_one(recipe.encoder):

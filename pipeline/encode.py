@@ -1,222 +1,27 @@
-"""Clips in, features out: finds the encoders, checks what they take and give, and cuts their batches.
+"""Clips in, features out: loads a recipe's encoder, cuts its batches, and checks what it takes and gives.
 
-An encoder is a file of `pipeline/encoders`, found by name. It declares
+The batches follow from the clips given and from nothing else: segments in order, cut at every multiple of the encoder's
+`batch_segments`.
 
-    SPEC: EncoderSpec
-    PRESETS: tuple[Recipe, ...]
-    load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object  # the net; heavy imports belong in here
-    encode(net: object, clips: Sequence[Clips]) -> list[Features]             # one for each, in order, of its length
-
-and, where they apply,
-
-    check(recipe: Recipe) -> None       # ValueError for settings that cannot be; needs no weights, runs before `load`
-    shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes             # where SPEC's hang on settings or weights
-    load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object
-    encode_text(net: object, texts: Sequence[str]) -> NDArray[np.float32]     # (K, D)
-
-`weights` maps the names of `SPEC.assets` to where they lie. Never more than `SPEC.batch_segments` segments reach one
-call of `encode`. The batches follow from the clips given and from nothing else: segments in order, cut at every
-multiple of `batch_segments`.
-
-Shape suffixes: S segments, P frames a segment, N sound samples.
+Shape suffixes: S segments, P frames a segment, N audio samples.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.plugins import Plugins
+from catalog.grid import sample_at
 from catalog.recipe import Recipe
-from pipeline.batches import batches
 from pipeline.clips import Clips, Features
-from pipeline.weights.asset import Asset
-
-ENCODERS = Plugins(package="pipeline.encoders", part="encoder", noun="encoder")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-# Of a recipe that features are made with: 100 segments a second, finer than pictures and the usual spectrograms come.
-MAX_SEGMENTS_AN_HOUR = 360_000
-MAX_WINDOW_S = 3600
-
-# Of one segment: visual and audio, None where there is no such feature.
-Shapes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderSpec:
-    """What an encoder is and gives.
-
-    Attributes:
-        name: its file's name.
-        visual_shape, audio_shape: of one segment's feature, (D,) or a map's (7, 7, 512); None without such a tower.
-        assets: the checkpoints and vocabularies it needs; none for an encoder without weights.
-        text_width: D of the text tower's features; None without one.
-        licence: of the weights (of the code, where there are none).
-        citation: paper or code that it follows.
-        batch_segments: the most segments that one call of `encode` gets.
-        device: where it is meant to run; "gpu" also runs on a CPU, slowly.
-    """
-
-    name: str
-    visual_shape: tuple[int, ...] | None
-    audio_shape: tuple[int, ...] | None
-    licence: str
-    citation: str
-    batch_segments: int
-    assets: tuple[Asset, ...] = ()
-    text_width: int | None = None
-    device: Literal["cpu", "gpu"] = "cpu"
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"an encoder's name is its file's: small letters, digits and '_', got {self.name!r}")
-        if self.visual_shape is None and self.audio_shape is None:
-            raise ValueError(f"encoder {self.name} needs a visual_shape, an audio_shape or both")
-        for shape in (self.visual_shape, self.audio_shape):
-            if shape is not None and (not shape or min(shape) < 1):
-                raise ValueError(f"encoder {self.name}: shapes need sizes of at least 1, got {shape}")
-        if self.batch_segments < 1:
-            raise ValueError(f"encoder {self.name}: batch_segments must be at least 1, got {self.batch_segments}")
-        if self.device not in ("cpu", "gpu"):
-            raise ValueError(f"encoder {self.name}: device must be 'cpu' or 'gpu', got {self.device!r}")
-        names = [asset.name for asset in self.assets]
-        if len(set(names)) != len(names):
-            raise ValueError(f"encoder {self.name}: two assets have one name: {', '.join(names)}")
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether media features hang on a checkpoint."""
-        return any(asset.use == "features" for asset in self.assets)
-
-
-class EncoderModule(Protocol):
-    """The plug-in contract: what a file of `pipeline/encoders` defines."""
-
-    SPEC: EncoderSpec
-    PRESETS: tuple[Recipe, ...]
-
-    def load(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
-        """The net, frozen and on `device`."""
-
-    def encode(self, net: object, clips: Sequence[Clips]) -> list[Features]:
-        """One `Features` for each of `clips`, in order."""
-
-
-class TextModule(EncoderModule, Protocol):
-    """The plug-in contract of an encoder with a text tower."""
-
-    def load_text(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
-        """The text tower, frozen and on `device`."""
-
-    def encode_text(self, net: object, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Features of `texts`, (K, D) float32."""
-
-
-def encoder_names() -> tuple[str, ...]:
-    """The encoders there are, sorted; none is imported."""
-    return ENCODERS.names()
-
-
-@functools.cache
-def encoder_module(name: str) -> EncoderModule:
-    """The plug-in of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    module = cast(EncoderModule, ENCODERS.load(name))
-    if module.SPEC.name != name:
-        raise ValueError(f"encoder {name} calls itself {module.SPEC.name!r} in SPEC; the two must agree")
-    return module
-
-
-@functools.cache
-def _presets() -> dict[str, Recipe]:
-    presets: dict[str, Recipe] = {}
-    for name in encoder_names():
-        for recipe in encoder_module(name).PRESETS:
-            if recipe.encoder != name:
-                raise ValueError(f"preset {recipe.name} of encoder {name} names the encoder {recipe.encoder!r}")
-            if recipe.name in presets:
-                raise ValueError(
-                    f"two encoders have a preset called {recipe.name}: {presets[recipe.name].encoder}, {name}"
-                )
-            presets[recipe.name] = recipe
-    return dict(sorted(presets.items()))
-
-
-def presets() -> dict[str, Recipe]:
-    """Every encoder's recipes by name, sorted."""
-    return dict(_presets())
-
-
-def find_recipe(name: str) -> Recipe:
-    """The preset called `name`.
-
-    Raises:
-        ValueError: there is none; the message lists those there are.
-    """
-    try:
-        return _presets()[name]
-    except KeyError:
-        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(_presets())}") from None
-
-
-def check_settings(recipe: Recipe) -> None:
-    """Refuses settings that the recipe's encoder does not know: an ignored setting would still change the fingerprint.
-
-    An encoder's settings are the keys that its presets spell out.
-
-    Raises:
-        ValueError: an unknown setting, a tower that the encoder does not have, a revision that its code here does not
-            make, a grid beyond MAX_SEGMENTS_AN_HOUR or MAX_WINDOW_S, or what its own `check` refuses.
-    """
-    module = encoder_module(recipe.encoder)
-    _check_grid(recipe)
-    revisions = sorted({preset.revision for preset in module.PRESETS})
-    if recipe.revision not in revisions:
-        raise ValueError(
-            f"recipe {recipe.name}: encoder {recipe.encoder} makes revision {' or '.join(map(str, revisions))} here, "
-            f"got {recipe.revision}; a revision is no setting, it tells whose code made the features"
-        )
-    known = {key for preset in module.PRESETS for key in preset.settings}
-    for key in recipe.settings:
-        if key not in known:
-            raise ValueError(
-                f"recipe {recipe.name}: encoder {recipe.encoder} has no setting {key!r}; "
-                f"it has {', '.join(sorted(known)) or 'none'}"
-            )
-    for tower, sampling, shape in (
-        ("video", recipe.video, module.SPEC.visual_shape),
-        ("audio", recipe.audio, module.SPEC.audio_shape),
-    ):
-        if sampling is not None and shape is None:
-            raise ValueError(f"recipe {recipe.name}: encoder {recipe.encoder} takes no {tower}; leave {tower} out")
-    own = getattr(module, "check", None)
-    if own is not None:
-        own(recipe)
-
-
-def _check_grid(recipe: Recipe) -> None:
-    grid = recipe.grid
-    if 3600 / grid.hop_s > MAX_SEGMENTS_AN_HOUR:
-        raise ValueError(
-            f"recipe {recipe.name}: grid.hop_s={float(grid.hop_s):g} makes {float(3600 / grid.hop_s):.3g} segments an "
-            f"hour; at most {MAX_SEGMENTS_AN_HOUR:,} are made, a hop of {3600 / MAX_SEGMENTS_AN_HOUR:g} s"
-        )
-    if grid.window_s > MAX_WINDOW_S:
-        raise ValueError(
-            f"recipe {recipe.name}: grid.window_s={float(grid.window_s):g} is beyond an hour ({MAX_WINDOW_S} s), "
-            "which one segment may last"
-        )
+from pipeline.encoder import EncoderSpec, assets_of, encoder_module, encoder_spec
+from pipeline.recipes import check_settings, feature_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,24 +46,6 @@ class Encoder:
         return encode_clips(clips, self)
 
 
-def feature_shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
-    """Shapes of one segment's features, visual and audio, under `recipe` with `weights`; no network is built.
-
-    Raises:
-        ValueError: the weights cannot be read.
-    """
-    module = encoder_module(recipe.encoder)
-    shapes = getattr(module, "shapes", None)
-    visual, audio = (module.SPEC.visual_shape, module.SPEC.audio_shape) if shapes is None else shapes(recipe, weights)
-    return visual if recipe.video is not None else None, audio if recipe.audio is not None else None
-
-
-def assets_of(recipe: Recipe) -> tuple[Asset, ...]:
-    """The assets that `recipe` takes; those of its text tower too."""
-    assets = encoder_module(recipe.encoder).SPEC.assets
-    return tuple(asset for asset in assets if asset.setting is None or recipe.settings.get(asset.setting) is True)
-
-
 def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, device: str = "cpu") -> Encoder:
     """Loads the recipe's encoder.
 
@@ -276,6 +63,31 @@ def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, devi
     visual_shape, audio_shape = feature_shapes(recipe, given)
     net = module.load(given, device, recipe)
     return Encoder(spec=module.SPEC, recipe=recipe, net=net, visual_shape=visual_shape, audio_shape=audio_shape)
+
+
+def check_weights(recipe: Recipe, weights: Mapping[str, Path]) -> None:
+    """Refuses files of another network than the recipe's encoder, as far as names and shapes tell.
+
+    Of a folder of the transformers library the configuration is read: its model type, and what it says of widths.
+
+    Args:
+        weights: asset name -> file, as `pipeline.weights.folder.resolve` gives them.
+
+    Raises:
+        BadCheckpoint: a file is damaged or of another network, a folder of another model type.
+        ValueError: of other sizes than the recipe says, or an asset is not given.
+        OSError: it cannot be read.
+    """
+    feature_shapes(recipe, weights)
+    assets = assets_of(recipe)
+    if not assets or any(asset.is_folder for asset in assets):
+        return
+    from pipeline.networks.checkpoint import shapes_only  # torch
+
+    # What an encoder makes of its numbers while it loads cannot be made here, and is no fault of the file: torch says
+    # NotImplementedError or RuntimeError. Faults of the file are ValueErrors.
+    with shapes_only(), contextlib.suppress(NotImplementedError, RuntimeError):
+        encoder_module(recipe.encoder).load(GivenWeights(recipe, weights), "meta", recipe)
 
 
 class GivenWeights(dict[str, Path]):
@@ -300,7 +112,7 @@ class GivenWeights(dict[str, Path]):
 
 
 def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str, Path]:
-    spec = encoder_module(recipe.encoder).SPEC
+    spec = encoder_spec(recipe.encoder)
     if spec.needs_weights and not weights:
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} needs its checkpoint; "
@@ -341,6 +153,46 @@ def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
             _check_features(made, piece, encoder)
             parts[owner].append(made)
     return [_joined(part) for part in parts]
+
+
+def batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:
+    """Lists of (index into `clips`, piece) that hold `batch_segments` segments each, the last one the rest."""
+    context_s = recipe.audio.context_s if recipe.audio is not None else Fraction(0)
+    batch: list[tuple[int, Clips]] = []
+    free = batch_segments
+    for owner, item in enumerate(clips):
+        done = 0
+        while done < item.count:
+            take = min(free, item.count - done)
+            batch.append((owner, item if take == item.count else piece(item, done, take, context_s)))
+            done += take
+            free -= take
+            if free == 0:
+                yield batch
+                batch, free = [], batch_segments
+    if batch:
+        yield batch
+
+
+def piece(clips: Clips, skip: int, count: int, context_s: Fraction) -> Clips:
+    """Segments `skip .. skip + count - 1` of `clips`, with the frames they point at and the samples they hear."""
+    index_SP = clips.frame_index_SP[skip : skip + count]
+    shown = index_SP[index_SP >= 0]
+    low, high = (int(shown.min()), int(shown.max()) + 1) if shown.size else (0, 0)
+    moved_SP = np.where(index_SP >= 0, index_SP - np.int32(low), np.int32(-1)).astype(np.int32)
+    cut = replace(clips, first=clips.first + skip, frames_FHWC=clips.frames_FHWC[low:high], frame_index_SP=moved_SP)
+    if clips.rate_hz == 0 or clips.samples_N.size == 0:
+        return cut
+    first, last = clips.first + skip, clips.first + skip + count - 1
+    start = sample_at(clips.grid.start_s(first) - context_s, clips.rate_hz)
+    stop = sample_at(clips.grid.end_s(last) + context_s, clips.rate_hz)
+    low, high = (min(max(at - clips.samples_start, 0), clips.samples_N.size) for at in (start, stop))
+    return replace(
+        cut,
+        samples_N=clips.samples_N[low:high],
+        sample_valid_N=clips.sample_valid_N[low:high],
+        samples_start=clips.samples_start + low,
+    )
 
 
 def _check_clips(clips: Clips, recipe: Recipe) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.recipe import Recipe
-from pipeline.encode import GivenWeights, TextModule, check_settings, encoder_module, encoder_names
+from pipeline.encode import GivenWeights
+from pipeline.encoder import TextModule, encoder_module, encoder_names, encoder_spec
+from pipeline.recipes import check_settings
 
 # Texts that go through the text tower at once.
 BATCH_TEXTS = 64
@@ -49,8 +51,8 @@ def encode_labels(
         raise ValueError(f"a prompt needs {{}} once, where the class name goes, got {prompt!r}")
     module = encoder_module(recipe.encoder)
     check_settings(recipe)
-    if not hasattr(module, "encode_text"):
-        having = [name for name in encoder_names() if hasattr(encoder_module(name), "encode_text")]
+    if module.SPEC.text_width is None:
+        having = [name for name in encoder_names() if encoder_spec(name).text_width is not None]
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} has no text tower; those with one: {', '.join(having)}"
         )

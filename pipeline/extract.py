@@ -21,13 +21,14 @@ from catalog.recipe import Recipe
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.writer import StoreWriter, open_writer
 from catalog.video import Video
-from pipeline.encode import check_settings, encoder_module, feature_shapes
+from pipeline.encoder import encoder_spec
 from pipeline.executors.local import Lanes
 from pipeline.executors.ray_actors import Job
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
 from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
+from pipeline.recipes import check_settings, feature_shapes
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox.parent import Limits
 from pipeline.unit import Stopped, UnitResult, one_thread
@@ -159,7 +160,7 @@ def ensure_recipe(writer: StoreWriter, recipe: Recipe, weights: Mapping[str, Pat
     Raises:
         RecipeMismatch: the store has a recipe of that name with other settings.
     """
-    spec = encoder_module(recipe.encoder).SPEC
+    spec = encoder_spec(recipe.encoder)
     visual_shape, audio_shape = feature_shapes(recipe, weights)
     writer.ensure_recipe(
         recipe,

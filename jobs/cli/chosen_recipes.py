@@ -9,7 +9,8 @@ from pathlib import Path
 from catalog.errors import BadArguments
 from catalog.recipe import Recipe
 from catalog.synthetic.planting import ENCODER
-from pipeline.encode import assets_of, check_settings, encoder_module, encoder_names, find_recipe
+from pipeline.encoder import assets_of, encoder_names, encoder_spec
+from pipeline.recipes import check_settings, find_recipe
 from pipeline.weights import folder as weights
 
 # Recipe name -> asset name -> file.
@@ -83,7 +84,7 @@ def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:
     Raises:
         BadArguments: a GPU is asked for, and there is none.
     """
-    wants_gpu = any(encoder_module(recipe.encoder).SPEC.device == "gpu" for recipe in recipes)
+    wants_gpu = any(encoder_spec(recipe.encoder).device == "gpu" for recipe in recipes)
     if asked == "cpu" or (asked == "auto" and not wants_gpu):
         return "cpu", 0
     import torch  # takes seconds, and encoders without a network do without it

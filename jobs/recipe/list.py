@@ -19,11 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jobs.cli.console import print_json, table
-    from pipeline.encode import encoder_module, feature_shapes, presets
+    from pipeline.encoder import encoder_spec
+    from pipeline.recipes import feature_shapes, presets
 
     rows = []
     for name, recipe in presets().items():
-        spec = encoder_module(recipe.encoder).SPEC
+        spec = encoder_spec(recipe.encoder)
         visual_shape, audio_shape = feature_shapes(recipe, {})
         rows.append(
             {

@@ -29,11 +29,12 @@ def run(args: argparse.Namespace) -> int:
     from jobs.cli.chosen_recipes import chosen_recipe
     from jobs.cli.console import print_json, table
     from jobs.cli.recipe_options import changes
-    from pipeline.encode import encoder_module, feature_shapes, find_recipe
+    from pipeline.encoder import encoder_spec
+    from pipeline.recipes import feature_shapes, find_recipe
 
     recipe = chosen_recipe(args.name, changes(args.set))
     preset = find_recipe(args.name)
-    spec = encoder_module(recipe.encoder).SPEC
+    spec = encoder_spec(recipe.encoder)
     visual_shape, audio_shape = feature_shapes(recipe, {})
     differences = preset.differences(recipe)
     if args.json:

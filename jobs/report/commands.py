@@ -78,7 +78,7 @@ def _labels_line(record: RunRecord) -> list[list[object]]:
 
 def _recipe_words(recipe: Recipe) -> list[object]:
     """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
-    from pipeline.encode import presets
+    from pipeline.recipes import presets
 
     near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
     if not near:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobs.weights.manifest import add_encoder
 
 if TYPE_CHECKING:
-    from pipeline.encode import EncoderSpec
+    from pipeline.encoder import EncoderSpec
     from pipeline.weights.asset import Asset
 
 HELP = "put a published checkpoint that you have into the weights folder, after checks"
@@ -72,10 +72,11 @@ def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
 
 def _check_folder(spec: EncoderSpec, asset: Asset, path: Path) -> None:
     """A folder has no published hash: at least its model type must be the asset's."""
-    from pipeline.encode import encoder_module, feature_shapes
+    from pipeline.encoder import encoder_presets
     from pipeline.networks.checkpoint import BadCheckpoint
+    from pipeline.recipes import feature_shapes
 
-    presets = encoder_module(spec.name).PRESETS
+    presets = encoder_presets(spec.name)
     if not (asset.is_folder and path.is_dir() and presets):
         return
     try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jobs.cli.console import Progress
-    from pipeline.encode import EncoderSpec
+    from pipeline.encoder import EncoderSpec
     from pipeline.weights.asset import Asset
 
 HELP = "fetch an encoder's checkpoints from their publishers; goes on where it stopped, checks hashes"

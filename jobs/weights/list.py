@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from jobs.cli.console import note, print_json, say, table
     from jobs.weights.manifest import licence_text, row_of, size_of_row
-    from pipeline.encode import encoder_module, encoder_names
+    from pipeline.encoder import encoder_names, encoder_spec
     from pipeline.weights.folder import check, sha256_of, weights_folder
 
     folder = weights_folder()
     rows, cells, damaged = [], [], []
     for name in encoder_names():
-        spec = encoder_module(name).SPEC
+        spec = encoder_spec(name)
         for asset in spec.assets:
             path = folder / asset.filename
             if args.check and path.exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.encode import EncoderSpec
+    from pipeline.encoder import EncoderSpec, encoder_spec
     from pipeline.weights.asset import Asset
 
 
@@ -26,13 +26,14 @@ def spec_of(name: str) -> EncoderSpec:
         BadArguments: there is neither.
     """
     from catalog.errors import BadArguments
-    from pipeline.encode import encoder_module, encoder_names, presets
+    from pipeline.encoder import encoder_names, encoder_spec
+    from pipeline.recipes import presets
 
     if name in encoder_names():
-        return encoder_module(name).SPEC
+        return encoder_spec(name)
     recipes = presets()
     if name in recipes:
-        return encoder_module(recipes[name].encoder).SPEC
+        return encoder_spec(recipes[name].encoder)
     raise BadArguments(f"no encoder or recipe is called {name!r}; the encoders are {', '.join(encoder_names())}")
 
 

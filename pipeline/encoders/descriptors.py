@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
-from pipeline.encode import EncoderSpec
+from pipeline.encoder import EncoderSpec
 from pipeline.preprocess import spectrogram
 
 GRID = 4  # cells a side, of colours and motion

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
-from pipeline.encode import EncoderSpec
+from pipeline.encoder import EncoderSpec
 from pipeline.weights.asset import Asset
 
 if TYPE_CHECKING:

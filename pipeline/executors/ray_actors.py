@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.recipe import Recipe
-from pipeline.encode import Encoder, assets_of, load_encoder
+from pipeline.encode import Encoder, load_encoder
+from pipeline.encoder import assets_of
 from pipeline.plan import Unit
 from pipeline.sandbox.fetch import local_copy
 from pipeline.sandbox.parent import Limits, Sandbox

@@ -14,7 +14,9 @@ from bench.encoder_report import Report, markdown, measurements
 from bench.encoders import Options
 from catalog.recipe import Recipe
 from jobs.cli import main as cli
-from pipeline.encode import encoder_module, encoder_names, find_recipe, load_encoder
+from pipeline.encode import load_encoder
+from pipeline.encoder import encoder_names, encoder_spec
+from pipeline.recipes import find_recipe
 
 # Of one file for both towers, and of one for each; all of them are slow.
 FEW = ("audioclip", "one_peace")
@@ -55,7 +57,7 @@ def test_report_is_of_all_encoders_where_none_is_named(tmp_path: Path) -> None:
 
 
 def check_rows(small: Report, names: tuple[str, ...]) -> None:
-    specs = [encoder_module(name).SPEC for name in names]
+    specs = [encoder_spec(name) for name in names]
     wanted = {
         (spec.name, which, precision)
         for spec in specs

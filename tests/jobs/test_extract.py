@@ -16,11 +16,11 @@ from catalog.store.reader import create_store, open_store
 from catalog.video import Video
 from jobs.cli import main as cli
 from pipeline import plan
-from pipeline.encode import find_recipe
 from pipeline.executors.ray_actors import Job
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.extract import extract
+from pipeline.recipes import find_recipe
 from pipeline.run_summary import RunSummary
 from pipeline.unit import UnitResult
 from tests import small_videos as small

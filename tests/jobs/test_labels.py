@@ -9,7 +9,7 @@ import pytest
 from catalog.store.reader import create_store
 from catalog.store.writer import open_writer
 from jobs.cli.main import main
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])

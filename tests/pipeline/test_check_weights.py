@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from bench import random_weights
-from pipeline.check_weights import check_weights
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import check_weights, load_encoder
 from pipeline.networks.checkpoint import BadCheckpoint, read_state, shapes_only
+from pipeline.recipes import find_recipe
 from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 RECIPE = find_recipe("audioclip-1s").changed(SMALL)

@@ -1,8 +1,8 @@
-"""Finding encoders, cutting batches and catching an encoder that breaks its contract: with real plug-in files."""
+"""Cutting batches, loading encoders and catching one that breaks its contract: with real plug-in files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,86 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pipeline.encoders
 from bench import random_weights
 from catalog.grid import SegmentGrid
-from pipeline import encode as stage
 from pipeline.clips import Clips, Features
-from pipeline.encode import (
-    EncoderSpec,
-    check_settings,
-    encode_clips,
-    encoder_names,
-    find_recipe,
-    load_encoder,
-    presets,
-)
+from pipeline.encode import encode_clips, load_encoder
 from pipeline.encode_labels import encode_labels
-from pipeline.weights.asset import Asset
+from pipeline.recipes import find_recipe
 from tests.pipeline.encoders.small_audioclip import SMALL, write_small
-
-# Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
-# Audio: first and last sample that the piece holds around the segment's window, context included.
-PLUGIN = """
-from fractions import Fraction
-import numpy as np
-from catalog.grid import GridRule, sample_at
-from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.encode import EncoderSpec
-from pipeline.clips import Features
-from pipeline.weights.asset import Asset
-
-SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
-                   licence="none", citation="none", batch_segments=4)
-PRESETS = (Recipe(name="{preset}", encoder="{name}", grid=GridRule(window_s=Fraction(1), hop_s=Fraction(1, 2)),
-                  video=VideoSampling(frames_per_segment=2, height_px=8, width_px=8),
-                  audio=AudioSampling(rate_hz=1000, context_s=Fraction(1, 10)), settings={{"depth": 1}}),)
-
-def load(weights, device, recipe):
-    return recipe
-
-def encode(net, clips):
-    total, place, out = sum(item.count for item in clips), 0, []
-    for item in clips:
-        visual, audio = [], []
-        for row in range(item.count):
-            frames = item.frames_FHWC[item.frame_index_SP[row], 0, 0, 0]
-            visual.append([frames.mean(), place, total])
-            start = sample_at(item.grid.start_s(item.first + row) - net.audio.context_s, 1000) - item.samples_start
-            stop = sample_at(item.grid.end_s(item.first + row) + net.audio.context_s, 1000) - item.samples_start
-            heard = item.samples_N[max(start, 0):stop]
-            audio.append([heard[0], heard[-1]])
-            place += 1
-        yes = np.ones(item.count, bool)
-        out.append(Features(visual=np.array(visual, np.float32), audio=np.array(audio, np.float32),
-                            visual_valid=yes, audio_valid=yes))
-    return {result}
-"""
-
-
-TINY = Asset(name="tiny", filename="tiny.pt", url=None, licence="none")
-
-
-@pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A second folder in which encoders are found."""
-    monkeypatch.setattr(pipeline.encoders, "__path__", [*pipeline.encoders.__path__, str(tmp_path)])
-    clear()
-    yield tmp_path
-    clear()
-
-
-def clear() -> None:
-    stage.encoder_module.cache_clear()
-    stage._presets.cache_clear()
-
-
-def write(
-    folder: Path, name: str, *, result: str = "out", preset: str | None = None, needs_weights: bool = False
-) -> None:
-    assets = '(Asset(name="tiny", filename="tiny.pt", url=None, licence="none"),)' if needs_weights else "()"
-    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", result=result, assets=assets)
-    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+from tests.pipeline.planted_encoders import clear, write
 
 
 def make_clips(count: int, *, video_id: str = "v") -> Clips:
@@ -172,8 +100,6 @@ def test_encode_result_against_the_contract_raises(plugins: Path, result: str, m
     with pytest.raises(RuntimeError, match=message):
         encoder.encode([make_clips(2)])
     clear()
-    import sys
-
     del sys.modules["pipeline.encoders.fake_broken"]
 
 
@@ -192,30 +118,6 @@ def test_encode_frame_index_outside_raises(plugins: Path) -> None:
     clips.frame_index_SP[1, 1] = 3
     with pytest.raises(ValueError, match="outside the 3 frames"):
         load_encoder(find_recipe("fake_index-1s")).encode([clips])
-
-
-def test_encoders_are_found_by_file_name(plugins: Path) -> None:
-    write(plugins, "fake_found")
-    (plugins / "_private.py").write_text("raise RuntimeError", encoding="utf-8")
-    assert "fake_found" in encoder_names()
-    assert "descriptors" in encoder_names()
-    assert "_private" not in encoder_names()
-    assert list(presets()) == sorted(presets())
-    assert presets()["fake_found-1s"].settings == {"depth": 1}
-
-
-def test_two_presets_of_one_name_raise(plugins: Path) -> None:
-    write(plugins, "fake_first", preset="same")
-    write(plugins, "fake_second", preset="same")
-    with pytest.raises(ValueError, match="two encoders have a preset called same: fake_first, fake_second"):
-        presets()
-
-
-def test_spec_of_another_name_raises(plugins: Path) -> None:
-    write(plugins, "fake_named")
-    (plugins / "fake_named.py").rename(plugins / "fake_renamed.py")
-    with pytest.raises(ValueError, match=r"fake_renamed\.py calls itself 'fake_named'"):
-        stage.encoder_module("fake_renamed")
 
 
 def test_load_encoder_weights_missing_or_unwanted_raise(plugins: Path) -> None:
@@ -239,33 +141,12 @@ def test_load_encoder_one_of_two_weights_names_the_other(tmp_path: Path) -> None
         )
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"revision": "9"}, "encoder descriptors makes revision 1 here, got 9; a revision is no setting"),
-        ({"grid.hop_s": "1e-9"}, r"grid.hop_s=1e-09 makes 3.6e\+12 segments an hour; at most 360,000 are made"),
-        ({"grid.hop_s": "0.0099"}, "at most 360,000 are made, a hop of 0.01 s"),
-        ({"grid.window_s": "3601"}, "grid.window_s=3601 is beyond an hour"),
-    ],
-)
-def test_recipe_that_cannot_be_made_is_refused_before_anything_is_loaded(change: dict[str, str], told: str) -> None:
-    recipe = find_recipe("descriptors-1s")
-    check_settings(recipe.changed({"grid.hop_s": "0.01", "grid.window_s": "3600"}))
-    with pytest.raises(ValueError, match=told):
-        check_settings(recipe.changed(change))
-
-
 def test_load_encoder_known_and_unknown_settings(plugins: Path) -> None:
     write(plugins, "fake_knobs")
     recipe = find_recipe("fake_knobs-1s")
     assert load_encoder(recipe.changed({"settings.depth": "2"})).recipe.settings == {"depth": 2}
     with pytest.raises(ValueError, match="fake_knobs has no setting 'dept'; it has depth"):
         load_encoder(recipe.changed({"settings.dept": "2"}))
-
-
-def test_find_recipe_unknown_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"no recipe is called 'nothing'; there are .*descriptors-1s"):
-        find_recipe("nothing")
 
 
 def test_encoder_of_one_tower_gives_one(plugins: Path) -> None:
@@ -289,29 +170,3 @@ def test_encoder_of_one_tower_gives_one(plugins: Path) -> None:
     assert isinstance(made, Features)
     assert made.audio is None
     assert made.visual_valid.all()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "Big Name"}, "file's"),
-        ({"visual_shape": None, "audio_shape": None}, "or both"),
-        ({"visual_shape": ()}, "sizes of at least 1"),
-        ({"batch_segments": 0}, "batch_segments"),
-        ({"device": "tpu"}, "device"),
-        ({"assets": (TINY, TINY)}, "two assets have one name: tiny, tiny"),
-    ],
-)
-def test_spec_that_cannot_be_raises(change: dict[str, object], message: str) -> None:
-    fields: dict[str, object] = {
-        "name": "fine",
-        "visual_shape": (2,),
-        "audio_shape": None,
-        "licence": "none",
-        "citation": "none",
-        "batch_segments": 1,
-        "device": "cpu",
-    }
-    EncoderSpec(**fields)  # type: ignore[arg-type]  # checked at run time, which is what is tested
-    with pytest.raises(ValueError, match=message):
-        EncoderSpec(**(fields | change))  # type: ignore[arg-type]  # as above

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from catalog.grid import GridRule, exact_seconds, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
-from pipeline.encode import EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.encoders.audioclip.crop import evaluation_crop
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
 

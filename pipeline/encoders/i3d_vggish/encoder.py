@@ -49,7 +49,7 @@ from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
 from pipeline.decode.frames import centre, first_held
-from pipeline.encode import EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.preprocess.vggish_log_mel import EXAMPLE_FRAMES, EXAMPLE_SAMPLES, MEL_BANDS, RATE_HZ, examples_at
 from pipeline.weights.asset import Asset
 

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
-from pipeline.encode import EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
 
 if TYPE_CHECKING:

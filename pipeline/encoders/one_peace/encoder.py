@@ -53,7 +53,7 @@ from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.clips import Clips, Features
 from pipeline.decode.frames import centre, first_held
-from pipeline.encode import EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.preprocess import spectrogram
 from pipeline.weights.asset import Asset
 

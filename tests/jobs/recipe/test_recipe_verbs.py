@@ -8,7 +8,7 @@ import pytest
 
 from catalog.recipe import Recipe
 from jobs.cli.main import main
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 
 
 def test_list_json_has_every_preset(capsys: pytest.CaptureFixture[str]) -> None:

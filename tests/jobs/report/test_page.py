@@ -15,7 +15,7 @@ from jobs.report.commands import commands
 from jobs.report.page import build, render
 from jobs.report.run import Extraction, StoredVideo, read_predictions, read_run
 from jobs.report.segments.timeline import Media, choose, picture_strip, timeline
-from pipeline.encode import find_recipe
+from pipeline.recipes import find_recipe
 from tests.jobs.report.document import Document, check_self_contained
 
 HOSTILE = '<script>alert("x")</script>\nnew line "quoted" & \u202ereversed'

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-import pipeline.encode
 import pipeline.encoders
+import pipeline.recipes
 from jobs.cli.main import main
-from pipeline.encode import encoder_module, encoder_names
+from pipeline.encoder import encoder_module, encoder_names, encoder_spec
 from tests.pipeline.publisher import Offer, Publisher, published
 
 CONTENT = bytes(range(256)) * 9000
@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 TOY = f'''
 from catalog.grid import GridRule, exact_seconds
 from catalog.recipe import AudioSampling, Recipe
-from pipeline.encode import EncoderSpec
+from pipeline.encoder import EncoderSpec, encoder_spec
 from pipeline.weights.asset import Asset
 
 SPEC = EncoderSpec(
@@ -43,7 +43,7 @@ PRESETS = (
 )
 '''
 PLAIN = """
-from pipeline.encode import EncoderSpec
+from pipeline.encoder import EncoderSpec, encoder_spec
 
 SPEC = EncoderSpec(
     name="plain", visual_shape=None, audio_shape=(8,), licence="MIT", citation="None", batch_segments=4
@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _forget_encoders() -> None:
     encoder_module.cache_clear()
-    pipeline.encode._presets.cache_clear()
+    pipeline.recipes._presets.cache_clear()
 
 
 @pytest.fixture
@@ -223,6 +223,6 @@ def test_real_encoders_are_listed_and_shown(
     _forget_encoders()
     assert main(["weights", "list", "--json"]) == 0
     listed = {row["encoder"] for row in answer(capsys)["assets"]}
-    assert listed == {name for name in encoder_names() if encoder_module(name).SPEC.assets}
+    assert listed == {name for name in encoder_names() if encoder_spec(name).assets}
     for name in encoder_names():
         assert main(["weights", "show", name]) == 0

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from catalog.recipe import Recipe
-from pipeline.encode import find_recipe
 from pipeline.networks.clip_resnet import ClipResNet
 from pipeline.networks.clip_resnet import Config as ImageConfig
 from pipeline.networks.clip_text import ClipText
 from pipeline.networks.clip_text import Config as TextConfig
 from pipeline.networks.esresnext import Config as AudioConfig
 from pipeline.networks.esresnext import EsResNeXt
+from pipeline.recipes import find_recipe
 
 # The small one looks at 64 x 64 pictures, and its features have 32 numbers.
 SMALL = {

@@ -16,12 +16,12 @@ import torch
 import transformers
 
 from catalog.grid import SegmentGrid
-from pipeline.batches import piece
 from pipeline.clips import Clips
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import load_encoder, piece
 from pipeline.encoders import clip_clap
 from pipeline.networks.checkpoint import BadCheckpoint
 from pipeline.networks.transformers_folder import load_part, read_config
+from pipeline.recipes import find_recipe
 
 TEXT = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
 RECIPE = find_recipe("clip-clap-1s").changed(

@@ -15,7 +15,8 @@ from bench import random_weights
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from pipeline.clips import Clips, Features
-from pipeline.encode import Encoder, encoder_module, encoder_names, load_encoder
+from pipeline.encode import Encoder, load_encoder
+from pipeline.encoder import encoder_module, encoder_names
 
 PROJECT = Path(__file__).resolve().parents[3]
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule, SegmentGrid
 from pipeline.clips import Clips, Features
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import load_encoder
 from pipeline.encoders import descriptors
 from pipeline.preprocess import spectrogram
+from pipeline.recipes import find_recipe
 
 RATE_HZ = 16000
 RULE = spectrogram.StftRule(rate_hz=RATE_HZ, fft_size=512, hop_size=160, num_bands=64, low_hz=50.0, high_hz=8000.0)

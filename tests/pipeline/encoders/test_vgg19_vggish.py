@@ -12,11 +12,13 @@ import torch
 
 from catalog.grid import SegmentGrid
 from pipeline.clips import Clips
-from pipeline.encode import assets_of, find_recipe, load_encoder
+from pipeline.encode import load_encoder
+from pipeline.encoder import assets_of
 from pipeline.encoders import vgg19_vggish
 from pipeline.networks.vgg19 import Vgg19Maps
 from pipeline.networks.vggish import Vggish
 from pipeline.preprocess.vggish_log_mel import examples
+from pipeline.recipes import find_recipe
 
 RECIPE = find_recipe("vgg19-vggish-1s").changed({"video.frames_per_segment": "2"})
 

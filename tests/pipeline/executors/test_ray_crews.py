@@ -15,12 +15,12 @@ import pytest
 
 from catalog import dataset
 from pipeline import plan
-from pipeline.encode import find_recipe
 from pipeline.executors.ray_actors import Job
 from pipeline.executors.ray_cluster import RaySettings, get
 from pipeline.executors.ray_crews import Finished, SplitCrew
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.executors.suspects import Task
+from pipeline.recipes import find_recipe
 from pipeline.unit import UnitResult, run_unit
 from tests import small_videos as small
 

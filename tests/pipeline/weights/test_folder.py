@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.encode import encoder_module, encoder_names
+from pipeline.encoder import encoder_names, encoder_spec
 from pipeline.weights import index as weights_index
 from pipeline.weights.asset import Asset
 from pipeline.weights.download import DownloadError
@@ -98,7 +98,7 @@ def test_manifest_of_all_encoders_is_consistent() -> None:
     """A file name is one file, whichever encoder wants it; and nothing is fetched unencrypted."""
     seen: dict[str, tuple[object, ...]] = {}
     for name in encoder_names():
-        for asset in encoder_module(name).SPEC.assets:
+        for asset in encoder_spec(name).assets:
             content = (asset.bytes, asset.sha256, asset.sha256_prefix, asset.git_blob, asset.is_folder)
             assert seen.setdefault(asset.filename, content) == content, f"{name}: {asset.filename}"
             assert asset.url is None or asset.url.startswith("https://"), f"{name}: {asset.url}"

@@ -15,10 +15,11 @@ from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import Recipe
 from pipeline.clips import Clips
 from pipeline.decode.frames import Geometry, resize
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders.audioclip import encoder as audioclip
 from pipeline.networks.checkpoint import BadCheckpoint
+from pipeline.recipes import find_recipe
 from tests.pipeline import parity
 from tests.pipeline.encoders.small_audioclip import small_recipe, write_small
 

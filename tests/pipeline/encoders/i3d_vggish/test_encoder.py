@@ -24,13 +24,15 @@ from pipeline.clips import Clips
 from pipeline.decode.frames import FrameTable
 from pipeline.decode.probe import probe
 from pipeline.decode.windows import decode
-from pipeline.encode import assets_of, find_recipe, load_encoder
+from pipeline.encode import load_encoder
+from pipeline.encoder import assets_of
 from pipeline.encoders.i3d_vggish import encoder as i3d_vggish
 from pipeline.encoders.i3d_vggish.flow import padded, prepared
 from pipeline.networks.i3d import Config, I3d
 from pipeline.networks.raft import Raft
 from pipeline.networks.vggish import Vggish
 from pipeline.preprocess.vggish_log_mel import examples
+from pipeline.recipes import find_recipe
 from pipeline.unit import one_thread
 from pipeline.weights.asset import Asset
 from tests.pipeline import parity

@@ -18,12 +18,13 @@ from pipeline.decode.frames import FrameTable, Geometry, resize
 from pipeline.decode.probe import probe
 from pipeline.decode.resample import sinc_hann
 from pipeline.decode.windows import decode
-from pipeline.encode import find_recipe, load_encoder
+from pipeline.encode import load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders.imagebind import encoder as imagebind
 from pipeline.encoders.imagebind.fbank import clip_pictures
 from pipeline.networks.imagebind import Config, Tower
 from pipeline.preprocess import spectrogram
+from pipeline.recipes import find_recipe
 from tests.pipeline import parity
 
 

@@ -22,7 +22,7 @@ from jobs.cli import main as cli
 from pipeline.clips import Clips
 from pipeline.decode.frames import Geometry, centre, resize
 from pipeline.decode.resample import resample
-from pipeline.encode import Encoder, find_recipe, load_encoder
+from pipeline.encode import Encoder, load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders.one_peace import encoder as one_peace
 from pipeline.networks import one_peace_video
@@ -30,6 +30,7 @@ from pipeline.networks.checkpoint import BadCheckpoint
 from pipeline.networks.one_peace import Config, OnePeace, branch
 from pipeline.networks.one_peace_layers import picture_rows, sound_frames
 from pipeline.networks.one_peace_video import VideoTower, completed
+from pipeline.recipes import find_recipe
 from tests.pipeline import parity
 
 FRAMES, SIDE_PX = 4, 64

@@ -23,10 +23,11 @@ from catalog.datasets import folder as folder_dataset
 from catalog.grid import SegmentGrid
 from catalog.store.reader import open_store
 from pipeline.clips import Clips
-from pipeline.encode import encode_clips, find_recipe, load_encoder
+from pipeline.encode import encode_clips, load_encoder
 from pipeline.encoders.pe_av import encoder as pe_av
 from pipeline.extract import extract
 from pipeline.networks.checkpoint import BadCheckpoint
+from pipeline.recipes import find_recipe
 from tests.pipeline.encoders.small_pe_av import DEVIATION, LOOKS, MEAN, small_model, write_small
 
 RECIPE = find_recipe("pe-av-1s").changed(
