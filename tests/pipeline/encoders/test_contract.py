@@ -96,7 +96,7 @@ def test_presets_name_their_encoder_and_its_towers(name: str) -> None:
 def test_import_of_every_encoder_needs_no_torch() -> None:
     # The command line lists recipes and their shapes; torch costs seconds and belongs into load().
     code = (
-        "import sys; from pipeline.encode import feature_shapes, presets; [feature_shapes(recipe, {}) for recipe in "
+        "import sys; from pipeline.recipes import feature_shapes, presets; [feature_shapes(recipe, {}) for recipe in "
         "presets().values()]; print('torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
