@@ -134,7 +134,7 @@ def _run(
     dataset: Dataset, recipe: Recipe, weights: dict[str, Path], settings: Settings, args: argparse.Namespace
 ) -> int:
     from jobs.cli.console import Progress, note
-    from pipeline.encoder import encoder_module, encoder_presets
+    from pipeline.encoder import encoder_module
     from pipeline.finetune.loop import finetune, num_steps
     from pipeline.finetune.pairs import decode_pairs
 

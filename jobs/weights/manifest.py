@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.encoder import EncoderSpec, encoder_spec
+    from pipeline.encoder import EncoderSpec
     from pipeline.weights.asset import Asset
 
 
