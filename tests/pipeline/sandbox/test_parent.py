@@ -160,8 +160,8 @@ class Clock:
         return self.now_s
 
 
-ALIVE = {"kind": "alive"}
-DONE = {"kind": "done", "media": {}}
+ALIVE: dict[str, object] = {"kind": "alive"}
+DONE: dict[str, object] = {"kind": "done", "media": {}}
 # Real seconds that a sandbox with a `Clock` waits for its child at most; reached by no child that answers.
 LONG_S = 1e6
 
@@ -215,7 +215,7 @@ def test_sandbox_total_limit_counts_all_waiting_of_one_medium_and_of_no_other(tm
 
 
 def test_sandbox_long_medium_may_take_longer(tmp_path: Path) -> None:
-    probed = {"kind": "probed", "duration_s": "21/2"}
+    probed: dict[str, object] = {"kind": "probed", "duration_s": "21/2"}
     clock = Clock(step_s=1000)
     limits = Limits(idle_s=LONG_S, total_s_base=100_000, total_s_per_media_s=20_000, start_s=LONG_S)
     with Sandbox(limits, child_module=scripted_child.MODULE, clock=clock) as sandbox:
