@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def avel(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1200, check=False)
 
 
 @pytest.fixture(scope="module")
