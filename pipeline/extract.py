@@ -22,8 +22,8 @@ from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.writer import StoreWriter, open_writer
 from catalog.video import Video
 from pipeline.encoder import encoder_spec
-from pipeline.executors.local import Lanes
-from pipeline.executors.ray_actors import Job
+from pipeline.executors.job import Job
+from pipeline.executors.local import LocalExecutor
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
@@ -31,7 +31,7 @@ from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_un
 from pipeline.recipes import check_settings, feature_shapes
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox.parent import Limits
-from pipeline.unit import Stopped, UnitResult, one_thread
+from pipeline.unit import Stopped, UnitResult
 
 COMMIT_EVERY_S = 30.0
 _POLL_S = 0.25
@@ -221,13 +221,8 @@ def _running(executor: ExecutorName, job: Job, workers: int, ray_settings: RaySe
         with RayExecutor(job, workers=workers, settings=ray_settings or RaySettings()) as on_ray:
             yield on_ray
         return
-    encoders = job.load_encoders()
-    with one_thread():
-        lanes = Lanes(job.recipes, encoders, workers=workers, new_sandbox=job.new_sandbox, local_copy=job.local_copy)
-        try:
-            yield lanes
-        finally:
-            lanes.close()
+    with LocalExecutor(job, workers=workers) as local:
+        yield local
 
 
 def _look(

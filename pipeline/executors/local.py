@@ -12,58 +12,57 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from types import TracebackType
 
-from catalog.recipe import Recipe
+from pipeline.executors.job import Job
 from pipeline.plan import Unit
-from pipeline.unit import ClipEncoder, DecodingSandbox, Event, Stopped, UnitEncoder, UnitResult, decode_unit
+from pipeline.unit import DecodingSandbox, Event, Stopped, UnitEncoder, UnitResult, decode_unit, one_thread
 
 CHANNEL_BYTES = 32 * 2**20
-MAX_EVENTS = 64
+CHANNEL_ITEMS = 64
 # For an encoder's batch or a remote file's copy in hand; the thread is a daemon and ends with the process anyway.
 JOIN_S = 5.0
 
 
-class Lanes:
-    """Runs units on `workers` lanes of this process.
+class LocalExecutor:
+    """Runs units on `workers` lanes of this process. A context manager: entering loads the encoders, leaving ends all.
 
     Args:
-        recipes: by name; encoders: by the same names, shared by all lanes.
-        workers: how many lanes, each with its decoding child.
-        new_sandbox: makes a decoding child's context manager; called in the lane's own thread, which outlives the
-            child, because the kernel ties the child's life to the thread that started it.
-        local_copy: brings a uri's medium to a local path.
+        job: its encoders are shared by all lanes; each lane has a decoding child, which its own thread starts: the
+            kernel ties the child's life to that thread.
+        workers: how many lanes.
     """
 
-    def __init__(
-        self,
-        recipes: Sequence[Recipe],
-        encoders: Mapping[str, ClipEncoder],
-        *,
-        workers: int,
-        new_sandbox: Callable[[], AbstractContextManager[DecodingSandbox]],
-        local_copy: Callable[[str], AbstractContextManager[Path | str]],
-    ) -> None:
-        self._recipes = {recipe.name: recipe for recipe in recipes}
-        self._encoders = encoders
-        self._new_sandbox = new_sandbox
-        self._local_copy = local_copy
+    def __init__(self, job: Job, *, workers: int) -> None:
+        self._job = job
+        self._recipes = job.by_name()
+        self._workers = workers
         self._todo: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[UnitResult | BaseException] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._channels: list[_Channel] = []
+        self._channels: list[Channel] = []
         self._sandboxes: list[DecodingSandbox] = []
-        for lane in range(workers):
-            channel = _Channel()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> LocalExecutor:
+        self._encoders = self._job.load_encoders()
+        self._stack.enter_context(one_thread())
+        self._stack.callback(self._end_lanes)
+        for lane in range(self._workers):
+            channel = Channel()
             self._channels.append(channel)
             for name, work in (("decode", self._decode), ("encode", self._encode)):
                 # Daemons: a second signal must be able to end the process while a lane is busy.
                 thread = threading.Thread(target=work, args=(channel,), name=f"{name}-{lane}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
     def submit(self, unit: Unit) -> None:
         """Queues a unit."""
@@ -82,8 +81,8 @@ class Lanes:
                 raise item
         return [item for item in found if isinstance(item, UnitResult)]
 
-    def close(self) -> None:
-        """Ends the lanes; units in hand are given up."""
+    def _end_lanes(self) -> None:
+        """Units in hand are given up."""
         self._stopping.set()
         for channel in self._channels:
             channel.close()
@@ -96,14 +95,14 @@ class Lanes:
         for thread in self._threads:
             thread.join(timeout=JOIN_S)
 
-    def _decode(self, channel: _Channel) -> None:
+    def _decode(self, channel: Channel) -> None:
         try:
-            with self._new_sandbox() as sandbox:
+            with self._job.new_sandbox() as sandbox:
                 self._sandboxes.append(sandbox)
                 while (unit := self._todo.get()) is not None and not self._stopping.is_set():
                     channel.put(unit)
                     for event in decode_unit(
-                        unit, self._recipes, sandbox, self._local_copy, stopping=self._stopping.is_set
+                        unit, self._recipes, sandbox, self._job.local_copy, stopping=self._stopping.is_set
                     ):
                         channel.put(event)
                     channel.put(None)
@@ -112,7 +111,7 @@ class Lanes:
         except BaseException as error:  # noqa: BLE001  # handed to the driver, which raises it in its own thread
             self._results.put(error)
 
-    def _encode(self, channel: _Channel) -> None:
+    def _encode(self, channel: Channel) -> None:
         try:
             encoder: UnitEncoder | None = None
             while True:
@@ -132,10 +131,15 @@ class Lanes:
             self._results.put(error)
 
 
-class _Channel:
-    """What lies between a lane's two threads: bounded by bytes of clips, but never less than one window."""
+class Channel:
+    """The queue between a lane's two threads: bounded by bytes of clips, but one window always fits.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: of clips; max_items: units and events.
+    """
+
+    def __init__(self, *, max_bytes: int = CHANNEL_BYTES, max_items: int = CHANNEL_ITEMS) -> None:
+        self._max_bytes, self._max_items = max_bytes, max_items
         self._items: deque[tuple[Unit | Event | None, int]] = deque()
         self._bytes = 0
         self._closed = False
@@ -170,4 +174,4 @@ class _Channel:
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
-        return len(self._items) < MAX_EVENTS and (self._bytes == 0 or self._bytes + size <= CHANNEL_BYTES)
+        return len(self._items) < self._max_items and (self._bytes == 0 or self._bytes + size <= self._max_bytes)

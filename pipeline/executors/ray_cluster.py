@@ -1,7 +1,7 @@
-"""Ray: joining or starting it, hiring actors, waiting for them, and telling a death from an error.
+"""Ray: starting or joining it, its actors, their calls and deaths.
 
-Ray itself is used here alone. Its actors have one task in hand and are never restarted or retried by Ray: who died on
-what is the business of `suspects.py`.
+Ray itself is used here alone. Ray never restarts an actor or retries a call: which video is to blame for a death is
+decided in `suspects.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import AvelError
-from pipeline.executors.ray_actors import Job
+from pipeline.executors.job import Job
 from pipeline.unit import Stopped
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ OBJECT_STORE_BYTES = 256 * 2**20
 SPLIT_OBJECT_STORE_BYTES = 192 * 2**20
 
 START_S = 15.0
+LOCAL_STARTS = 3
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -61,9 +62,66 @@ class RaySettings:
             raise ValueError(f"encode_workers and num_gpus must be 0 or more, got {self}")
 
 
-def await_start(references: list[Any]) -> None:
-    """Gives new actors a moment, so that start-up is not counted as slow work; a busy cluster may need longer."""
-    _ray().wait(references, num_returns=len(references), timeout=START_S, fetch_local=False)
+class RayCluster:
+    """Ray, started or joined: hires actors, waits for their calls, and distinguishes a death from an error.
+
+    Args:
+        ray: the package.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        exceptions = ray.exceptions
+        # What Ray raises where a process has died or what it held is gone.
+        self.deaths: tuple[type[BaseException], ...] = (
+            exceptions.RayActorError,
+            exceptions.WorkerCrashedError,
+            exceptions.NodeDiedError,
+            exceptions.OutOfMemoryError,
+            exceptions.ObjectLostError,
+        )
+
+    def hire(self, kind: type[Any], job: Job, workers: int, *, num_gpus: float = 0.0) -> Any:
+        """A new actor of class `kind`, one of `workers`."""
+        total_bytes = self._ray.cluster_resources().get("memory", WORKER_MEMORY_BYTES)
+        # Ray counts this memory, it does not enforce it: with too much asked for the actor would wait for ever.
+        share_bytes = int(min(WORKER_MEMORY_BYTES, 0.8 * total_bytes / (workers + 1)))
+        actor = self._ray.remote(kind).options(
+            num_cpus=1, num_gpus=num_gpus, memory=share_bytes, max_restarts=0, max_task_retries=0
+        )
+        return actor.remote(job)
+
+    def await_start(self, references: list[Any]) -> None:
+        """Gives new actors a moment, so that start-up is not counted as slow work; a busy cluster may need longer."""
+        self._ray.wait(references, num_returns=len(references), timeout=START_S, fetch_local=False)
+
+    def end(self, actor: Any) -> None:
+        """Ends an actor, whatever it does."""
+        # An actor that is dead already cannot be killed again, and that is all that is wanted.
+        with contextlib.suppress(*self.deaths):
+            self._ray.kill(actor, no_restart=True)
+
+    def alive(self, actor: Any) -> bool:
+        """Whether an actor's process answers; waits for the calls that the actor has in hand."""
+        try:
+            self.get(actor.ping.remote())
+        except self.deaths:
+            return False
+        return True
+
+    def get(self, reference: Any) -> Any:
+        """The value of a call that has ended; raises what the call raised, or one of `deaths`."""
+        return self._ray.get(reference)
+
+    def ready(self, handles: list[Any], timeout_s: float) -> list[Any]:
+        """Those of the calls and generators that have a value or an error, after at most `timeout_s`."""
+        if not handles:
+            return []
+        first, rest = self._ray.wait(handles, num_returns=1, timeout=timeout_s, fetch_local=False)
+        if first and rest:
+            more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
+            first += more
+        return list(first)
 
 
 def refuse_broken_start(error: BaseException) -> None:
@@ -71,50 +129,6 @@ def refuse_broken_start(error: BaseException) -> None:
     if "creation task" in str(error):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise AvelError(f"Ray could not make a worker: {lines[-1]}") from error
-
-
-def new_actor(kind: type[Any], job: Job, workers: int, *, num_gpus: float = 0.0) -> Any:
-    total_bytes = _ray().cluster_resources().get("memory", WORKER_MEMORY_BYTES)
-    # Ray counts this memory, it does not enforce it: with too much asked for the actor would wait for ever.
-    share_bytes = int(min(WORKER_MEMORY_BYTES, 0.8 * total_bytes / (workers + 1)))
-    return (
-        _ray()
-        .remote(kind)
-        .options(num_cpus=1, num_gpus=num_gpus, memory=share_bytes, max_restarts=0, max_task_retries=0)
-        .remote(job)
-    )
-
-
-def end_actor(actor: Any) -> None:
-    """Ends an actor, whatever it does."""
-    # An actor that is dead already cannot be killed again, and that is all that is wanted.
-    with contextlib.suppress(*deaths()):
-        _ray().kill(actor, no_restart=True)
-
-
-def alive(actor: Any) -> bool:
-    """Whether an actor's process answers; waits for what the actor has in hand."""
-    try:
-        get(actor.ping.remote())
-    except deaths():
-        return False
-    return True
-
-
-def get(reference: Any) -> Any:
-    """The value of a call that has ended; raises what the call raised, or one of `deaths`."""
-    return _ray().get(reference)
-
-
-def ready(handles: list[Any], timeout_s: float) -> list[Any]:
-    """Those of the calls and generators that have something to say, after at most `timeout_s`."""
-    if not handles:
-        return []
-    first, rest = _ray().wait(handles, num_returns=1, timeout=timeout_s, fetch_local=False)
-    if first and rest:
-        more, _ = _ray().wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
-        first += more
-    return list(first)
 
 
 def _ray() -> Any:
@@ -126,64 +140,63 @@ def _ray() -> Any:
     return ray
 
 
-def deaths() -> tuple[type[BaseException], ...]:
-    """What Ray raises where a process has died or what it held is gone."""
-    from ray import exceptions
-
-    return (
-        exceptions.RayActorError,
-        exceptions.WorkerCrashedError,
-        exceptions.NodeDiedError,
-        exceptions.OutOfMemoryError,
-        exceptions.ObjectLostError,
-    )
-
-
 @contextlib.contextmanager
-def connected(settings: RaySettings, workers: int) -> Iterator[None]:
+def connected(settings: RaySettings, workers: int) -> Iterator[RayCluster]:
     """Ray, started or joined; what this process had of it before is left as it was."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     ray = _ray()
+    cluster = RayCluster(ray)
     if ray.is_initialized():
-        yield
+        yield cluster
         return
     # Ray sets its own SIGTERM handler, which would exit without a commit.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    options: dict[str, Any] = {
-        "log_to_driver": settings.verbose,
-        "logging_level": "INFO" if settings.verbose else "ERROR",
-    }
-    if settings.address is None:
-        split = settings.encode_workers > 0
-        options |= {
-            "address": "local",
-            "num_cpus": workers + settings.encode_workers,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES + (SPLIT_OBJECT_STORE_BYTES * workers if split else 0),
-        }
-    else:
-        # The nodes have the dependencies; the project itself travels, so that they run this very code.
-        packages = [str(PROJECT / name) for name in PACKAGES]
-        options |= {"address": settings.address, "runtime_env": {"py_modules": packages}}
     try:
-        ray.init(**options)
+        _init(ray, _init_options(settings, workers))
         interrupted = False
     except ConnectionError as error:
         raise AvelError(f"no Ray cluster answers at {settings.address}: {error}") from error
     except SystemExit:
         interrupted = True  # a SIGTERM that came while Ray's handler was in place
     try:
-        if _in_main_thread():
+        if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if interrupted:
             signal.raise_signal(signal.SIGTERM)
             raise Stopped
-        yield
+        yield cluster
     finally:
         ray.shutdown()
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _init(ray: Any, options: dict[str, Any]) -> None:
+    for attempt in range(1, LOCAL_STARTS + 1):
+        try:
+            ray.init(**options)
+        except Exception as error:
+            # Ray gives its own node 30 s, whatever one sets; on a busy machine that is too little.
+            if attempt == LOCAL_STARTS or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
+
+
+def _init_options(settings: RaySettings, workers: int) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "log_to_driver": settings.verbose,
+        "logging_level": "INFO" if settings.verbose else "ERROR",
+    }
+    if settings.address is not None:
+        # The nodes have the dependencies; the project itself travels, so that they run this very code.
+        packages = [str(PROJECT / name) for name in PACKAGES]
+        return options | {"address": settings.address, "runtime_env": {"py_modules": packages}}
+    split = settings.encode_workers > 0
+    return options | {
+        "address": "local",
+        "num_cpus": workers + settings.encode_workers,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES + (SPLIT_OBJECT_STORE_BYTES * workers if split else 0),
+    }

@@ -12,58 +12,53 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.executors.ray_actors import DecodeWorker, EncodeWorker, FusedWorker, Job
-from pipeline.executors.ray_cluster import (
-    RaySettings,
-    alive,
-    await_start,
-    deaths,
-    end_actor,
-    get,
-    new_actor,
-    ready,
-    refuse_broken_start,
-)
-from pipeline.executors.suspects import Task, WorkersKeepDying
+from pipeline.executors.job import Job
+from pipeline.executors.ray_actors import DecodeWorker, EncodeWorker, FusedWorker
+from pipeline.executors.ray_cluster import RayCluster, RaySettings, refuse_broken_start
+from pipeline.executors.suspects import Assignment, WorkersKeepDying
 from pipeline.unit import UnitResult
 
 # Windows that a decode actor may make ahead, and as many on their way to the encode actor.
 WINDOWS_AHEAD = 2
 ENCODER_STARTS = 3
 
-# What a call came to: (the task, None where the worker had none; its result, None where the worker died).
-Finished = tuple[Task | None, UnitResult | None]
+# (the assignment, None where the worker had none; its result, None where the worker died)
+Finished = tuple[Assignment | None, UnitResult | None]
 
 
 class Crew(abc.ABC):
-    """Actors of some arrangement. A finished task without a result is one whose worker died; a dead worker without a
-    task died while it started or waited."""
+    """Actors of some arrangement.
 
-    def __init__(self) -> None:
+    A finished assignment without a result is one whose worker died; a dead worker without an assignment died while it
+    started or waited.
+    """
+
+    def __init__(self, cluster: RayCluster) -> None:
+        self._cluster = cluster
         self._idle: list[Any] = []
-        self._died_idle = 0  # workers, not told yet
+        self._died_idle = 0  # workers, not yet reported by `finished`
 
     @property
     def idle(self) -> bool:
-        """Whether a living worker waits for a task.
+        """Whether a living worker waits for an assignment.
 
-        One that was killed while it waited is replaced: given a task, its death would be charged to that task.
+        One that was killed while it waited is replaced: its death would be charged to the assignment that it gets.
         """
         while self._idle:
-            if alive(self._idle[-1]):
+            if self._cluster.alive(self._idle[-1]):
                 return True
-            end_actor(self._idle.pop())
+            self._cluster.end(self._idle.pop())
             self._hire()
             self._died_idle += 1
         return False
 
     @abc.abstractmethod
-    def give(self, task: Task) -> None:
-        """Gives an idle worker a task."""
+    def give(self, assignment: Assignment) -> None:
+        """Gives an idle worker an assignment."""
 
     @abc.abstractmethod
     def finished(self, timeout_s: float) -> list[Finished]:
-        """What has come to an end, after at most `timeout_s`."""
+        """The assignments that have ended, after at most `timeout_s`."""
 
     @abc.abstractmethod
     def end(self) -> None:
@@ -73,48 +68,48 @@ class Crew(abc.ABC):
     def _hire(self) -> None:
         """Starts another worker; it becomes idle when it has started."""
 
-    def _told_idle_deaths(self) -> list[Finished]:
-        told: list[Finished] = [(None, None)] * self._died_idle
+    def _idle_deaths(self) -> list[Finished]:
+        found: list[Finished] = [(None, None)] * self._died_idle
         self._died_idle = 0
-        return told
+        return found
 
 
 class FusedCrew(Crew):
     """Each actor decodes and encodes."""
 
-    def __init__(self, job: Job, workers: int, settings: RaySettings) -> None:
-        super().__init__()
-        self._make: Callable[[], Any] = lambda: new_actor(FusedWorker, job, workers, num_gpus=settings.num_gpus)
-        # reference of the call in hand -> (actor, its task; None while it starts)
-        self._busy: dict[Any, tuple[Any, Task | None]] = {}
+    def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
+        super().__init__(cluster)
+        self._make: Callable[[], Any] = lambda: cluster.hire(FusedWorker, job, workers, num_gpus=settings.num_gpus)
+        # reference of the call in hand -> (actor, its assignment; None while it starts)
+        self._busy: dict[Any, tuple[Any, Assignment | None]] = {}
         for _ in range(workers):
             self._hire()
-        await_start(list(self._busy))
+        self._cluster.await_start(list(self._busy))
 
-    def give(self, task: Task) -> None:
+    def give(self, assignment: Assignment) -> None:
         actor = self._idle.pop()
-        self._busy[actor.run.remote(task.unit)] = (actor, task)
+        self._busy[actor.run.remote(assignment.unit)] = (actor, assignment)
 
     def finished(self, timeout_s: float) -> list[Finished]:
-        found = self._told_idle_deaths()
-        for reference in ready(list(self._busy), timeout_s):
-            actor, task = self._busy.pop(reference)
+        found = self._idle_deaths()
+        for reference in self._cluster.ready(list(self._busy), timeout_s):
+            actor, assignment = self._busy.pop(reference)
             try:
-                result = get(reference)
-            except deaths() as error:
+                result = self._cluster.get(reference)
+            except self._cluster.deaths as error:
                 refuse_broken_start(error)
-                end_actor(actor)
+                self._cluster.end(actor)
                 self._hire()
-                found.append((task, None))
+                found.append((assignment, None))
                 continue
             self._idle.append(actor)
-            if task is not None:
-                found.append((task, result))
+            if assignment is not None:
+                found.append((assignment, result))
         return found
 
     def end(self) -> None:
         for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
-            end_actor(actor)
+            self._cluster.end(actor)
 
     def _hire(self) -> None:
         actor = self._make()
@@ -123,7 +118,7 @@ class FusedCrew(Crew):
 
 @dataclass(eq=False)
 class _Decoding:
-    """A task on its way through a decode actor and an encode actor.
+    """An assignment on its way through a decode actor and an encode actor.
 
     Attributes:
         key: names the attempt at the encode actor.
@@ -132,7 +127,7 @@ class _Decoding:
         finish: the call that gives the unit's result.
     """
 
-    task: Task
+    assignment: Assignment
     decoder: Any
     encoder: int
     key: int
@@ -141,16 +136,16 @@ class _Decoding:
     finish: Any = None
 
 
-_Step = Literal["start", "fed", "event", "finish"]
+_Step = Literal["fed", "event", "finish"]
 
 
 class SplitCrew(Crew):
     """Decode actors stream their clips, a window an object, to encode actors that hold the device."""
 
-    def __init__(self, job: Job, workers: int, settings: RaySettings) -> None:
-        super().__init__()
-        self._make_decoder: Callable[[], Any] = lambda: new_actor(DecodeWorker, job, workers)
-        self._make_encoder: Callable[[], Any] = lambda: new_actor(
+    def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
+        super().__init__(cluster)
+        self._make_decoder: Callable[[], Any] = lambda: cluster.hire(DecodeWorker, job, workers)
+        self._make_encoder: Callable[[], Any] = lambda: cluster.hire(
             EncodeWorker, job, workers, num_gpus=settings.num_gpus
         )
         self._keys = itertools.count()
@@ -161,42 +156,44 @@ class SplitCrew(Crew):
         self._encoders = [self._started_encoder() for _ in range(settings.encode_workers)]
         for _ in range(workers):
             self._hire()
-        await_start(list(self._starting))
+        self._cluster.await_start(list(self._starting))
 
-    def give(self, task: Task) -> None:
+    def give(self, assignment: Assignment) -> None:
         decoder = self._idle.pop()
         key = next(self._keys)
         self._turn = (self._turn + 1) % len(self._encoders)
         running = _Decoding(
-            task=task,
+            assignment=assignment,
             decoder=decoder,
             encoder=self._turn,
             key=key,
             events=decoder.decode.options(
                 num_returns="streaming", _generator_backpressure_num_objects=WINDOWS_AHEAD
-            ).remote(task.unit),
+            ).remote(assignment.unit),
         )
-        running.fed.append(self._encoders[self._turn].begin.remote(key, task.unit))
+        running.fed.append(self._encoders[self._turn].begin.remote(key, assignment.unit))
         self._running.append(running)
 
     def finished(self, timeout_s: float) -> list[Finished]:
-        awaited: dict[Any, tuple[_Step, _Decoding | None]] = dict.fromkeys(self._starting, ("start", None))
+        awaited: dict[Any, tuple[_Step, _Decoding]] = {}
         for running in self._running:
             awaited |= {handle: (step, running) for step, handle in _awaited(running)}
-        found = self._told_idle_deaths()
+        found = self._idle_deaths()
         lost: list[_Decoding] = []
-        for handle in ready(list(awaited), timeout_s):
-            step, task_in_hand = awaited[handle]
-            if task_in_hand is None:
+        for handle in self._cluster.ready([*self._starting, *awaited], timeout_s):
+            if handle in self._starting:
                 found += self._start_ended(handle)
-            elif task_in_hand not in lost:
-                try:
-                    result = self._advance(task_in_hand, step)
-                except deaths():
-                    lost.append(task_in_hand)
-                    continue
-                if result is not None:
-                    found.append((task_in_hand.task, result))
+                continue
+            step, running = awaited[handle]
+            if running in lost:
+                continue
+            try:
+                result = self._advance(running, step)
+            except self._cluster.deaths:
+                lost.append(running)
+                continue
+            if result is not None:
+                found.append((running.assignment, result))
         if lost:
             found += self._replace(lost)
         return found
@@ -208,15 +205,15 @@ class SplitCrew(Crew):
             *(running.decoder for running in self._running if running.decoder is not None),
             *self._encoders,
         ]:
-            end_actor(actor)
+            self._cluster.end(actor)
 
     def _start_ended(self, reference: Any) -> list[Finished]:
         decoder = self._starting.pop(reference)
         try:
-            get(reference)
-        except deaths() as error:
+            self._cluster.get(reference)
+        except self._cluster.deaths as error:
             refuse_broken_start(error)
-            end_actor(decoder)
+            self._cluster.end(decoder)
             self._hire()
             return [(None, None)]
         self._idle.append(decoder)
@@ -226,11 +223,11 @@ class SplitCrew(Crew):
         """One step: an event passed on, a call ended, or the result."""
         encoder = self._encoders[running.encoder]
         if step == "finish":
-            result: UnitResult = get(running.finish)
+            result: UnitResult = self._cluster.get(running.finish)
             self._running.remove(running)
             return result
         if step == "fed":
-            get(running.fed.popleft())
+            self._cluster.get(running.fed.popleft())
             return None
         try:
             event = next(running.events)
@@ -245,10 +242,10 @@ class SplitCrew(Crew):
         return None
 
     def _replace(self, lost: list[_Decoding]) -> list[Finished]:
-        """New actors for dead ones; every task that touched one has died with it."""
+        """New actors for dead ones; every assignment that touched one has died with it."""
         for number, encoder in enumerate(self._encoders):
-            if not alive(encoder):
-                end_actor(encoder)
+            if not self._cluster.alive(encoder):
+                self._cluster.end(encoder)
                 self._encoders[number] = self._started_encoder()
                 lost += [running for running in self._running if running.encoder == number and running not in lost]
         for running in lost:
@@ -256,18 +253,18 @@ class SplitCrew(Crew):
             self._encoders[running.encoder].drop.remote(running.key)
             if running.decoder is not None:
                 # It may be alive and in the middle of the unit: a new one is simpler than asking.
-                end_actor(running.decoder)
+                self._cluster.end(running.decoder)
                 self._hire()
-        return [(running.task, None) for running in lost]
+        return [(running.assignment, None) for running in lost]
 
     def _started_encoder(self) -> Any:
         for _ in range(ENCODER_STARTS):
             encoder = self._make_encoder()
             try:
-                get(encoder.start.remote())
-            except deaths() as error:
+                self._cluster.get(encoder.start.remote())
+            except self._cluster.deaths as error:
                 refuse_broken_start(error)
-                end_actor(encoder)
+                self._cluster.end(encoder)
             else:
                 return encoder
         raise WorkersKeepDying(f"encode workers die while they start; {ENCODER_STARTS} did in a row")
@@ -278,7 +275,7 @@ class SplitCrew(Crew):
 
 
 def _awaited(running: _Decoding) -> Iterator[tuple[_Step, Any]]:
-    """What the task in hand waits for: its oldest call, its next event (while few are on their way), its result.
+    """What the assignment waits for: its oldest call, its next event (while few are on their way), its result.
 
     The result counts once every call is known to have ended well: of a decoder that died, events may be lost on the
     way, and the encode actor would end the unit without them.

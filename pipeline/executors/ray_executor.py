@@ -1,4 +1,4 @@
-"""The Ray executor: units to actors and back, with the account of who died on what."""
+"""The Ray executor: units to actors and results back; deaths of workers are charged to the videos that cause them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 from collections import deque
 from types import TracebackType
 
-from pipeline.executors.ray_actors import Job
+from pipeline.executors.job import Job
 from pipeline.executors.ray_cluster import RaySettings, connected
 from pipeline.executors.ray_crews import Crew, FusedCrew, SplitCrew
-from pipeline.executors.suspects import Suspects, Task, WorkersKeepDying
+from pipeline.executors.suspects import Assignment, Suspects, WorkersKeepDying
 from pipeline.plan import Unit
 from pipeline.unit import UnitResult
 
@@ -24,20 +24,17 @@ class RayExecutor:
         self._job = job
         self._workers = workers
         self._settings = settings
-        self._todo: deque[Task] = deque()
+        self._todo: deque[Assignment] = deque()
         self._suspects = Suspects()
         self._deaths = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> RayExecutor:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(connected(self._settings, self._workers))
-            stack.callback(self._end_actors)
-            self._crew: Crew = (
-                SplitCrew(self._job, self._workers, self._settings)
-                if self._settings.encode_workers
-                else FusedCrew(self._job, self._workers, self._settings)
-            )
+            self.cluster = stack.enter_context(connected(self._settings, self._workers))
+            kind: type[SplitCrew | FusedCrew] = SplitCrew if self._settings.encode_workers else FusedCrew
+            self._crew: Crew = kind(self.cluster, self._job, self._workers, self._settings)
+            stack.callback(self._crew.end)
             self._stack = stack.pop_all()
         return self
 
@@ -48,7 +45,7 @@ class RayExecutor:
 
     def submit(self, unit: Unit) -> None:
         """Queues a unit."""
-        self._todo.append(Task(unit=unit))
+        self._todo.append(Assignment(unit=unit))
 
     def wait(self, timeout_s: float) -> list[UnitResult]:
         """The units that have finished, after at most `timeout_s`; raises what a worker raised.
@@ -59,27 +56,23 @@ class RayExecutor:
         while self._todo and self._crew.idle:
             self._crew.give(self._todo.popleft())
         results = []
-        for task, result in self._crew.finished(timeout_s):
-            if task is None or result is None:
-                self._died(task)
+        for assignment, result in self._crew.finished(timeout_s):
+            if assignment is None or result is None:
+                self._died(assignment)
                 continue
             self._deaths = 0
             # What follows from a trial goes first: the units behind it wait for their turn to be appended.
-            self._todo.extendleft(reversed(self._suspects.passed(task)))
-            if not task.trial:
+            self._todo.extendleft(reversed(self._suspects.passed(assignment)))
+            if not assignment.trial:
                 results.append(result)
         return results
 
-    def _died(self, task: Task | None) -> None:
+    def _died(self, assignment: Assignment | None) -> None:
         self._deaths += 1
         if self._deaths > DEATHS_IN_A_ROW + 2 * self._workers:
             raise WorkersKeepDying(
                 f"{self._deaths} worker processes died in a row; the last ones may say why with --verbose. "
                 "Is the machine short of memory? Try fewer --workers"
             )
-        if task is not None:
-            self._todo.extendleft(reversed(self._suspects.died(task)))
-
-    def _end_actors(self) -> None:
-        if hasattr(self, "_crew"):
-            self._crew.end()
+        if assignment is not None:
+            self._todo.extendleft(reversed(self._suspects.died(assignment)))

@@ -16,7 +16,7 @@ from catalog.store.reader import create_store, open_store
 from catalog.video import Video
 from jobs.cli import main as cli
 from pipeline import plan
-from pipeline.executors.ray_actors import Job
+from pipeline.executors.job import Job
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.extract import extract

@@ -14,8 +14,10 @@ from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.video import Video
 from pipeline.clips import Clips, Features
+from pipeline.executors.job import Job
 from pipeline.plan import Unit
 from pipeline.sandbox.parent import Decoded
+from pipeline.unit import ClipEncoder
 
 VISUAL, AUDIO = 2, 1
 
@@ -110,3 +112,19 @@ class ShadeEncoder:
 
 def local_copy(uri: str) -> AbstractContextManager[str]:
     return nullcontext(uri)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedJob(Job):
+    """A job whose decoders read from a script and whose encoders give shades."""
+
+    script: Mapping[str, Sequence[Attempt]]
+
+    def load_encoders(self) -> dict[str, ClipEncoder]:
+        return {recipe.name: ShadeEncoder() for recipe in self.recipes}
+
+    def new_sandbox(self) -> AbstractContextManager[ScriptedDecoder]:
+        return nullcontext(ScriptedDecoder(self.script))
+
+    def local_copy(self, uri: str) -> AbstractContextManager[str]:
+        return local_copy(uri)

@@ -15,11 +15,11 @@ import pytest
 
 from catalog import dataset
 from pipeline import plan
-from pipeline.executors.ray_actors import Job
-from pipeline.executors.ray_cluster import RaySettings, get
+from pipeline.executors.job import Job
+from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_crews import Finished, SplitCrew
 from pipeline.executors.ray_executor import RayExecutor
-from pipeline.executors.suspects import Task
+from pipeline.executors.suspects import Assignment
 from pipeline.recipes import find_recipe
 from pipeline.unit import UnitResult, run_unit
 from tests import small_videos as small
@@ -32,15 +32,15 @@ LIMIT_S = 60
 
 
 @pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Assignment]:
     """Two units of three videos, which is six events each: four more than a decode actor makes ahead."""
     folder = small.make_folder(tmp_path_factory.mktemp("crew") / "videos", 6)
     videos = dataset.load("folder", str(folder)).videos
-    return [Task(unit=plan.plan_units(videos[low : low + 3], [RECIPE]).units[0]) for low in (0, 3)]
+    return [Assignment(unit=plan.plan_units(videos[low : low + 3], [RECIPE]).units[0]) for low in (0, 3)]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_actor_killed_in_the_middle_loses_the_tasks_that_touched_it_and_no_other(tasks: list[Task]) -> None:
+def test_actor_killed_in_the_middle_loses_the_tasks_that_touched_it_and_no_other(tasks: list[Assignment]) -> None:
     job = Job(recipes=(find_recipe(RECIPE),))
     wanted = [alone(job, task) for task in tasks]
     with RayExecutor(job, workers=2, settings=RaySettings(encode_workers=1)) as executor:
@@ -51,7 +51,7 @@ def test_actor_killed_in_the_middle_loses_the_tasks_that_touched_it_and_no_other
         begin_in_the_middle(crew, tasks[0])
         crew.give(tasks[1])
         before, decoders = crew._encoders[0], [running.decoder for running in crew._running]
-        kill(before)
+        os.kill(pid_of(executor, before), signal.SIGKILL)
         assert by_task(until_told(crew, 2), tasks) == [(task, None) for task in tasks]
         assert crew._encoders[0] is not before
         assert crew._running == []
@@ -59,7 +59,7 @@ def test_actor_killed_in_the_middle_loses_the_tasks_that_touched_it_and_no_other
         # A decode actor: the task that it had is lost, and another one ends as if nothing had been.
         until_idle(crew, 2)
         assert not {id(decoder) for decoder in crew._idle} & {id(decoder) for decoder in decoders}
-        encoder, victim = crew._encoders[0], pid_of(crew._idle[-1])
+        encoder, victim = crew._encoders[0], pid_of(executor, crew._idle[-1])
         begin_in_the_middle(crew, tasks[0])
         os.kill(victim, signal.SIGKILL)
         crew.give(tasks[1])
@@ -75,7 +75,7 @@ def test_actor_killed_in_the_middle_loses_the_tasks_that_touched_it_and_no_other
         assert_equal(again, tasks[0], wanted[0])
 
 
-def alone(job: Job, task: Task) -> UnitResult:
+def alone(job: Job, task: Assignment) -> UnitResult:
     """The task in this process."""
     with job.new_sandbox() as sandbox:
         return run_unit(task.unit, job.by_name(), job.load_encoders(), sandbox, job.local_copy)
@@ -89,7 +89,7 @@ def until_idle(crew: SplitCrew, count: int) -> None:
         assert time.monotonic() < until_s, "decode actors did not start"
 
 
-def begin_in_the_middle(crew: SplitCrew, task: Task) -> None:
+def begin_in_the_middle(crew: SplitCrew, task: Assignment) -> None:
     """Gives the task, once all decode actors have started, and steps until one event is on its way to be encoded.
 
     A decode actor makes so few events ahead that most of the unit is still to come.
@@ -115,19 +115,15 @@ def until_told(crew: SplitCrew, count: int) -> list[Finished]:
     return told
 
 
-def pid_of(actor: Any) -> int:
-    return int(get(actor.__ray_call__.remote(lambda _: os.getpid())))
+def pid_of(executor: RayExecutor, actor: Any) -> int:
+    return int(executor.cluster.get(actor.__ray_call__.remote(lambda _: os.getpid())))
 
 
-def kill(actor: Any) -> None:
-    os.kill(pid_of(actor), signal.SIGKILL)
-
-
-def by_task(told: list[Finished], tasks: list[Task]) -> list[Finished]:
+def by_task(told: list[Finished], tasks: list[Assignment]) -> list[Finished]:
     return sorted(told, key=lambda one: [task == one[0] for task in tasks], reverse=True)
 
 
-def assert_equal(told: Finished, task: Task, wanted: UnitResult) -> None:
+def assert_equal(told: Finished, task: Assignment, wanted: UnitResult) -> None:
     """The task's result, each bit of its features as in this process."""
     got_task, result = told
     assert got_task == task

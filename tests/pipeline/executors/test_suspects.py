@@ -6,14 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.executors.suspects import DEATHS_ALONE, DEATHS_OF_A_UNIT, MAX_ROUNDS, Suspects, Task, WorkersKeepDying
+from pipeline.executors.suspects import (
+    DEATHS_ALONE,
+    DEATHS_OF_A_UNIT,
+    MAX_ROUNDS,
+    Assignment,
+    Suspects,
+    WorkersKeepDying,
+)
 from pipeline.plan import Unit
 from tests.pipeline import made_units
 
 
-def play(unit: Unit, deadly: set[str]) -> list[Task]:
+def play(unit: Unit, deadly: set[str]) -> list[Assignment]:
     """Runs a unit on workers that die of the `deadly` videos, until it has passed; the tasks in the order they ran."""
-    suspects, todo, ran = Suspects(), [Task(unit=unit)], list[Task]()
+    suspects, todo, ran = Suspects(), [Assignment(unit=unit)], list[Assignment]()
     while todo:
         task = todo.pop(0)
         ran.append(task)
@@ -41,7 +48,7 @@ def test_suspects_guilty_are_those_that_kill_and_no_other(count: int, data: st.D
 
 
 def test_suspects_one_death_from_outside_runs_the_same_task_again() -> None:
-    suspects, whole = Suspects(), Task(unit=made_units.unit(3))
+    suspects, whole = Suspects(), Assignment(unit=made_units.unit(3))
     assert suspects.died(whole) == [whole]
     assert suspects.passed(whole) == []
     # What is forgiven is forgotten: another run of the unit begins its account anew.
@@ -49,7 +56,7 @@ def test_suspects_one_death_from_outside_runs_the_same_task_again() -> None:
 
 
 def test_suspects_trial_killed_once_from_outside_makes_nobody_guilty() -> None:
-    suspects, whole = Suspects(), Task(unit=made_units.unit(3))
+    suspects, whole = Suspects(), Assignment(unit=made_units.unit(3))
     suspects.died(whole)
     trials = suspects.died(whole)
     assert [task.trial for task in trials] == [True] * 3
@@ -60,7 +67,7 @@ def test_suspects_trial_killed_once_from_outside_makes_nobody_guilty() -> None:
 
 def test_suspects_units_have_accounts_of_their_own() -> None:
     suspects = Suspects()
-    one, two = (Task(unit=made_units.unit(2, index=index)) for index in (0, 1))
+    one, two = (Assignment(unit=made_units.unit(2, index=index)) for index in (0, 1))
     assert suspects.died(one) == [one]
     assert suspects.died(two) == [two]
 
@@ -68,7 +75,7 @@ def test_suspects_units_have_accounts_of_their_own() -> None:
 def test_suspects_deadly_only_together_ends_the_job_after_some_rounds() -> None:
     rounds = 0
 
-    def run_all(suspects: Suspects, todo: list[Task]) -> None:
+    def run_all(suspects: Suspects, todo: list[Assignment]) -> None:
         nonlocal rounds
         while todo:
             task = todo.pop(0)
@@ -76,13 +83,13 @@ def test_suspects_deadly_only_together_ends_the_job_after_some_rounds() -> None:
             todo[:0] = suspects.passed(task) if task.trial else suspects.died(task)
 
     with pytest.raises(WorkersKeepDying, match=r"none of its videos does so alone.*--workers"):
-        run_all(Suspects(), [Task(unit=made_units.unit(3))])
+        run_all(Suspects(), [Assignment(unit=made_units.unit(3))])
     assert rounds == DEATHS_OF_A_UNIT * (MAX_ROUNDS + 1)
 
 
-def second_round(suspects: Suspects, unit: Unit) -> list[Task]:
+def second_round(suspects: Suspects, unit: Unit) -> list[Assignment]:
     """The trials after a first round in which v00 was found guilty and v01 died once, of something else."""
-    whole = Task(unit=unit)
+    whole = Assignment(unit=unit)
     suspects.died(whole)
     guilty, other, *rest = suspects.died(whole)
     assert suspects.died(other) == [other]
