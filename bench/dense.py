@@ -24,7 +24,8 @@ from heads.dense.decode import Decoding, decode
 from heads.dense.head import DenseHead
 from heads.dense.nms import Suppression, suppress
 from heads.dense.points import points
-from heads.registry import Scalar, build, plugin, read_config
+from heads.registry import build, configure, read_config
+from heads.spec import Scalar
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
 
@@ -109,9 +110,7 @@ def figures(
     rounds: int = _ROUNDS,
 ) -> Figures:
     """Measures one head, on made-up features of sound and picture."""
-    config = plugin(case.head).configure(
-        visual_shape=(width,), audio_shape=(width,), num_classes=NUM_CLASSES, modality="both"
-    )
+    config = configure(case.head, visual_shape=(width,), audio_shape=(width,), num_classes=NUM_CLASSES, modality="both")
     head = build(case.head, read_config(case.head, dataclasses.asdict(config) | dict(case.changes)))
     assert isinstance(head, DenseHead)
     run = _stepper(case, head, segments, width)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.measurement import Measurement
 from heads.blocks.losses import cross_entropy
 from heads.data.device import Target
-from heads.registry import build, is_dense, names, plugin
+from heads.registry import build, configure, is_dense, names, spec
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
 
@@ -57,7 +57,7 @@ def measure(folder: Path) -> list[Measurement]:
     del folder
     threads = torch.get_num_threads()
     # Dense heads take other shapes and learn from events: `bench/dense.py`.
-    trained = [name for name in names() if getattr(plugin(name), "NEEDS_TRAINING", True) and not is_dense(name)]
+    trained = [name for name in names() if spec(name).needs_training and not is_dense(name)]
     steps = [step(name) for name in trained]
     return [
         Measurement(
@@ -114,12 +114,12 @@ def _stepper(name: str, batch: int) -> Callable[[], None]:
     classes_BT = torch.randint(0, NUM_CLASSES, (batch, SECONDS), generator=generator)
     target = Target(mask_BT=valid_BT, classes_BT=classes_BT, background=NUM_CLASSES - 1)
     settings = replace(published_settings(name), batch_size=batch)
-    config = plugin(name).configure(
-        visual_shape=visual_shape, audio_shape=audio_shape, num_classes=NUM_CLASSES, modality="both"
+    config = configure(
+        name, visual_shape=visual_shape, audio_shape=audio_shape, num_classes=NUM_CLASSES, modality="both"
     )
     head = build(name, config).train()
-    if getattr(plugin(name), "NEEDS_TEXTS", False):
-        head.set_texts(torch.randn(NUM_CLASSES, visual_shape[-1], generator=generator))  # type: ignore[operator]
+    if spec(name).needs_texts:
+        head.set_texts(torch.randn(NUM_CLASSES, visual_shape[-1], generator=generator))
     stepper = optimiser(
         settings.optimiser, head, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay
     )

@@ -1,24 +1,6 @@
-"""Heads by file name: `heads/models/NAME.py` is the head NAME.
+"""Heads by file name: `heads/models/NAME.py`, or a folder `NAME/` with `head.py`, is the head NAME.
 
-Each file has `SUMMARY` (one line), `POOLS_PLACES` (may maps be averaged over their places while reading), `Head`
-(a module with a frozen dataclass `Config` of plain fields,
-`fit_statistics(visual, audio, visual_valid_R, audio_valid_R)` with all rows of the training split, (R, *shape), and the
-flags of those that are used, and
-`forward(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT) -> logits_BTK`) and
-`configure(visual_shape, audio_shape, num_classes, modality) -> Config`: `Config.for_features`, where the Config is a
-`heads.blocks.feature_config.FeatureConfig`.
-
-Where they apply:
-    Head.loss(visual, audio, target, visual_valid_BT, audio_valid_BT) -> (sums_B, counts_B)   a loss of its own
-    TRAINING         the published settings of its training, fields of `heads.training.settings.Settings`
-    NEEDS_TEXTS      `Head.set_texts(texts_KD)` must be called first; the head keeps them as `texts`, a `ClassTexts`
-    NEEDS_TRAINING   False without parameters: `avel train` evaluates it and writes the run
-    ONE_LABEL        True of a head that is for data sets of one class a segment alone
-    DENSE            True of a head that finds events with a start and an end of their own (`heads.dense.head`),
-                     whose `forward` gives a `heads.dense.output.DenseOutput`
-    Head.scalars() -> {name: number}                           what it tells of itself after an epoch, for the history
-    Head.flags(as forward) -> event_BT | None                  segments it flags as events, where some of them may have
-                                                               the background's class; for OV-AVEBench's F1 measures
+What such a file has: `heads.spec`. Here heads are found, configured, built and restored, and configs are read.
 """
 
 from __future__ import annotations
@@ -27,30 +9,23 @@ import contextlib
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalog.plugins import Plugins
+from heads.spec import TEXTS, Head, HeadConfig, HeadSpec, Modality, Scalar
 
 HEADS = Plugins(package="heads.models", part="head", noun="head")
-Modality = Literal["both", "audio", "visual"]
-# Of a head with class texts: the name of their features in its state.
-TEXTS = "texts.texts_KD"
-# What a config's fields hold.
-Scalar = str | int | float | bool | None
-MODALITIES: tuple[Modality, ...] = ("both", "audio", "visual")
 
 
 class Plugin(Protocol):
-    """What a file of `heads/models` offers."""
+    """A file of `heads/models`."""
 
-    SUMMARY: str
-    POOLS_PLACES: bool
-    Head: Any
-    configure: Any
+    SPEC: HeadSpec
+    Head: type[Head]
 
 
 def names() -> tuple[str, ...]:
@@ -67,12 +42,35 @@ def plugin(name: str) -> Plugin:
     return typing.cast(Plugin, HEADS.load(name))
 
 
+def spec(name: str) -> HeadSpec:
+    """What is known of a head before it is built.
+
+    Raises:
+        ValueError: there is no head of this name.
+    """
+    return plugin(name).SPEC
+
+
 def is_dense(name: str) -> bool:
-    """Does the head find events with a start and an end of their own, rather than score segments?"""
-    return bool(getattr(plugin(name), "DENSE", False))
+    """Does the head find events with a start and an end, rather than score segments?"""
+    return spec(name).task == "events"
 
 
-def read_config(name: str, fields: Mapping[str, object]) -> Any:
+def configure(
+    name: str,
+    *,
+    visual_shape: Sequence[int] | None,
+    audio_shape: Sequence[int] | None,
+    num_classes: int,
+    modality: Modality,
+) -> HeadConfig:
+    """The head's published config for features of these shapes; see `heads.spec.HeadConfig.for_features`."""
+    return plugin(name).Head.Config.for_features(
+        visual_shape=visual_shape, audio_shape=audio_shape, num_classes=num_classes, modality=modality
+    )
+
+
+def read_config(name: str, fields: Mapping[str, object]) -> HeadConfig:
     """The head's config from JSON fields.
 
     Raises:
@@ -113,27 +111,14 @@ def parse_field(name: str, key: str, text: str) -> Scalar:
     raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {text!r}")
 
 
-def build(name: str, config: object, *, seed: int = 0) -> nn.Module:
+def build(name: str, config: HeadConfig, *, seed: int = 0) -> Head:
     """A head with fresh parameters that depend on `seed` alone; torch's global generators are left as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head: nn.Module = plugin(name).Head(config)
-    return head
+        return plugin(name).Head(config)
 
 
-@contextlib.contextmanager
-def inference(head: nn.Module) -> Iterator[None]:
-    """Without gradients and in evaluation mode; the head's mode is put back, whatever happens."""
-    was_training = head.training
-    head.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        head.train(was_training)
-
-
-def restore(name: str, config: object, state: Mapping[str, Tensor]) -> nn.Module:
+def restore(name: str, config: HeadConfig, state: Mapping[str, Tensor]) -> Head:
     """A head with the parameters of a checkpoint, ready to predict.
 
     A head of class texts gets those of the checkpoint, and a config of their number, whatever `config` says.
@@ -142,7 +127,7 @@ def restore(name: str, config: object, state: Mapping[str, Tensor]) -> nn.Module
         ValueError: a tensor is missing, not wanted, of another shape or dtype, or holds NaN or infinity.
     """
     texts = state.get(TEXTS)
-    if getattr(plugin(name), "NEEDS_TEXTS", False) and texts is not None and texts.ndim == 2:
+    if spec(name).needs_texts and texts is not None and texts.ndim == 2:
         # A vocabulary is replaced as a whole, so a checkpoint may hold another than the head was configured for.
         config = dataclasses.replace(typing.cast(Any, config), num_classes=len(texts))
     with torch.device("meta"):  # shapes are compared before any memory is taken: a stranger's config may be huge

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from heads.data.split import find_recipe, read_split
     from heads.evaluation.evaluate import baselines, evaluate
     from heads.evaluation.protocol import without_unseen_training
-    from heads.registry import is_dense, plugin
+    from heads.registry import is_dense, spec
     from heads.runs.folder import read_run, update_run
     from heads.training.order import annotations_of
     from heads.training.run import split_warnings
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         )
     store = _open(args.store or record.store["uri"], record.store["snapshot"], newest=args.newest)
     recipe_name = find_recipe(store, record.recipe)
-    split = read_split(store, recipe_name, dataset, args.split, pool_places=plugin(record.head).POOLS_PLACES)
+    split = read_split(store, recipe_name, dataset, args.split, pool_places=spec(record.head).pools_places)
     evaluation = evaluate(trained.head.to(args.device), split, dataset, device=args.device, smooth=args.smooth)
     found = baselines(split, without_unseen_training(dataset), dense=dense)
     warnings = split_warnings(dataset, {args.split: split}, training=False)

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from heads.registry import build, plugin, read_config
+from heads.registry import build, read_config, spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def cost(head_name: str, fields: Mapping[str, Any], *, segments: int) -> Cost:
     Raises:
         ValueError: no such head or config, no segment, or a head that needs class texts.
     """
-    if segments < 1 or getattr(plugin(head_name), "NEEDS_TEXTS", False):
+    if segments < 1 or spec(head_name).needs_texts:
         raise ValueError(f"needs a segment and a head without class texts, got {segments} and {head_name}")
     config = read_config(head_name, fields)
     head = build(head_name, config).eval()

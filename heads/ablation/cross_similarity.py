@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from heads.data.device import DeviceBatch, DeviceSplit
 from heads.data.split import Split
 from heads.models.loco.trunk import LocoTrunk
-from heads.registry import inference
+from heads.spec import inference
 
 Stage = Literal["raw", "encoded", "common"]
 

@@ -14,8 +14,8 @@ from typing import Protocol, cast
 
 from catalog.fingerprint import fingerprint
 from catalog.plugins import Plugins
-from heads.registry import MODALITIES, Modality, Scalar
 from heads.registry import names as head_names
+from heads.spec import MODALITIES, Modality, Scalar
 
 PAPERS = Plugins(package="heads.ablation.papers", noun="paper with tables")
 # A metric beside those of a run's record: `heads.ablation.cross_similarity.mean_of_std` of its encoders.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from heads.registry import MODALITIES, Modality
+from heads.spec import MODALITIES, Modality
 
 # Far above any encoder's; numbers that torch could not even name a shape with come from damaged files.
 MAX_WIDTH = 2**24

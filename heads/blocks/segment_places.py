@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
 
 
@@ -54,7 +55,7 @@ class SegmentPlaces(nn.Module):
         return values_BTRD if bool(valid_BT.all()) else torch.where(valid_BT[..., None, None], values_BTRD, 0.0)
 
 
-class PairedPlaces(nn.Module):
+class PairedPlaces(SegmentHead):
     """Base of heads that relate sound to picture: the input of each, `visual_input` and `audio_input` in the state.
 
     Args:
@@ -69,14 +70,14 @@ class PairedPlaces(nn.Module):
 
     def fit_statistics(
         self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
     ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T)."""
-        self.visual_input.fit(visual, visual_valid_NT)
-        self.audio_input.fit(audio, audio_valid_NT)
+        """Take the standardisation, if wanted, from the training split."""
+        self.visual_input.fit(visual, visual_valid_R)
+        self.audio_input.fit(audio, audio_valid_R)
 
     def inputs(
         self,

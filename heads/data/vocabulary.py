@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from catalog.dataset import Dataset
 from catalog.store.reader import FeatureStore
 from catalog.store.rows import Labels
 from heads.dense.head import DenseHead
-from heads.registry import TEXTS
+from heads.spec import TEXTS, Head
 
 # What `avel labels` adds at a vocabulary's end, for segments without an event.
 OTHER = "other"
@@ -105,7 +104,7 @@ def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: st
     return _taken(name, labels, classes, text)
 
 
-def hand_over(head: nn.Module, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None) -> None:
+def hand_over(head: Head, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None) -> None:
     """Give a head its texts, the background's last: the vocabulary's or, where it has none, the one the head holds.
 
     A dense head knows no background: it gets the classes' texts alone.
@@ -119,12 +118,12 @@ def hand_over(head: nn.Module, vocabulary: Vocabulary, trained_C: NDArray[np.boo
     texts = torch.from_numpy(vocabulary.features)
     if isinstance(head, DenseHead):
         trained = None if trained_C is None else torch.from_numpy(trained_C)
-        head.set_texts(texts[: len(vocabulary.classes)], trained)  # type: ignore[operator]  # a plug-in's, see model.py
+        head.set_texts(texts[: len(vocabulary.classes)], trained)
         return
     if vocabulary.background is None:
         texts = torch.cat([texts, head.get_buffer(TEXTS)[-1:].to(texts)])
     trained = None if trained_C is None else torch.from_numpy(np.append(trained_C, True))
-    head.set_texts(texts, trained)  # type: ignore[operator]  # a plug-in's method, see model.py
+    head.set_texts(texts, trained)
 
 
 def _problem(labels: Labels, dataset: Dataset) -> str:

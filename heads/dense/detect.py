@@ -25,7 +25,7 @@ from heads.dense.head import DenseHead
 from heads.dense.nms import Suppression, suppress
 from heads.dense.output import DenseOutput
 from heads.dense.points import points
-from heads.registry import inference
+from heads.spec import inference
 
 # Segments of a batch, padding included: memory is the same for many short items and for one long one.
 BATCH_SEGMENTS = 8192

@@ -12,22 +12,21 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from heads.dense.config import DenseConfig
 from heads.dense.losses import Normaliser, diou, focal, giou
 from heads.dense.output import DenseOutput
 from heads.dense.points import divisor, points
 from heads.dense.targets import dense_targets
+from heads.spec import Head
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
 
-class DenseHead(nn.Module, abc.ABC):
+class DenseHead(Head):
     """Base of the heads that find events with a start and an end of their own.
 
     `forward(visual, audio, mask_BT, visual_valid_BT=None, audio_valid_BT=None)` gives a `DenseOutput`, for any T.
@@ -60,20 +59,6 @@ class DenseHead(nn.Module, abc.ABC):
                 the head does not look. What was not computed (NaN) is taken as zeros.
             mask_BT: bool, True where the segment is real.
             visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-        """
-
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
-        """Take what is needed from the training split, whose items' rows follow each other; here nothing.
-
-        Args:
-            visual, audio: (R, D) or maps (R, ..., D); R rows of all items. None where there are no such features.
-            visual_valid_R, audio_valid_R: True where the feature was computed.
         """
 
     def loss(

@@ -18,7 +18,7 @@ from catalog.event import Prediction
 from catalog.grid import GridRule
 from heads.data.split import Batch, Split
 from heads.metrics.ave import decide
-from heads.registry import inference
+from heads.spec import inference
 
 BATCH_SIZE = 256
 THRESHOLD = 0.5

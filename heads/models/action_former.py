@@ -28,12 +28,14 @@ from heads.dense.halving_pyramid import HalvingPyramid
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, joined_features
+from heads.spec import HeadSpec
 
-__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "ActionFormer", "Head", "configure"]
-
-DENSE = True
-SUMMARY = "ActionFormer on joined features: a pyramid of local attention; finds events with start and end"
-POOLS_PLACES = True
+SPEC = HeadSpec(
+    summary="ActionFormer on joined features: a pyramid of local attention; finds events with start and end",
+    task="events",
+    pools_places=True,
+    training=TRAINING,
+)
 
 
 class ActionFormer(DenseHead):
@@ -118,4 +120,3 @@ class ActionFormer(DenseHead):
 
 
 Head = ActionFormer
-configure = ActionFormer.Config.for_features

@@ -18,7 +18,6 @@ learning rate falls to a tenth after 15,000 of about 15,700 steps, which is left
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,20 +31,23 @@ from heads.blocks.item_slices import in_item_slices
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
+from heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
-SUMMARY = "AVEL: audio-guided attention over places and a BiLSTM a modality"
-POOLS_PLACES = False
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 300,
-    "batch_size": 64,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "optimiser": "adam",
-    "schedule": "constant",
-}
+SPEC = HeadSpec(
+    summary="AVEL: audio-guided attention over places and a BiLSTM a modality",
+    pools_places=False,
+    training={
+        "epochs": 300,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "optimiser": "adam",
+        "schedule": "constant",
+    },
+)
 # Between the two linear maps.
 _INNER = 64
 
@@ -164,7 +166,6 @@ class Avel(PairedPlaces):
 
 
 Head = Avel
-configure = Avel.Config.for_features
 
 
 def soft_margin(scores_BTK: Tensor, classes_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.feature_config import FeatureConfig
+from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
+from heads.spec import HeadSpec
 
-SUMMARY = "one linear map a segment; feature maps are averaged over their places"
 # The reader may average maps over their places while it reads: the head would do the same, in more memory.
-POOLS_PLACES = True
+SPEC = HeadSpec(
+    summary="one linear map a segment; feature maps are averaged over their places",
+    pools_places=True,
+)
 
 
-class LinearProbe(nn.Module):
+class LinearProbe(SegmentHead):
     """Standardised features and two flags (picture there, sound there) to logits, each segment alone."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -44,16 +48,16 @@ class LinearProbe(nn.Module):
 
     def fit_statistics(
         self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
     ) -> None:
         """Take the standardisation from the training split: features (N, T, ..., D), validity (N, T)."""
         if self.config.uses_visual and visual is not None:
-            self.visual_standard.fit(visual, visual_valid_NT)
+            self.visual_standard.fit(visual, visual_valid_R)
         if self.config.uses_audio and audio is not None:
-            self.audio_standard.fit(audio, audio_valid_NT)
+            self.audio_standard.fit(audio, audio_valid_R)
 
     def forward(
         self,
@@ -85,7 +89,6 @@ class LinearProbe(nn.Module):
 
 
 Head = LinearProbe
-configure = LinearProbe.Config.for_features
 
 
 def _inputs(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> list[Tensor]:

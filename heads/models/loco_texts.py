@@ -37,19 +37,20 @@ from torch import Tensor, nn
 from heads.blocks.class_texts import ClassTexts
 from heads.blocks.feature_config import MAX_WIDTH
 from heads.dense.output import DenseOutput
-from heads.models.loco import trunk as loco_trunk
 from heads.models.loco.base import LocoHead
-from heads.models.loco.trunk import LocoConfig
-from heads.registry import Modality
+from heads.models.loco.trunk import TRAINING, LocoConfig
+from heads.spec import HeadSpec, Modality
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
-SUMMARY = "LoCo with an open vocabulary: dense events of any classes that have a text; needs text features"
-POOLS_PLACES = True
-DENSE = True
-NEEDS_TEXTS = True
-TRAINING = loco_trunk.TRAINING
+SPEC = HeadSpec(
+    summary="LoCo with an open vocabulary: dense events of any classes that have a text; needs text features",
+    task="events",
+    pools_places=True,
+    needs_texts=True,
+    training=TRAINING,
+)
 
 _SCALE = 1 / 0.07
 # Of the scale: CLIP's. Beyond, a class far off would have a logit that no other feature could correct.
@@ -156,4 +157,3 @@ class LocoTexts(LocoHead):
 
 
 Head = LocoTexts
-configure = LocoTexts.Config.for_features

@@ -20,21 +20,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from heads.blocks.class_texts import ClassTexts, shared_width
 from heads.blocks.feature_config import MAX_WIDTH, check_choices
+from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
+from heads.spec import HeadSpec, Modality
 
-SUMMARY = "OV-AVEL's training-free baseline: sound and picture agree on the nearest class text; needs text features"
-POOLS_PLACES = True
-NEEDS_TEXTS = True
-NEEDS_TRAINING = False
+SPEC = HeadSpec(
+    summary="OV-AVEL's training-free baseline: sound and picture agree on the nearest class text; needs text features",
+    pools_places=True,
+    needs_texts=True,
+    needs_training=False,
+)
 # Lifts the decided class above any mean of two cosines, which lies in [-1, 1].
 _LIFT = 4.0
 
@@ -52,7 +54,7 @@ class Decision:
     class_B: Tensor
 
 
-class OvAvelFree(nn.Module):
+class OvAvelFree(SegmentHead):
     """Cosines with the class texts and a rule; no parameters, only the buffers of the texts."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,26 @@ class OvAvelFree(nn.Module):
 
         width: int
         num_classes: int
-        modality: Literal["both", "audio", "visual"]
+        modality: Modality
         other: bool = True
         published: bool = False
+
+        @classmethod
+        def for_features(
+            cls,
+            *,
+            visual_shape: Sequence[int] | None,
+            audio_shape: Sequence[int] | None,
+            num_classes: int,
+            modality: Modality,
+        ) -> Self:
+            """The published config for features of these shapes (without rows and time), as the store states them.
+
+            Raises:
+                ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
+            """
+            width = shared_width(visual_shape, audio_shape, modality)
+            return cls(width=width, num_classes=num_classes, modality=modality)
 
         def __post_init__(self) -> None:
             check_choices(self)
@@ -86,15 +105,6 @@ class OvAvelFree(nn.Module):
     def set_texts(self, texts_KD: Tensor, trained_K: Tensor | None = None) -> None:
         """Take a vocabulary; see `ClassTexts.set`. The background's text is a row of it also where it is not used."""
         self.texts.set(texts_KD, trained_K)
-
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Nothing: standardised features would leave the space that they share with the texts."""
 
     def forward(
         self,
@@ -131,8 +141,8 @@ class OvAvelFree(nn.Module):
 
     def decide(
         self,
-        visual: Tensor,
-        audio: Tensor,
+        visual: Tensor | None,
+        audio: Tensor | None,
         mask_BT: Tensor,
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
@@ -149,8 +159,8 @@ class OvAvelFree(nn.Module):
 
     def flags(
         self,
-        visual: Tensor,
-        audio: Tensor,
+        visual: Tensor | None,
+        audio: Tensor | None,
         mask_BT: Tensor,
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
@@ -195,20 +205,3 @@ class OvAvelFree(nn.Module):
 
 
 Head = OvAvelFree
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> OvAvelFree.Config:
-    """The config for features of these shapes (without rows and time), as the store states them.
-
-    Raises:
-        ValueError: a modality looked at is missing, or the two are not of one width: they share no space with a text.
-    """
-    return OvAvelFree.Config(
-        width=shared_width(visual_shape, audio_shape, modality), num_classes=num_classes, modality=modality
-    )

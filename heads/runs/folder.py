@@ -26,10 +26,11 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heads.registry import read_config, restore
 from heads.runs.record import RunRecord
+from heads.spec import Head
 
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
 _OWN_FILES = re.compile(r"run\.json|model\.safetensors|predictions_[a-z]+\.json|.*\.(html|png|svg)")
@@ -44,7 +45,7 @@ class Run:
 
     folder: Path
     record: RunRecord
-    head: nn.Module
+    head: Head
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -236,7 +237,7 @@ def _move_in(making: Path, folder: Path) -> None:
         return
 
 
-def _check_texts(head: nn.Module, record: RunRecord) -> None:
+def _check_texts(head: Head, record: RunRecord) -> None:
     """Class texts are replaced as a whole, so a checkpoint may hold another number of them than its record says."""
     got = getattr(getattr(head, "config", None), "num_classes", None)
     if got != record.config["num_classes"]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.recipe import Recipe
-from heads.registry import is_dense, names, plugin
+from heads.registry import is_dense, names, spec
 
 FORMAT = 1
 _DATASET_KEYS = ("name", "root", "media")
@@ -73,7 +73,7 @@ class RunRecord:
         strange = sorted(set(self.unseen) - set(self.classes))
         if strange:
             raise ValueError(f"unseen classes are among the classes, got {strange[0]!r}")
-        if self.texts is not None and not getattr(plugin(self.head), "NEEDS_TEXTS", False):
+        if self.texts is not None and not spec(self.head).needs_texts:
             raise ValueError(f"texts must be null for head {self.head}, which does not choose among class texts")
 
     @property

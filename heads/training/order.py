@@ -26,9 +26,10 @@ from catalog.store.reader import FeatureStore, open_store
 from heads.data.targets import has_one_label
 from heads.data.vocabulary import Vocabulary, of_data_set
 from heads.evaluation.protocol import unseen_labels, without_unseen_training
-from heads.registry import Modality, Scalar, is_dense, plugin
+from heads.registry import is_dense, spec
 from heads.runs.folder import check_free, check_way, put_back, read_record, write_run
 from heads.runs.record import Numbers, RunRecord
+from heads.spec import Modality, Scalar
 from heads.training.checkpoint import FILE, Checkpoint, OtherTraining, differences
 from heads.training.fit import TrainingDiverged
 from heads.training.run import TrainedRun, head_config, train_run
@@ -102,7 +103,7 @@ def gather(order: Order) -> Materials:
     except ValueError as error:  # of an option of the data set's own
         raise BadArguments(f"--{error}" if str(error).startswith("unseen:") else str(error)) from error
     texts = None
-    if getattr(plugin(order.head), "NEEDS_TEXTS", False):
+    if spec(order.head).needs_texts:
         try:
             texts = of_data_set(store, order.recipe, dataset, order.vocabulary)
         except ValueError as error:
@@ -123,7 +124,7 @@ def check_head(order: Order, materials: Materials) -> None:
             f"needs the text of a background, and {dataset.name} has none: its segments may have several classes or no "
             "class; take a data set of one class a segment, such as ovavebench, or for this one the head loco_texts"
         )
-    if getattr(plugin(order.head), "ONE_LABEL", False) and not has_one_label(dataset):
+    if spec(order.head).one_label and not has_one_label(dataset):
         raise ValueError(
             f"names one class a segment, and the segments of {dataset.name} may have several; take a data set of one "
             "class a segment, such as ave, or another head"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalog.dataset import Dataset
 from catalog.store.format import RecipeEntry
@@ -26,8 +26,9 @@ from heads.data.vocabulary import Vocabulary, hand_over
 from heads.dense.head import DenseHead
 from heads.evaluation.evaluate import Evaluation, baselines, evaluate
 from heads.evaluation.protocol import headline, seen_classes, unseen_labels, without_unseen_training
-from heads.registry import Modality, build, is_dense, plugin, read_config
+from heads.registry import build, configure, is_dense, read_config, spec
 from heads.runs.record import Numbers, RunRecord
+from heads.spec import Head, Modality
 from heads.training.checkpoint import Checkpoint
 from heads.training.dense_task import DenseTask
 from heads.training.fit import Fitted, fit
@@ -68,7 +69,8 @@ def head_config(
         ValueError: they do not go together, such as sound alone for a head that relates sound to picture.
     """
     has_background = has_one_label(dataset) and not is_dense(name)
-    config = plugin(name).configure(
+    config = configure(
+        name,
         visual_shape=entry.visual_shape,
         audio_shape=entry.audio_shape,
         num_classes=len(dataset.classes) + has_background,
@@ -113,13 +115,13 @@ def train_run(
         AvelError: the loss became NaN or infinite.
         TrainingStopped: `stop` said so.
     """
-    head_plugin = plugin(head_name)
-    if getattr(head_plugin, "NEEDS_TEXTS", False) and texts is None:
+    head_spec = spec(head_name)
+    if head_spec.needs_texts and texts is None:
         raise ValueError(f"head {head_name} chooses among class texts and needs a vocabulary of the store")
-    trains = getattr(head_plugin, "NEEDS_TRAINING", True)
+    trains = head_spec.needs_training
     whole, dataset = dataset, without_unseen_training(dataset)
     read = {
-        name: read_split(store, recipe_name, dataset, name, pool_places=head_plugin.POOLS_PLACES)
+        name: read_split(store, recipe_name, dataset, name, pool_places=head_spec.pools_places)
         for name in (("train", "val", "test") if trains else ("val", "test"))
         if (trains and name != "test") or dataset.split(name)
     }
@@ -223,7 +225,7 @@ def _beyond(name: str, split: Split) -> list[str]:
     ]
 
 
-def _set_texts(head: nn.Module, texts: Vocabulary, dataset: Dataset, seen_C: NDArray[np.bool_]) -> None:
+def _set_texts(head: Head, texts: Vocabulary, dataset: Dataset, seen_C: NDArray[np.bool_]) -> None:
     if texts.classes != dataset.classes or (texts.background is None and not isinstance(head, DenseHead)):
         raise ValueError(
             f"vocabulary {texts.name} must hold the classes of {dataset.name} in its order, background last"

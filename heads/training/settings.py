@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from heads.registry import plugin
+from heads.registry import spec
 from heads.training.optim import OPTIMISERS, SCHEDULES, Optimiser, Schedule
 
 # Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
@@ -100,12 +100,12 @@ class Settings:
 
 
 def published_settings(head_name: str, **given: Any) -> Settings:
-    """The settings that a head was published with (its file's `TRAINING`), but for those given that are not None.
+    """The settings that a head was published with (its spec's `training`), but for those given that are not None.
 
     No head's file names a patience: published runs are as long as they are, and here validation ends them.
 
     Raises:
         ValueError: a setting that cannot be.
     """
-    told = dict(getattr(plugin(head_name), "TRAINING", {}))
+    told = dict(spec(head_name).training)
     return Settings(**(told | {name: value for name, value in given.items() if value is not None}))

@@ -9,7 +9,8 @@ from catalog.dataset import options_of
 from catalog.errors import BadArguments
 from catalog.store.reader import FeatureStore, open_store
 from heads.ablation.table import Table
-from heads.registry import Scalar, names, plugin
+from heads.registry import names, spec
+from heads.spec import Scalar
 from heads.training.order import Order
 from jobs.cli.head_settings import config_changes, settings_of
 from jobs.train.verb import anchored, check_data_set
@@ -43,7 +44,7 @@ def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Or
                 why_not[key] = f"{args.dataset} has no reduced training lists"
                 continue
             options = {"train_list": f"{variant.train_share / 100:g}"}
-        trains = getattr(plugin(variant.head), "NEEDS_TRAINING", True)
+        trains = spec(variant.head).needs_training
         for seed in range(args.seed, args.seed + (args.seeds if trains else 1)):
             orders[key, seed] = Order(
                 store=anchored(args.store),
@@ -56,7 +57,7 @@ def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Or
                 head=variant.head,
                 modality=variant.modality,
                 changes=base.get(variant.head, {}) | dict(variant.changes),
-                vocabulary=args.vocabulary if getattr(plugin(variant.head), "NEEDS_TEXTS", False) else None,
+                vocabulary=args.vocabulary if spec(variant.head).needs_texts else None,
                 settings=settings_of(args, variant.head, seed=seed),
                 threads=args.threads,
                 out=args.out / "runs" / key / f"seed-{seed}",

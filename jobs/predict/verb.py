@@ -268,7 +268,7 @@ def _predict(
     from catalog.dataset import Dataset, Item
     from heads.data.split import find_recipe, read_split
     from heads.evaluation.media_events import looked_at, media_events
-    from heads.registry import plugin
+    from heads.registry import spec
 
     record = trained.record
     # New classes may be called as the background was; here it only stands for there being one.
@@ -283,7 +283,7 @@ def _predict(
         background=background,
     )
     name = find_recipe(store, record.recipe)
-    split = read_split(store, name, media, "test", pool_places=plugin(record.head).POOLS_PLACES)
+    split = read_split(store, name, media, "test", pool_places=spec(record.head).pools_places)
     table, outcomes = store.videos(), store.outcomes(name)
     place = {video_id: i for i, video_id in enumerate(table.ids)}
     at = [place[video.id] for video in videos]

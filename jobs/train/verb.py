@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check_names(args)
     from catalog.store.reader import open_store
-    from heads.registry import plugin
+    from heads.registry import spec
     from heads.runs.folder import check_free
     from heads.training.order import Order, check_head, gather
     from jobs.cli.head_settings import config_changes, settings_of
@@ -100,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadArguments(f"--seeds must be at most {MAX_SEEDS}, got {args.seeds}")
     if args.jobs is not None and args.seeds is None:
         raise BadArguments("--jobs is for --seeds: one training is one process")
-    if args.seeds is not None and not getattr(plugin(args.head), "NEEDS_TRAINING", True):
+    if args.seeds is not None and not spec(args.head).needs_training:
         raise BadArguments(f"--seeds: head {args.head} has nothing to train, all seeds would be the same")
-    if args.vocabulary is not None and not getattr(plugin(args.head), "NEEDS_TEXTS", False):
+    if args.vocabulary is not None and not spec(args.head).needs_texts:
         raise BadArguments(f"--vocabulary: head {args.head} does not choose among class texts")
     if args.seeds is None:
         try:
@@ -141,14 +141,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train_one(order: Order, materials: Materials, *, as_json: bool) -> int:
-    from heads.registry import plugin
+    from heads.registry import spec
     from heads.runs.record import Numbers
     from heads.training.fit import TrainingStopped
     from heads.training.order import carry_out
     from jobs.cli.console import Progress, note, print_json
     from jobs.cli.signals import stoppable
 
-    trains = getattr(plugin(order.head), "NEEDS_TRAINING", True)
+    trains = spec(order.head).needs_training
     with (
         stoppable("avel train", "after the epoch in hand") as (stop, received),
         Progress("train", order.settings.epochs, "epochs", quiet=as_json or not trains) as progress,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heads.ablation.table import Row, Table, Variant
-from heads.registry import Scalar
+from heads.spec import Scalar
 
 SUMMARY = "AVE-CLIP's tables 1 to 7: methods, encoders, blocks, windows, mask and refiner, run filter"
 SOURCE = "Mahmud and Marculescu, AVE-CLIP, WACV 2023"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heads.ablation.table import MEAN_OF_STD, Row, Table, Variant
-from heads.registry import Scalar
+from heads.spec import Scalar
 
 SUMMARY = "LoCo's tables 1, 2a to 2d and 3: methods, blocks, objectives of LCC, attention, windows, cost; similarity"
 SOURCE = "the LoCo paper: locality-aware cross-modal correspondence learning for dense audio-visual events localization"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heads.ablation.table import Row, Table, Variant
-from heads.registry import Scalar
+from heads.spec import Scalar
 
 SUMMARY = "OV-AVEL on OV-AVEBench: training-free and fine-tuned; the ablations of its layer, fusion and data"
 SOURCE = "Zhou et al., OV-AVEL, CVPR 2025"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heads.ablation.table import Row, Table, Variant
-from heads.registry import Scalar
+from heads.spec import Scalar
 
 SUMMARY = "planted features: the whole head against itself without each part"
 SOURCE = "stores of avel synth-features"

@@ -18,7 +18,6 @@ Source: Lin and Wang, ACCV 2020; the layers of Xu et al., ACM MM 2020 (CMRA).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,17 +27,20 @@ from heads.blocks.cross_modal_layer import CrossModalLayer
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.segment_places import PairedPlaces
 from heads.models.av_transformer.instance_attention import InstanceAttention
+from heads.spec import HeadSpec
 
-SUMMARY = "audio-visual transformer: instance attention over neighbouring seconds, cross-modal layers"
-POOLS_PLACES = False
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 100,
-    "batch_size": 64,
-    "learning_rate": 3e-4,
-    "weight_decay": 1e-2,
-    "optimiser": "adamw",
-    "schedule": "cosine",
-}
+SPEC = HeadSpec(
+    summary="audio-visual transformer: instance attention over neighbouring seconds, cross-modal layers",
+    pools_places=False,
+    training={
+        "epochs": 100,
+        "batch_size": 64,
+        "learning_rate": 3e-4,
+        "weight_decay": 1e-2,
+        "optimiser": "adamw",
+        "schedule": "cosine",
+    },
+)
 
 
 class AudioVisualTransformer(PairedPlaces):
@@ -137,7 +139,6 @@ class AudioVisualTransformer(PairedPlaces):
 
 
 Head = AudioVisualTransformer
-configure = AudioVisualTransformer.Config.for_features
 
 
 def sinusoid(count: int, width: int) -> Tensor:

@@ -28,7 +28,6 @@ Source: Mahmud and Marculescu, WACV 2023 (AVE-CLIP), figures 2 to 4, equations 4
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -41,26 +40,30 @@ from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.blocks.masked_lstm import MaskedLSTM
+from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
 from heads.models.ave_clip.egta import EventRefinement, event_cross_entropy
 from heads.models.ave_clip.mwtf import Attention, MultiWindowFusion, parse_windows
+from heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
-SUMMARY = "AVE-CLIP: audio-guided attention, multi-window temporal fusion, event-guided refinement"
-POOLS_PLACES = False
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 300,
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "optimiser": "adam",
-    "schedule": "psp",
-}
+SPEC = HeadSpec(
+    summary="AVE-CLIP: audio-guided attention, multi-window temporal fusion, event-guided refinement",
+    pools_places=False,
+    training={
+        "epochs": 300,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "optimiser": "adam",
+        "schedule": "psp",
+    },
+)
 
 
-class AveClip(nn.Module):
+class AveClip(SegmentHead):
     """Features of sound and picture to logits a segment, and AVE-CLIP's loss."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -170,10 +173,10 @@ class AveClip(nn.Module):
 
     def fit_statistics(
         self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
+        visual: NDArray[np.floating] | None,
+        audio: NDArray[np.floating] | None,
+        visual_valid_R: NDArray[np.bool_],
+        audio_valid_R: NDArray[np.bool_],
     ) -> None:
         """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T).
 
@@ -182,9 +185,9 @@ class AveClip(nn.Module):
         if not self.config.standardise:
             return
         if self.config.uses_visual and visual is not None:
-            self.visual_standard.fit(visual, visual_valid_NT)
+            self.visual_standard.fit(visual, visual_valid_R)
         if self.config.uses_audio and audio is not None:
-            self.audio_standard.fit(audio, audio_valid_NT)
+            self.audio_standard.fit(audio, audio_valid_R)
 
     def forward(
         self,
@@ -283,7 +286,6 @@ class AveClip(nn.Module):
 
 
 Head = AveClip
-configure = AveClip.Config.for_features
 
 
 def _vectors(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ Source: Xia and Zhao, CVPR 2022 (CMBS), fully supervised, and its published code
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,23 +40,26 @@ from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
 from heads.models.cmbs.channel_spatial_attention import ChannelSpatialAttention
+from heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
-SUMMARY = "CMBS: cross-modal background suppression, an event branch a second and one class a video"
-POOLS_PLACES = False
-ONE_LABEL = True
 # Published: the rate is halved after epochs 10, 20 and 30.
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 200,
-    "batch_size": 64,
-    "learning_rate": 7e-4,
-    "weight_decay": 0.0,
-    "optimiser": "adam",
-    "schedule": "cmbs",
-    "clip_norm": 0.5,
-}
+SPEC = HeadSpec(
+    summary="CMBS: cross-modal background suppression, an event branch a second and one class a video",
+    pools_places=False,
+    one_label=True,
+    training={
+        "epochs": 200,
+        "batch_size": 64,
+        "learning_rate": 7e-4,
+        "weight_decay": 0.0,
+        "optimiser": "adam",
+        "schedule": "cmbs",
+        "clip_norm": 0.5,
+    },
+)
 # The seconds whose scores stand for a video's.
 _BEST = 4
 
@@ -244,7 +246,6 @@ class Cmbs(PairedPlaces):
 
 
 Head = Cmbs
-configure = Cmbs.Config.for_features
 
 
 def two_branch_logits(event_BT: Tensor, class_BC: Tensor) -> Tensor:

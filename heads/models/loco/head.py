@@ -17,14 +17,16 @@ Source: the LoCo paper (locality-aware cross-modal correspondence learning for d
 
 from __future__ import annotations
 
-from heads.models.loco import trunk as loco_trunk
 from heads.models.loco.base import LocoHead
-from heads.models.loco.trunk import LocoConfig
+from heads.models.loco.trunk import TRAINING, LocoConfig
+from heads.spec import HeadSpec
 
-SUMMARY = "LoCo: local correspondence of sound and picture, windows that move themselves; dense events"
-POOLS_PLACES = True
-DENSE = True
-TRAINING = loco_trunk.TRAINING
+SPEC = HeadSpec(
+    summary="LoCo: local correspondence of sound and picture, windows that move themselves; dense events",
+    task="events",
+    pools_places=True,
+    training=TRAINING,
+)
 
 
 class Loco(LocoHead):
@@ -37,4 +39,3 @@ class Loco(LocoHead):
 
 
 Head = Loco
-configure = LocoConfig.for_features

@@ -20,32 +20,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.blocks.class_texts import ClassTexts, shared_width
 from heads.blocks.feature_config import MAX_WIDTH, check_choices
+from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
 from heads.models.ov_avel.temporal_layer import TemporalLayer
+from heads.spec import HeadSpec, Modality
 
-SUMMARY = "OV-AVEL: a temporal layer a modality, geometric mean of the cosines with class texts; needs text features"
-POOLS_PLACES = True
-NEEDS_TEXTS = True
+if TYPE_CHECKING:
+    from heads.data.device import Target
+
 # The paper's; its script runs 10 epochs and lowers the rate at 10, 20 and 30, which 5 epochs never reach.
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 5,
-    "batch_size": 32,
-    "learning_rate": 5e-5,
-    "weight_decay": 0.0,
-    "optimiser": "adam",
-    "schedule": "constant",
-    "clip_norm": 0.8,
-}
+SPEC = HeadSpec(
+    summary="OV-AVEL: a temporal layer a modality, geometric mean of the cosines with class texts; needs text features",
+    pools_places=True,
+    needs_texts=True,
+    training={
+        "epochs": 5,
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+        "weight_decay": 0.0,
+        "optimiser": "adam",
+        "schedule": "constant",
+        "clip_norm": 0.8,
+    },
+)
 # Keeps the min-max of equal scores finite; the published value.
 _EPS = 1e-8
 # A head from a damaged file must not take all memory; nobody has found more than one layer to help.
@@ -54,15 +59,7 @@ MAX_LAYERS = 64
 _NEVER = -1.0
 
 
-class _Target(Protocol):
-    @property
-    def classes_BT(self) -> Tensor: ...
-
-    @property
-    def mask_BT(self) -> Tensor: ...
-
-
-class OvAvel(nn.Module):
+class OvAvel(SegmentHead):
     """Unit-length towers, layers over time, cosines with the class texts, fused."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -86,7 +83,7 @@ class OvAvel(nn.Module):
 
         width: int
         num_classes: int
-        modality: Literal["both", "audio", "visual"]
+        modality: Modality
         layer: Literal["temporal", "linear", "none"] = "temporal"
         num_layers: int = 1
         interaction: Literal["self", "cross", "both"] = "self"
@@ -98,6 +95,23 @@ class OvAvel(nn.Module):
         dropout: float = 0.1
         audio_scale: float = 20.0
         visual_scale: float = 1.0
+
+        @classmethod
+        def for_features(
+            cls,
+            *,
+            visual_shape: Sequence[int] | None,
+            audio_shape: Sequence[int] | None,
+            num_classes: int,
+            modality: Modality,
+        ) -> Self:
+            """The published config for features of these shapes (without rows and time), as the store states them.
+
+            Raises:
+                ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
+            """
+            width = shared_width(visual_shape, audio_shape, modality)
+            return cls(width=width, num_classes=num_classes, modality=modality)
 
         def __post_init__(self) -> None:
             check_choices(self)
@@ -137,15 +151,6 @@ class OvAvel(nn.Module):
         """
         self.texts.set(texts_KD, trained_K)
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.float32] | None,
-        audio: NDArray[np.float32] | None,
-        visual_valid_NT: NDArray[np.bool_],
-        audio_valid_NT: NDArray[np.bool_],
-    ) -> None:
-        """Nothing: standardised features would leave the space that they share with the texts."""
-
     def forward(
         self,
         visual: Tensor | None,
@@ -174,7 +179,7 @@ class OvAvel(nn.Module):
         self,
         visual: Tensor | None,
         audio: Tensor | None,
-        target: _Target,
+        target: Target,
         visual_valid_BT: Tensor | None = None,
         audio_valid_BT: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -187,6 +192,7 @@ class OvAvel(nn.Module):
             ValueError: as `forward`, or a target of a class that is not trained, in training mode.
         """
         scores_BTK, known_BT = self._scores(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        assert target.classes_BT is not None, "a vocabulary with a background is for one class a segment"
         classes_BT, counted_BT = target.classes_BT, target.mask_BT
         if not self.config.other:
             counted_BT = counted_BT & (classes_BT != scores_BTK.shape[-1] - 1)
@@ -250,23 +256,6 @@ class OvAvel(nn.Module):
 
 
 Head = OvAvel
-
-
-def configure(
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Literal["both", "audio", "visual"],
-) -> OvAvel.Config:
-    """The published model's config for features of these shapes (without rows and time), as the store states them.
-
-    Raises:
-        ValueError: a modality looked at is missing, or the two are not of one width: they share no space with a text.
-    """
-    return OvAvel.Config(
-        width=shared_width(visual_shape, audio_shape, modality), num_classes=num_classes, modality=modality
-    )
 
 
 def fuse(cosines: Sequence[Tensor], fusion: Literal["geometric", "arithmetic"]) -> Tensor:

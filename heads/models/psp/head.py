@@ -20,7 +20,6 @@ Source: Zhou et al., CVPR 2021 (PSP), fully supervised, and its published code.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,20 +34,23 @@ from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
 from heads.models.psp.pair_similarity import pair_similarity, pair_similarity_loss, pair_target
 from heads.models.psp.propagation import PositiveSamplePropagation
+from heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from heads.data.device import Target
 
-SUMMARY = "PSP: positive sample propagation between sound and picture"
-POOLS_PLACES = False
-TRAINING: Mapping[str, int | float | str] = {
-    "epochs": 300,
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.0,
-    "optimiser": "adam",
-    "schedule": "psp",
-}
+SPEC = HeadSpec(
+    summary="PSP: positive sample propagation between sound and picture",
+    pools_places=False,
+    training={
+        "epochs": 300,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "optimiser": "adam",
+        "schedule": "psp",
+    },
+)
 # Between the classifier's two linear maps.
 _INNER = 64
 
@@ -177,4 +179,3 @@ class Psp(PairedPlaces):
 
 
 Head = Psp
-configure = Psp.Config.for_features

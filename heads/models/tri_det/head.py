@@ -35,12 +35,15 @@ from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, joined_features
 from heads.models.tri_det.sgp import GROUPS, SgpBlock
 from heads.models.tri_det.trident import TridentRegression
+from heads.spec import HeadSpec
 
-__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "TriDet", "configure"]
-
-DENSE = True
-SUMMARY = "TriDet on joined features: convolutions over a pyramid, boundaries by bins; finds events with start and end"
-POOLS_PLACES = True
+SPEC = HeadSpec(
+    summary="TriDet on joined features: convolutions over a pyramid, boundaries by bins; "
+    "finds events with start and end",
+    task="events",
+    pools_places=True,
+    training=TRAINING,
+)
 # Of a kernel and of the bins: beyond, a level of hours would be one window.
 _MOST_POINTS = 4096
 
@@ -135,4 +138,3 @@ class TriDet(DenseHead):
 
 
 Head = TriDet
-configure = TriDet.Config.for_features

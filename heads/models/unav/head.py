@@ -34,12 +34,14 @@ from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, level_masks, modality_features
 from heads.models.unav.class_dependency import ClassDependency
+from heads.spec import HeadSpec
 
-__all__ = ["DENSE", "POOLS_PLACES", "SUMMARY", "TRAINING", "Head", "Unav", "configure"]
-
-DENSE = True
-SUMMARY = "UnAV: sound and picture query each other over a pyramid in time; finds events with start and end"
-POOLS_PLACES = True
+SPEC = HeadSpec(
+    summary="UnAV: sound and picture query each other over a pyramid in time; finds events with start and end",
+    task="events",
+    pools_places=True,
+    training=TRAINING,
+)
 
 
 class Unav(DenseHead):
@@ -150,4 +152,3 @@ class Stream(nn.Module):
 
 
 Head = Unav
-configure = Unav.Config.for_features

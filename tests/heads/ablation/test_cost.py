@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from heads.ablation.cost import cost
-from heads.registry import build, plugin
+from heads.registry import build, configure, plugin
 
 SMALL = {"width": 16, "levels": 2, "unimodal_layers": 1}
 
 
 def fields(head: str, **changes: Any) -> dict[str, Any]:
-    config = plugin(head).configure(visual_shape=(6,), audio_shape=(4,), num_classes=3, modality="both")
+    config = configure(head, visual_shape=(6,), audio_shape=(4,), num_classes=3, modality="both")
     return dataclasses.asdict(config) | changes
 
 

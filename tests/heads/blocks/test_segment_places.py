@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from heads.blocks.segment_places import PairedPlaces, SegmentPlaces
 
@@ -40,8 +43,13 @@ def test_forward_wrong_features_raise(shape: tuple[int, ...] | None) -> None:
         SegmentPlaces("visual", 5, standardise=False)(None if shape is None else torch.zeros(shape), VALID)
 
 
+class _Paired(PairedPlaces):
+    def forward(self, *features: Any) -> Tensor:
+        raise NotImplementedError
+
+
 def test_paired_inputs_are_the_pictures_set_and_the_sounds_mean() -> None:
-    paired = PairedPlaces(5, 4, standardise=True)
+    paired = _Paired(5, 4, standardise=True)
     visual, audio = torch.randn(2, 3, 2, 5), torch.randn(2, 3, 6, 4) + 2
     paired.fit_statistics(visual.numpy(), audio.numpy(), VALID.numpy(), VALID.numpy())
     audio_valid = VALID & torch.tensor([[True, False, True], [True, True, True]])

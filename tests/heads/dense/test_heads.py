@@ -22,6 +22,7 @@ from heads.dense.detect import MARGIN_SEGMENTS, outputs
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.evaluation.evaluate import baselines, evaluate
+from heads.spec import Modality
 from heads.training.checkpoint import Checkpoint
 from heads.training.dense_task import DenseTask
 from heads.training.fit import Fitted, TrainingStopped, fit
@@ -39,14 +40,18 @@ WIDTH = 9  # of the planted features
 def fresh(
     name: str,
     *,
-    modality: model.Modality = "both",
+    modality: Modality = "both",
     visual: int = 5,
     audio: int = 4,
     published_windows: bool = False,
     more: Mapping[str, int] | None = None,
 ) -> tuple[Any, DenseHead]:
-    config = model.plugin(name).configure(
-        visual_shape=(visual,), audio_shape=(audio,) if modality == "both" else None, num_classes=3, modality=modality
+    config = model.configure(
+        name,
+        visual_shape=(visual,),
+        audio_shape=(audio,) if modality == "both" else None,
+        num_classes=3,
+        modality=modality,
     )
     fields = {field.name for field in dataclasses.fields(config)}
     kept = ("levels", "window", "attention_window") if published_windows else ()
@@ -56,9 +61,9 @@ def fresh(
     head = model.build(name, config, seed=1)
     assert isinstance(head, DenseHead)
     opened(head)
-    if getattr(model.plugin(name), "NEEDS_TEXTS", False):
+    if model.spec(name).needs_texts:
         width = getattr(config, "text_width")  # noqa: B009  # of a plug-in's config
-        head.set_texts(torch.randn(3, width, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
+        head.set_texts(torch.randn(3, width, generator=torch.Generator().manual_seed(0)))
     return config, head
 
 
@@ -146,7 +151,7 @@ def test_restored_head_says_the_same(name: str) -> None:
     assert torch.equal(one.logits_BPK, other.logits_BPK)
     assert torch.equal(one.offsets_BPC2, other.offsets_BPC2)
     assert bool((one.offsets_BPC2 >= 0).all())
-    assert model.plugin(name).SUMMARY
+    assert model.spec(name).summary
 
 
 @pytest.mark.parametrize(

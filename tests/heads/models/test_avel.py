@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.data.device import Target
-from heads.models.avel import TRAINING, Avel, configure, soft_margin
+from heads.models.avel import SPEC, Avel, soft_margin
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
 MASK = torch.arange(10) < torch.tensor([10, 7, 0])[:, None]
@@ -46,7 +46,7 @@ def features() -> tuple[Tensor, Tensor, Tensor]:
 def test_forward_published_weights_equal_golden(shared: Path) -> None:
     with np.load(shared / "parity" / "heads" / "agva" / "agva_psp.npz", allow_pickle=False) as arrays:
         golden = {k.removeprefix("att_net/"): torch.from_numpy(arrays[k]) for k in arrays if k.startswith("att_net/")}
-    config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Avel.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     head = Avel(Avel.Config(**(vars(config) | {"hidden": 8, "agva_hidden": 8}))).eval()
     state = {}
     for key, value in golden.items():
@@ -93,14 +93,14 @@ def test_loss_several_labels_is_sigmoid_cross_entropy(loss: str) -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_published_net() -> None:
-    config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Avel.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     assert (config.places, config.hidden, config.agva, config.loss) == (49, 128, "published", "soft-margin")
     assert not config.standardise
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Avel(config).parameters())
     attention, lstms = 128 * 512 + 512 + 512 * 512 + 512 + 2 * 512 * 49 + 49, 8 * 128 * (128 + 512 + 2 * (128 + 2))
     assert parameters == attention + lstms + 512 * 64 + 64 + 64 * 29 + 29
-    assert (TRAINING["epochs"], TRAINING["batch_size"], TRAINING["learning_rate"]) == (300, 64, 1e-3)
+    assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["learning_rate"]) == (300, 64, 1e-3)
 
 
 def test_init_linear_maps_begin_as_xavier_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -32,9 +33,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def built(name: str, *, places: int = 4, seed: int = 3, **options: Any) -> Any:
-    plugin = model.plugin(name)
     shape = (6,) if places == 1 else (places, 6)
-    config = plugin.configure(visual_shape=shape, audio_shape=(5,), num_classes=4, modality="both")
+    config = model.configure(name, visual_shape=shape, audio_shape=(5,), num_classes=4, modality="both")
     return model.build(name, dataclasses.replace(config, **(HEADS[name] | options)), seed=seed).eval()
 
 
@@ -171,7 +171,7 @@ def test_config_survives_json_and_every_parameter_learns(name: str) -> None:
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])
 def test_one_modality_alone_raises_and_says_what_to_take(name: str, modality: Any) -> None:
-    configure = model.plugin(name).configure
+    configure = functools.partial(model.configure, name)
     if name != "avel":  # which has published numbers of either
         with pytest.raises(ValueError, match=rf"needs both, got modality {modality}; .* ave_clip or linear"):
             configure(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality=modality)

@@ -6,38 +6,38 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from heads import registry as model
+from heads.spec import Head, HeadConfig
 
 # Dense heads have the same laws: test_dense_heads.py.
 SEGMENT_HEADS = [name for name in model.names() if not model.is_dense(name)]
 GOOD = {"visual_width": 3, "audio_width": 2, "num_classes": 4, "modality": "both"}
 
 
-def fresh(name: str) -> tuple[object, nn.Module]:
+def fresh(name: str) -> tuple[HeadConfig, Head]:
     """A head for widths that every head takes, with class texts where it asks for them."""
-    config = model.plugin(name).configure(visual_shape=(4,), audio_shape=(4,), num_classes=4, modality="both")
+    config = model.configure(name, visual_shape=(4,), audio_shape=(4,), num_classes=4, modality="both")
     head = model.build(name, config, seed=1)
-    if getattr(model.plugin(name), "NEEDS_TEXTS", False):
-        head.set_texts(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]  # a plug-in's method
+    if model.spec(name).needs_texts:
+        head.set_texts(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
     return config, head
 
 
 @pytest.mark.parametrize("name", SEGMENT_HEADS)
 def test_every_head_trains_saves_and_restores_equal_logits(name: str) -> None:
     head_plugin = model.plugin(name)
-    assert head_plugin.SUMMARY
+    assert head_plugin.SPEC.summary
     config, head = fresh(name)
     mask = torch.tensor([[True, True, False], [True, True, True]])
     inputs = (torch.randn(2, 3, 4), torch.randn(2, 3, 4), mask, mask, mask)
-    if getattr(head_plugin, "NEEDS_TRAINING", True):
+    if head_plugin.SPEC.needs_training:
         head(*inputs)[mask].sum().backward()
         learnt = [p.grad for p in head.parameters() if p.grad is not None]
         assert learnt
         assert all(bool(torch.isfinite(gradient).all()) for gradient in learnt)
     head.eval()
-    fields = dataclasses.asdict(config)  # type: ignore[call-overload]  # a plug-in's dataclass
+    fields = dataclasses.asdict(config)
     again = model.restore(name, model.read_config(name, fields), head.state_dict())
     assert torch.equal(again(*inputs), head(*inputs))
     assert not again.training
@@ -72,7 +72,7 @@ def test_every_head_features_not_computed_spread_to_nothing(name: str) -> None:
     assert logits.dtype == torch.float32
     assert bool(torch.isfinite(logits[mask]).all())
     torch.testing.assert_close(logits[mask], filled[mask])
-    if getattr(model.plugin(name), "NEEDS_TRAINING", True):
+    if model.spec(name).needs_training:
         head.zero_grad()
         logits[mask].sum().backward()
         assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in head.parameters())

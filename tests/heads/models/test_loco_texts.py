@@ -12,8 +12,8 @@ from torch import Tensor
 from heads.blocks.class_texts import ClassTexts
 from heads.data.device import Target
 from heads.dense.level_sequence import LevelSequence
-from heads.models.loco_texts import LocoTexts, configure
-from heads.registry import build, plugin, read_config, restore
+from heads.models.loco_texts import LocoTexts
+from heads.registry import build, read_config, restore, spec
 
 SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1, "text_width": 6}
 
@@ -49,10 +49,9 @@ def target_of(mask: Tensor, labels: list[int]) -> Target:
     return Target(mask_BT=mask, events_BE2=events, event_labels_BE=torch.tensor(labels)[:, None])
 
 
-def test_plugin_says_what_dense_heads_of_texts_say() -> None:
-    told: Any = plugin("loco_texts")
-    assert told.DENSE
-    assert told.NEEDS_TEXTS
+def test_spec_is_that_of_a_dense_head_of_texts() -> None:
+    assert spec("loco_texts").task == "events"
+    assert spec("loco_texts").needs_texts
     assert isinstance(made().texts, ClassTexts)
 
 
@@ -61,7 +60,7 @@ def test_plugin_says_what_dense_heads_of_texts_say() -> None:
     [("both", 1024), ("visual", 1024), ("audio", 768)],
 )
 def test_configure_takes_the_texts_to_be_as_wide_as_the_features(modality: Any, width: int) -> None:
-    config = configure(visual_shape=(4, 1024), audio_shape=(768,), num_classes=7, modality=modality)
+    config = LocoTexts.Config.for_features(visual_shape=(4, 1024), audio_shape=(768,), num_classes=7, modality=modality)
     assert (config.text_width, config.regression, config.num_classes) == (width, "class_agnostic", 7)
     assert read_config("loco_texts", dataclasses.asdict(config)) == config
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.metrics.ovavebench import video_scores
-from heads.models.ov_avel_free import OvAvelFree, configure
+from heads.models.ov_avel_free import OvAvelFree
 from heads.registry import build, read_config, restore
 
 
@@ -178,6 +178,6 @@ def test_config_wrong_field_raises(wrong: dict[str, Any]) -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_shared_width() -> None:
-    config = configure(visual_shape=(16,), audio_shape=(16,), num_classes=68, modality="both")
+    config = OvAvelFree.Config.for_features(visual_shape=(16,), audio_shape=(16,), num_classes=68, modality="both")
     assert config == OvAvelFree.Config(width=16, num_classes=68, modality="both")
     assert isinstance(build("ov_avel_free", config), OvAvelFree)

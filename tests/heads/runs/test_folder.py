@@ -78,7 +78,7 @@ def texts_run(tmp_path: Path, record: RunRecord) -> Path:
     """A run of a head of class texts: classes a (seen) and "b, c" (unseen), and the background."""
     config = {"width": 4, "num_classes": 3, "modality": "both"}
     head = build("ov_avel_free", read_config("ov_avel_free", config))
-    head.set_texts(torch.eye(4)[:3], torch.tensor([True, False, True]))  # type: ignore[operator]  # a head's method
+    head.set_texts(torch.eye(4)[:3], torch.tensor([True, False, True]))
     dataset = record.dataset | {"train_list": "0.25"}
     record = replace(record, head="ov_avel_free", config=config, unseen=("b, c",), texts=dict(TEXTS), dataset=dataset)
     folder = tmp_path / "runs" / "texts"
@@ -96,7 +96,7 @@ def test_run_of_class_texts_written_and_read_is_equal(texts_run: Path) -> None:
 
 def test_run_whose_checkpoint_holds_other_texts_than_its_classes_is_refused(texts_run: Path) -> None:
     head = build("ov_avel_free", read_config("ov_avel_free", {"width": 4, "num_classes": 4, "modality": "both"}))
-    head.set_texts(torch.eye(4))  # type: ignore[operator]  # a head's method
+    head.set_texts(torch.eye(4))
     safetensors.torch.save_file(head.state_dict(), texts_run / "model.safetensors")
     with pytest.raises(ValueError, match=r"model\.safetensors: holds 4 class texts, run\.json has 3 classes"):
         read_run(texts_run)

@@ -24,7 +24,7 @@ from heads.data.vocabulary import Vocabulary, hand_over, of_data_set
 from heads.evaluation.evaluate import Evaluation, evaluate
 from heads.evaluation.run_filter import filter_runs
 from heads.metrics.ovavebench import summary, video_scores
-from heads.registry import plugin, read_config, restore
+from heads.registry import read_config, restore, spec
 from heads.training.run import TrainedRun, train_run
 from heads.training.settings import Settings, published_settings
 from tests.heads import planted_texts as planted
@@ -209,7 +209,7 @@ def with_one_more(run: TrainedRun, store: FeatureStore, more: Dataset, text: NDA
     held = run.state["texts.texts_KD"].numpy()
     features = np.concatenate([held[:-1], text[None].astype(np.float32), held[-1:]])
     hand_over(head, Vocabulary(name="v", prompt="{}", classes=more.classes, background="other", features=features))
-    return evaluate(head, read_split(store, RECIPE, more, "test", pool_places=plugin(name).POOLS_PLACES), more)
+    return evaluate(head, read_split(store, RECIPE, more, "test", pool_places=spec(name).pools_places), more)
 
 
 def assert_same_measures(found: Evaluation, run: TrainedRun) -> None:

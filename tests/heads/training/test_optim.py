@@ -17,7 +17,7 @@ from heads.data.split import Split, read_split
 from heads.data.targets import truth
 from heads.evaluation.evaluate import mean_loss
 from heads.evaluation.predict import logits
-from heads.registry import build, is_dense, names, plugin
+from heads.registry import build, configure, is_dense, names, spec
 from heads.training.fit import Fitted, fit
 from heads.training.optim import SCHEDULES, AveragedWeights, optimiser, rate_share
 from heads.training.segment_task import SegmentTask
@@ -39,7 +39,7 @@ def trained(splits: tuple[Dataset, Split, Split], head: nn.Module, **how: Any) -
 
 
 def fresh(name: str = "linear") -> nn.Module:
-    config = plugin(name).configure(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
+    config = configure(name, visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
     return build(name, config, seed=3)
 
 
@@ -135,9 +135,7 @@ def test_averaged_weights_of_another_head_are_refused() -> None:
         AveragedWeights(fresh(), 0.5).restore({"classify.weight": torch.zeros(1)})
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in names() if not is_dense(n) and not getattr(plugin(n), "NEEDS_TEXTS", False)]
-)
+@pytest.mark.parametrize("name", [n for n in names() if not is_dense(n) and not spec(n).needs_texts])
 def test_every_head_learns_in_bfloat16_much_as_in_float32(name: str, splits: tuple[Dataset, Split, Split]) -> None:
     how = vars(replace(published_settings(name), epochs=2, batch_size=6, learning_rate=3e-3))
     whole, short = (trained(splits, fresh(name), **(how | {"precision": p})) for p in ("float32", "bfloat16"))

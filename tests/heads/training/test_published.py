@@ -12,7 +12,7 @@ import torch
 
 from catalog.dataset import Dataset
 from catalog.store.reader import FeatureStore
-from heads.registry import is_dense, names, plugin
+from heads.registry import is_dense, names, spec
 from heads.training.optim import AveragedWeights, optimiser, rate_share
 from heads.training.run import train_run
 from heads.training.settings import Settings, published_settings
@@ -32,9 +32,7 @@ def store(planted: ModuleType, data: Dataset, tmp_path_factory: pytest.TempPathF
     return held
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in names() if not is_dense(name) and not getattr(plugin(name), "NEEDS_TEXTS", False)]
-)
+@pytest.mark.parametrize("name", [name for name in names() if not is_dense(name) and not spec(name).needs_texts])
 def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data: Dataset) -> None:
     settings = replace(published_settings(name), epochs=4, batch_size=8, learning_rate=3e-3)
     run = train_run(store, data, "descriptors-1s", head_name=name, modality="both", settings=settings, places=PLACES)

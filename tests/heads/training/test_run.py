@@ -20,8 +20,9 @@ from catalog.store.reader import FeatureStore
 from heads.data.split import read_split
 from heads.evaluation.evaluate import evaluate
 from heads.metrics.ave import accuracy
-from heads.registry import Modality, build, read_config
+from heads.registry import build, read_config
 from heads.runs.folder import read_run, write_run
+from heads.spec import Modality
 from heads.training.fit import fit
 from heads.training.run import TrainedRun, train_run
 from heads.training.segment_task import SegmentTask

@@ -15,7 +15,7 @@ from catalog.datasets import synthetic, unav100
 from catalog.store.reader import open_store
 from heads.ablation.cross_similarity import mean_of_std
 from heads.data.split import Split, read_split
-from heads.registry import build, plugin
+from heads.registry import build, configure
 from heads.runs.folder import read_run, write_run
 from heads.runs.record import RunRecord
 from jobs.ablate.similarity import FILE, draw_similarity, measure_similarity, read_similarity
@@ -38,7 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Split]:
 def run(folder: Path, data: tuple[Dataset, Split], head: str = "loco", **changes: Any) -> Path:
     """A run of a head as it begins."""
     dataset, split = data
-    config = plugin(head).configure(
+    config = configure(
+        head,
         visual_shape=(24,),
         audio_shape=(24,),
         num_classes=len(dataset.classes),

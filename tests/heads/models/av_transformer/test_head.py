@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from heads import registry as model
-from heads.models.av_transformer.head import TRAINING, AudioVisualTransformer, configure, sinusoid
+from heads.models.av_transformer.head import SPEC, AudioVisualTransformer, sinusoid
 
 SMALL: dict[str, Any] = {
     "visual_width": 6,
@@ -71,10 +71,12 @@ def test_sinusoid_is_one_row_a_segment() -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_stated_reading() -> None:
-    config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = AudioVisualTransformer.Config.for_features(
+        visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both"
+    )
     assert (config.width, config.num_heads, config.feedforward, config.layers, config.reach) == (256, 4, 1024, 2, 1)
     assert config.standardise
-    assert TRAINING["optimiser"] == "adamw"
+    assert SPEC.training["optimiser"] == "adamw"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heads import registry as model
 from heads.data.device import Target
 from heads.metrics import ave
-from heads.models.cmbs.head import TRAINING, Cmbs, configure, item_classes, two_branch_logits
+from heads.models.cmbs.head import SPEC, Cmbs, item_classes, two_branch_logits
 
 SMALL: dict[str, Any] = {
     "visual_width": 6,
@@ -175,13 +175,13 @@ def test_dropouts_are_the_published_ones() -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_published_head() -> None:
-    config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Cmbs.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     assert (config.alpha, config.beta, config.gamma, config.encoder_layers) == (0.1, 0.4, 0.3, 2)
     with torch.device("meta"):
         head = Cmbs(config)
     assert (head.visual_lstm.lstm.hidden_size, head.audio_lstm.lstm.hidden_size) == (256, 128)
     assert head.classify.out_features == 28
-    assert (TRAINING["epochs"], TRAINING["batch_size"], TRAINING["clip_norm"]) == (200, 64, 0.5)
+    assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["clip_norm"]) == (200, 64, 0.5)
 
 
 @pytest.mark.parametrize(

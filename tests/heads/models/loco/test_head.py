@@ -17,7 +17,7 @@ from heads.dense.decode import Decoding, decode
 from heads.dense.head import DenseHead
 from heads.dense.nms import Suppression, suppress
 from heads.dense.points import points
-from heads.models.loco.head import TRAINING, Loco, configure
+from heads.models.loco.head import Loco
 from heads.models.loco.trunk import TRAINING as PUBLISHED
 from heads.registry import build, parse_field, plugin, read_config, restore
 from heads.training.settings import Settings
@@ -72,18 +72,18 @@ def flat(levels: Tensor, counts: tuple[int, ...]) -> list[Tensor]:
     return list(torch.split(levels, list(counts), dim=1))
 
 
-def test_plugin_says_what_dense_heads_say() -> None:
-    told: Any = plugin("loco")
-    assert told.DENSE
-    assert told.POOLS_PLACES
-    assert issubclass(told.Head, DenseHead)
-    published: dict[str, Any] = dict(TRAINING)
+def test_spec_is_that_of_a_dense_head() -> None:
+    loco = plugin("loco")
+    assert loco.SPEC.task == "events"
+    assert loco.SPEC.pools_places
+    assert issubclass(loco.Head, DenseHead)
+    published: dict[str, Any] = dict(loco.SPEC.training)
     assert Settings(**published).epochs == 45
-    assert TRAINING is PUBLISHED
+    assert loco.SPEC.training == PUBLISHED
 
 
 def test_configure_takes_widths_from_the_store_and_published_sizes() -> None:
-    config = configure(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
+    config = Loco.Config.for_features(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
     assert (config.visual_width, config.audio_width, config.num_classes) == (1536, 1536, 100)
     assert (config.width, config.num_heads, config.unimodal_layers, config.levels, config.window) == (512, 4, 2, 6, 8)
     assert (config.lcc, config.lcc_weight, config.regression, config.cross) == ("gaussian", 0.1, "class_aware", "cdp")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from heads.data.device import Target
 from heads.metrics.ovavebench import summary, video_scores
-from heads.models.ov_avel.head import OvAvel, configure, fuse, min_max
+from heads.models.ov_avel.head import OvAvel, fuse, min_max
 from heads.registry import read_config, restore
 
 VARIANTS: list[dict[str, Any]] = [
@@ -32,10 +32,8 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Aim:
-    classes_BT: Tensor
-    mask_BT: Tensor
+def aim(classes_BT: Tensor, mask_BT: Tensor) -> Target:
+    return Target(mask_BT=mask_BT, classes_BT=classes_BT)
 
 
 def made(**fields: Any) -> OvAvel:
@@ -76,7 +74,7 @@ def test_forward_towers_alone_equal_golden(shared: Path) -> None:
     np.testing.assert_allclose(logits.numpy(), golden["ft/logits"], atol=2e-4)
 
     true = golden["ft/full_labels"].astype(np.int64)
-    sums, counts = head.loss(visual, audio, Aim(torch.from_numpy(true), mask))
+    sums, counts = head.loss(visual, audio, aim(torch.from_numpy(true), mask))
     assert (sums.sum() / counts.sum()).item() == pytest.approx(float(golden["ft/ce"]), abs=2e-4)
     numbers = {str(entry["case"]): entry for entry in json.loads((folder / "ovavel.json").read_text())}["ft_decode"]
     means = summary(video_scores(logits.argmax(dim=-1).numpy(), true, background=67))
@@ -175,7 +173,7 @@ def test_loss_with_gaps_has_finite_gradients_and_is_the_cross_entropy(fields: di
     head = made(**fields)
     visual, audio, mask, visual_valid, audio_valid = random_input()
     classes = torch.randint(0, 6, mask.shape, generator=torch.Generator().manual_seed(1))
-    sums, counts = head.loss(visual, audio, Aim(classes, mask), visual_valid, audio_valid)
+    sums, counts = head.loss(visual, audio, aim(classes, mask), visual_valid, audio_valid)
     logits = head(visual, audio, mask, visual_valid, audio_valid).detach()
     for b in range(5):
         used = [t for t in range(7) if mask[b, t] and (head.config.other or classes[b, t] != 5)]
@@ -183,7 +181,7 @@ def test_loss_with_gaps_has_finite_gradients_and_is_the_cross_entropy(fields: di
         assert int(counts[b]) == len(used)
         assert sums[b].item() == pytest.approx(sum(wanted), abs=1e-5)
     head.train()
-    sums, counts = head.loss(visual, audio, Aim(classes, mask), visual_valid, audio_valid)
+    sums, counts = head.loss(visual, audio, aim(classes, mask), visual_valid, audio_valid)
     if fields.get("layer") == "none":
         assert not list(head.parameters())
         return
@@ -197,9 +195,9 @@ def test_loss_trained_rows_among_all_equal_a_vocabulary_of_these_rows() -> None:
     texts, small = texts_of(6), torch.randint(0, 3, mask.shape, generator=torch.Generator().manual_seed(2))
     head = made(dropout=0.0).train()
     head.set_texts(texts, trained)
-    among_all = head.loss(visual, audio, Aim(torch.tensor([0, 2, 5])[small], mask), visual_valid, audio_valid)
+    among_all = head.loss(visual, audio, aim(torch.tensor([0, 2, 5])[small], mask), visual_valid, audio_valid)
     head.set_texts(texts[trained])
-    alone = head.loss(visual, audio, Aim(small, mask), visual_valid, audio_valid)
+    alone = head.loss(visual, audio, aim(small, mask), visual_valid, audio_valid)
     torch.testing.assert_close(among_all, alone)
     assert head(visual, audio, mask, visual_valid, audio_valid).shape == (5, 7, 3)
     head.set_texts(texts_of(9))
@@ -210,12 +208,12 @@ def test_loss_class_that_is_not_trained_raises_in_training_only() -> None:
     head = made()
     visual, audio, mask, visual_valid, audio_valid = random_input()
     head.set_texts(texts_of(6), torch.tensor([True, False, True, True, True, True]))
-    aim = Aim(torch.ones(mask.shape, dtype=torch.int64), mask)
+    aim = aim(torch.ones(mask.shape, dtype=torch.int64), mask)
     assert bool(torch.isfinite(head.loss(visual, audio, aim, visual_valid, audio_valid)[0]).all())
     with pytest.raises(ValueError, match="hold classes 1, which"):
         head.train().loss(visual, audio, aim, visual_valid, audio_valid)
     # Padding may hold any class.
-    padding = Aim(torch.where(mask, 0, 1), mask)
+    padding = aim(torch.where(mask, 0, 1), mask)
     assert bool(torch.isfinite(head.loss(visual, audio, padding, visual_valid, audio_valid)[0]).all())
 
 
@@ -266,7 +264,7 @@ def test_training_a_few_steps_lowers_the_loss_on_features_near_their_texts() -> 
     head, texts = made(dropout=0.0).train(), texts_of(6)
     classes = torch.randint(0, 6, (32, 7), generator=rng)
     visual, audio = (texts[classes] + 1.5 * torch.randn(32, 7, 12, generator=rng) for _ in range(2))
-    aim = Aim(classes, torch.ones(32, 7, dtype=torch.bool))
+    aim = aim(classes, torch.ones(32, 7, dtype=torch.bool))
     optimiser, losses = torch.optim.Adam(head.parameters(), lr=1e-2), []
     for _ in range(40):
         sums, counts = head.loss(visual, audio, aim)
@@ -297,7 +295,7 @@ def test_restore_of_a_saved_head_gives_equal_logits_and_texts() -> None:
 
 
 def test_configure_published_widths_have_the_published_number_of_parameters() -> None:
-    config = configure(visual_shape=(1024,), audio_shape=(1024,), num_classes=68, modality="both")
+    config = OvAvel.Config.for_features(visual_shape=(1024,), audio_shape=(1024,), num_classes=68, modality="both")
     # The published count is 4,209,158: two scalars of a distance bias and a share a layer, unused there, are not here.
     assert sum(p.numel() for p in OvAvel(config).parameters()) == 4_209_158 - 6
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy
 from heads.data.device import Target
-from heads.models.psp.head import TRAINING, Psp, configure
+from heads.models.psp.head import SPEC, Psp
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
 COUNTS = (10, 7, 1)
@@ -85,14 +85,14 @@ def test_init_linear_maps_begin_as_xavier_says() -> None:
 
 
 def test_size_is_the_published_one_less_its_unused_layers() -> None:
-    config = configure(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Psp.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     assert (config.places, config.threshold, config.similarity_weight) == (49, 0.099, 100.0)
     with torch.device("meta"):
         used = sum(p.numel() for p in Psp(config).parameters())
     picture, classifiers, event = 512 * 128 + 128, 2 * (256 * 64 + 64 * 28), 256 * 64 + 64 + 64 * 2 + 2
     assert used == 1_548_657
     assert round((used + picture + classifiers + event) / 1e6, 2) == 1.67  # measured of the published code
-    assert (TRAINING["epochs"], TRAINING["batch_size"], TRAINING["schedule"]) == (300, 128, "psp")
+    assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["schedule"]) == (300, 128, "psp")
 
 
 @pytest.mark.parametrize(

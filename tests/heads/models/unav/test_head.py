@@ -13,7 +13,7 @@ from heads.blocks.temporal_conv import sinusoid
 from heads.models.unav import head as unav
 from heads.models.unav.head import Unav
 
-PUBLISHED = unav.configure(visual_shape=(2048,), audio_shape=(128,), num_classes=100, modality="both")
+PUBLISHED = unav.Head.Config.for_features(visual_shape=(2048,), audio_shape=(128,), num_classes=100, modality="both")
 SMALL = replace(PUBLISHED, visual_width=6, audio_width=3, num_classes=4, width=8, hidden=8, class_width=4)
 
 
@@ -26,7 +26,9 @@ def test_unav_has_the_published_number_of_parameters() -> None:
     """Measured on the published code: 60.7 million without the dependency block, 139.5 with it."""
     assert count(replace(PUBLISHED, dependency=False)) == 60_696_882
     assert count(PUBLISHED) == 139_544_114
-    one_peace = unav.configure(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
+    one_peace = unav.Head.Config.for_features(
+        visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both"
+    )
     assert round(count(replace(one_peace, dependency=False)) / 1e6, 1) == 62.1
 
 
