@@ -208,10 +208,10 @@ def test_loss_class_that_is_not_trained_raises_in_training_only() -> None:
     head = made()
     visual, audio, mask, visual_valid, audio_valid = random_input()
     head.set_texts(texts_of(6), torch.tensor([True, False, True, True, True, True]))
-    aim = aim(torch.ones(mask.shape, dtype=torch.int64), mask)
-    assert bool(torch.isfinite(head.loss(visual, audio, aim, visual_valid, audio_valid)[0]).all())
+    target = aim(torch.ones(mask.shape, dtype=torch.int64), mask)
+    assert bool(torch.isfinite(head.loss(visual, audio, target, visual_valid, audio_valid)[0]).all())
     with pytest.raises(ValueError, match="hold classes 1, which"):
-        head.train().loss(visual, audio, aim, visual_valid, audio_valid)
+        head.train().loss(visual, audio, target, visual_valid, audio_valid)
     # Padding may hold any class.
     padding = aim(torch.where(mask, 0, 1), mask)
     assert bool(torch.isfinite(head.loss(visual, audio, padding, visual_valid, audio_valid)[0]).all())
@@ -264,10 +264,10 @@ def test_training_a_few_steps_lowers_the_loss_on_features_near_their_texts() -> 
     head, texts = made(dropout=0.0).train(), texts_of(6)
     classes = torch.randint(0, 6, (32, 7), generator=rng)
     visual, audio = (texts[classes] + 1.5 * torch.randn(32, 7, 12, generator=rng) for _ in range(2))
-    aim = aim(classes, torch.ones(32, 7, dtype=torch.bool))
+    target = aim(classes, torch.ones(32, 7, dtype=torch.bool))
     optimiser, losses = torch.optim.Adam(head.parameters(), lr=1e-2), []
     for _ in range(40):
-        sums, counts = head.loss(visual, audio, aim)
+        sums, counts = head.loss(visual, audio, target)
         loss = sums.sum() / counts.sum()
         losses.append(loss.item())
         optimiser.zero_grad()
