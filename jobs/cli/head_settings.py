@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from catalog.errors import BadArguments
-from heads.registry import Scalar, parse_field
+from heads.registry import parse_field
+from heads.spec import Scalar
 from heads.training.settings import Settings, published_settings
 from jobs.cli.head_options import NONE
 from jobs.cli.recipe_options import changes

@@ -84,7 +84,5 @@ def test_every_papers_tables_change_fields_that_their_heads_have(name: str) -> N
 
 
 def test_plugin_unknown_paper_raises() -> None:
-    with pytest.raises(
-        ValueError, match="no paper with tables 'nosuch'; there are ave_clip, loco, ov_avel, planted"
-    ):
+    with pytest.raises(ValueError, match="no paper with tables 'nosuch'; there are ave_clip, loco, ov_avel, planted"):
         table.plugin("nosuch")
