@@ -39,6 +39,25 @@ REASONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of extracting a video, as a whole or under one recipe.
+
+    Attributes:
+        status: one of `STATUSES`.
+        reason: a key of `REASONS` where partial or quarantined, else "".
+        detail: the message behind the reason, for people.
+    """
+
+    status: str
+    reason: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"a video's status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Video:
     """One medium to extract.
 

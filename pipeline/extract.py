@@ -20,14 +20,14 @@ from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.writer import StoreWriter, open_writer
-from catalog.video import Video
+from catalog.video import Outcome, Video
 from pipeline.encoder import encoder_spec
 from pipeline.executors.job import Job
 from pipeline.executors.local import LocalExecutor
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
-from pipeline.plan import Committed, Outcome, Plan, Unit, check_reasons, plan_units
+from pipeline.plan import Committed, Plan, Unit, check_reasons, plan_units
 from pipeline.recipes import check_settings, feature_shapes
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox.parent import Limits
@@ -38,6 +38,7 @@ _POLL_S = 0.25
 
 # From worst to best: a video is counted by the worst of its wanted recipes.
 _WORST_FIRST = ("pending", "quarantined", "partial", "extracted")
+PENDING = Outcome(status="pending")
 
 ExecutorName = Literal["local", "ray"]
 
@@ -259,7 +260,9 @@ def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
     for name in recipes:
         if name in store.recipes():
             held = store.outcomes(name)
-            outcomes[name] = Outcome(status=held.status, reason=held.reason)
+            outcomes[name] = [
+                Outcome(status=status, reason=reason) for status, reason in zip(held.status, held.reason, strict=True)
+            ]
     return Committed(ids=table.ids, unit=table.unit, outcomes=outcomes)
 
 
@@ -285,12 +288,12 @@ def _count_store(
     reasons: Counter[str] = Counter()
     for video in videos:
         row = row_of.get(video.id)
-        status, reason = "pending", ""
+        worst = PENDING
         if row is not None:
-            told = [(held.status[row], held.reason[row]) for held in committed.outcomes.values()]
-            told += [("pending", "")] * (len(recipes) - len(told))
-            status, reason = min(told, key=lambda outcome: _WORST_FIRST.index(outcome[0]))
-        statuses[status] += 1
-        if reason:
-            reasons[reason] += 1
+            held = [outcomes[row] for outcomes in committed.outcomes.values()]
+            held += [PENDING] * (len(recipes) - len(held))
+            worst = min(held, key=lambda outcome: _WORST_FIRST.index(outcome.status))
+        statuses[worst.status] += 1
+        if worst.reason:
+            reasons[worst.reason] += 1
     summary.store_statuses, summary.store_reasons = statuses, reasons

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.video import REASONS, Video
+from catalog.video import REASONS, Outcome, Video
 
 UNIT_VIDEOS = 8
 
@@ -44,26 +44,18 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the store holds of one recipe: (V,) status and reason, in the order of the store's videos."""
-
-    status: Sequence[str]
-    reason: Sequence[str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Committed:
     """What the store holds: V videos in append order.
 
     Attributes:
         ids: (V,) distinct.
         unit: (V,) int, each video's unit number.
-        outcomes: by recipe name; a recipe that the store has not is left out.
+        outcomes: recipe name -> (V,); a recipe that the store does not have is left out.
     """
 
     ids: Sequence[str]
     unit: NDArray[np.integer]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, Sequence[Outcome]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +111,9 @@ def plan_units(
         if row is None:
             new.append(video)
             continue
-        pending = tuple(name for name in recipes if not _is_final(committed.outcomes.get(name), row))
-        again = tuple(name for name in recipes if _is_asked_again(committed.outcomes.get(name), row, retry_reasons))
+        outcomes = {name: held[row] for name in recipes if (held := committed.outcomes.get(name)) is not None}
+        pending = tuple(name for name in recipes if name not in outcomes or outcomes[name].status not in FINAL)
+        again = tuple(name for name, outcome in outcomes.items() if _is_retried(outcome, retry_reasons))
         if not pending and not again:
             done += 1
         for needed, replace in ((pending, False), (again, True)):
@@ -156,11 +149,5 @@ def check_reasons(reasons: Collection[str]) -> None:
             )
 
 
-def _is_final(outcome: Outcome | None, row: int) -> bool:
-    return outcome is not None and outcome.status[row] in FINAL
-
-
-def _is_asked_again(outcome: Outcome | None, row: int, reasons: Collection[str]) -> bool:
-    if outcome is None or not reasons or outcome.status[row] not in ("partial", "quarantined"):
-        return False
-    return ALL_REASONS in reasons or outcome.reason[row] in reasons
+def _is_retried(outcome: Outcome, reasons: Collection[str]) -> bool:
+    return outcome.status in ("partial", "quarantined") and (ALL_REASONS in reasons or outcome.reason in reasons)

@@ -1,4 +1,4 @@
-"""What decoding and encoding made of a unit, as rows for the store, checked."""
+"""A finished unit as rows for the store, checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from catalog.store.rows import RecipeRows, VideoResult
-from catalog.video import Video
+from catalog.video import Outcome, Video
 from pipeline.clips import Features
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
@@ -59,25 +59,24 @@ def recipe_rows(grid: SegmentGrid, parts: Sequence[Features]) -> RecipeRows:
 
 def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Recipe]) -> VideoResult:
     decoded = work.decoded
-    told = (work.reason, work.detail)
-    status = "quarantined"
+    outcome = Outcome(status="quarantined", reason=work.reason, detail=work.detail)
     rows: dict[str, RecipeRows] = {}
     if not work.reason:
-        assert decoded is not None, f"{video.id}: features without a decoder's account"
-        rows = {recipe.name: _outcome(recipe, work, decoded) for recipe in recipes}
+        assert decoded is not None, f"{video.id}: features without a decoder's report"
+        rows = {recipe.name: _rows_of(recipe, work, decoded) for recipe in recipes}
         refusals = [made for made in rows.values() if made.reason == "encoder_failed"]
-        status, told = decoded.status, (decoded.reason, "")
+        outcome = decoded.outcome
         if refusals:
-            status, told = "partial", ("encoder_failed", refusals[0].detail)
+            outcome = Outcome(status="partial", reason="encoder_failed", detail=refusals[0].detail)
         if all(made.status == "quarantined" for made in rows.values()):
             first = next(iter(rows.values()))
-            status, told, rows = "quarantined", (first.reason, first.detail), {}
+            outcome, rows = Outcome(status="quarantined", reason=first.reason, detail=first.detail), {}
     return VideoResult(
         video=video,
         unit=unit,
-        status=status,
-        reason=told[0],
-        detail=told[1],
+        status=outcome.status,
+        reason=outcome.reason,
+        detail=outcome.detail,
         attempts=work.attempts,
         duration_s=math.nan if decoded is None else float(decoded.duration_s),
         sha256="" if decoded is None else decoded.sha256,
@@ -87,21 +86,22 @@ def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Re
     )
 
 
-def _outcome(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
+def _rows_of(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
     """One recipe's rows with its own status: what one encoder refuses another may take."""
     if recipe.name in work.refused:
         return _no_rows("encoder_failed", f"{recipe.name}: {work.refused[recipe.name]}")
-    # A lost track is no loss to a recipe that has not that tower.
-    picture_lost, sound_lost = decoded.reason == "no_video", decoded.reason == "no_audio"
-    if (picture_lost and recipe.audio is None) or (sound_lost and recipe.video is None):
-        return _no_rows(decoded.reason, "")
+    # A missing track is no loss to a recipe without that tower.
+    reason = decoded.outcome.reason
+    needs_video, needs_audio = recipe.video is not None, recipe.audio is not None
+    if (reason == "no_video" and not needs_audio) or (reason == "no_audio" and not needs_video):
+        return _no_rows(reason, "")
     try:
         made = recipe_rows(work.grids[recipe.name], work.features[recipe.name])
     except ValueError as error:
         return _no_rows("encoder_failed", f"{recipe.name}: {error}")
-    if (picture_lost and recipe.video is None) or (sound_lost and recipe.audio is None):
+    if (reason == "no_video" and not needs_video) or (reason == "no_audio" and not needs_audio):
         return replace(made, status="extracted")
-    return replace(made, status=decoded.status, reason=decoded.reason)
+    return replace(made, status=decoded.outcome.status, reason=reason)
 
 
 def _no_rows(reason: str, detail: str) -> RecipeRows:

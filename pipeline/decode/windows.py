@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from catalog.errors import MediaError
 from catalog.grid import SegmentGrid, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.video import Outcome
 from pipeline.clips import Clips
 from pipeline.decode.audio import Mono, Resampler, SampleBuffer, SoundReader
 from pipeline.decode.frames import Frame, FrameTable, Geometry, resize
@@ -39,17 +40,15 @@ _ANNOTATION_SLACK_S, _ANNOTATION_SLACK_SHARE = Fraction(1), Fraction(1, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a medium was read.
+class DecodeReport:
+    """Yielded once a medium is decoded to its end.
 
     Attributes:
-        status: "extracted" or "partial".
-        reason: "no_video" or "no_audio" where partial, else "".
-        media: what the probe found, the decoder paths used and the damage counted.
+        outcome: extracted; partial for no_video or no_audio.
+        media: what the probe found, the decoder paths used and the damage counted; JSON values only.
     """
 
-    status: str
-    reason: str
+    outcome: Outcome
     media: dict[str, Any]
 
 
@@ -85,8 +84,8 @@ def decode(
     annotated_s: Fraction | None = None,
     window_bytes: int,
     heartbeat: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[str, Clips] | Outcome]:
-    """Yields (recipe name, Clips) in time order for each recipe, and an `Outcome` last.
+) -> Iterator[tuple[str, Clips] | DecodeReport]:
+    """Yields (recipe name, Clips) in time order for each recipe, and a `DecodeReport` last.
 
     Args:
         path: what `info` was probed from.
@@ -136,7 +135,7 @@ def decode(
             pictures.reader.finish()
         if sounds:
             sounds.reader.finish()
-        yield _outcome(info, pictures, sounds)
+        yield _report(info, pictures, sounds)
 
 
 def _windows(
@@ -350,7 +349,7 @@ class _Sounds:
             buffer.forget(min(starts, default=buffer.end))
 
 
-def _outcome(info: MediaInfo, pictures: _Pictures | None, sounds: _Sounds | None) -> Outcome:
+def _report(info: MediaInfo, pictures: _Pictures | None, sounds: _Sounds | None) -> DecodeReport:
     media = info.to_json()
     if pictures:
         reader = pictures.reader
@@ -362,4 +361,4 @@ def _outcome(info: MediaInfo, pictures: _Pictures | None, sounds: _Sounds | None
     if sounds:
         media["audio"] |= {"path": "pyav", "packet_errors": sounds.reader.packet_errors}
     reason = "no_video" if info.video is None else "no_audio" if info.audio is None else ""
-    return Outcome(status="partial" if reason else "extracted", reason=reason, media=media)
+    return DecodeReport(outcome=Outcome(status="partial" if reason else "extracted", reason=reason), media=media)

@@ -101,7 +101,7 @@ def _serve(request: wire.Message, answers: int) -> None:
 
 def _decode(request: wire.Message, send: Send, heartbeat: Callable[[], None]) -> None:
     from pipeline.decode.probe import probe
-    from pipeline.decode.windows import Outcome, decode
+    from pipeline.decode.windows import DecodeReport, decode
 
     with _Medium(request["path"]) as path:
         digest, num_bytes = _sha256(path, heartbeat)
@@ -118,12 +118,12 @@ def _decode(request: wire.Message, send: Send, heartbeat: Callable[[], None]) ->
             heartbeat=heartbeat,
         )
         for item in items:
-            if isinstance(item, Outcome):
+            if isinstance(item, DecodeReport):
                 send(
                     {
                         "kind": "done",
-                        "status": item.status,
-                        "reason": item.reason,
+                        "status": item.outcome.status,
+                        "reason": item.outcome.reason,
                         "media": item.media,
                         "sha256": digest,
                         "num_bytes": num_bytes,

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import MediaError
 from catalog.recipe import Recipe
-from catalog.video import Video
+from catalog.video import Outcome, Video
 from pipeline.clips import Clips
 from pipeline.sandbox import wire
 
@@ -65,15 +65,13 @@ class Decoded:
     """How a medium was read, once all its clips have been given.
 
     Attributes:
-        status: "extracted" or "partial".
-        reason: "no_video" or "no_audio" where partial, else "".
+        outcome: extracted; partial for no_video or no_audio.
         duration_s: exact, on the medium's own clock.
         media: container and stream facts, the decoder paths used, damage counted; JSON values only.
         sha256, num_bytes: of the file.
     """
 
-    status: str
-    reason: str
+    outcome: Outcome
     duration_s: Fraction
     media: dict[str, Any]
     sha256: str
@@ -157,8 +155,7 @@ class Sandbox:
                 yield name, _clips(video.id, grids[name], message, arrays)
             else:
                 yield Decoded(
-                    status=message["status"],
-                    reason=message["reason"],
+                    outcome=Outcome(status=message["status"], reason=message["reason"]),
                     duration_s=duration_s,
                     media=message["media"],
                     sha256=message["sha256"],

@@ -12,7 +12,7 @@ import numpy as np
 
 from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.video import Video
+from catalog.video import Outcome, Video
 from pipeline.clips import Clips, Features
 from pipeline.executors.job import Job
 from pipeline.plan import Unit
@@ -62,7 +62,9 @@ def clips(video_id: str, *, first: int = 0, count: int = 2, of: int = 2, shade: 
 
 
 def decoded(status: str = "extracted", reason: str = "", *, duration_s: Fraction = Fraction(2)) -> Decoded:
-    return Decoded(status=status, reason=reason, duration_s=duration_s, media={}, sha256="ab" * 32, num_bytes=7)
+    return Decoded(
+        outcome=Outcome(status=status, reason=reason), duration_s=duration_s, media={}, sha256="ab" * 32, num_bytes=7
+    )
 
 
 def features(value: float, count: int = 2, *, sound: bool = True) -> Features:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.video import Video
-from pipeline.plan import UNIT_VIDEOS, Committed, Outcome, plan_units
+from catalog.video import Outcome, Video
+from pipeline.plan import UNIT_VIDEOS, Committed, plan_units
 
 
 def wanted(count: int) -> list[Video]:
@@ -22,7 +22,7 @@ def committed(count: int, **status: list[str]) -> Committed:
         ids=[f"v{i:03d}" for i in range(count)],
         unit=np.arange(count) // UNIT_VIDEOS,
         outcomes={
-            name: Outcome(status=values, reason=["" if value != "quarantined" else "not_media" for value in values])
+            name: [Outcome(status=value, reason="not_media" if value == "quarantined" else "") for value in values]
             for name, values in status.items()
         },
     )
@@ -93,6 +93,6 @@ def test_videos_without_a_unit_are_cut_by_their_place_in_the_store() -> None:
         [f"v{i:03d}" for i in range(first, min(first + UNIT_VIDEOS, 20))] for first in range(0, 20, UNIT_VIDEOS)
     ]
     assert {unit.number for unit in whole.units} == {-1}
-    first_done = Outcome(status=["extracted"] * UNIT_VIDEOS + ["pending"] * 12, reason=[""] * 20)
+    first_done = [Outcome(status="extracted")] * UNIT_VIDEOS + [Outcome(status="pending")] * 12
     rest = plan_units(wanted(20), ["new"], replace(held, outcomes={"new": first_done}))
     assert [unit.videos for unit in rest.units] == [unit.videos for unit in whole.units[1:]]

@@ -112,7 +112,7 @@ def _judge(sandbox: Sandbox, entry: dict[str, Any], path: Path) -> Row:
         status, got, detail = "quarantined", error.reason, error.detail
     else:
         decoded = result.decoded
-        status, got, detail = decoded.status, decoded.reason, json.dumps(decoded.media)
+        status, got, detail = decoded.outcome.status, decoded.outcome.reason, json.dumps(decoded.media)
         faults += _check_pictures(entry, result)
         clicks_s = result.clicks_s(SOUND_AT_S.get(entry["file"], 0.0))
         faults += _check_sound(entry, result, clicks_s)

@@ -19,7 +19,7 @@ from pipeline.clips import Clips
 from pipeline.decode.frames import FrameTable, Geometry, resize
 from pipeline.decode.probe import probe
 from pipeline.decode.video import FrameReader, _PyavReader
-from pipeline.decode.windows import Outcome, decode
+from pipeline.decode.windows import DecodeReport, decode
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -165,7 +165,7 @@ def _rows(path: str, recipes: list[Recipe], window_bytes: int) -> dict[str, list
     """For each recipe, (P, H, W, 3) of each segment."""
     rows: dict[str, list[NDArray[np.uint8]]] = {recipe.name: [] for recipe in recipes}
     for item in decode(path, probe(path), recipes, video_id="v", window_bytes=window_bytes):
-        if isinstance(item, Outcome):
+        if isinstance(item, DecodeReport):
             continue
         name, clips = item
         assert isinstance(clips, Clips)

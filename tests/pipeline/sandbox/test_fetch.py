@@ -214,4 +214,4 @@ def test_fetch_copy_is_decoded_by_the_sandbox(site: str, tmp_path: Path, shared:
     with local_copy(f"{site}/cow") as path, Sandbox() as sandbox:
         *_, last = sandbox.decode(Video(id="cow", uri=site), path, [recipe])
     assert isinstance(last, Decoded)
-    assert (last.status, last.reason, float(last.duration_s)) == ("partial", "no_video", 5.0)
+    assert (last.outcome.status, last.outcome.reason, float(last.duration_s)) == ("partial", "no_video", 5.0)

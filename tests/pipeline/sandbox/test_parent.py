@@ -26,7 +26,7 @@ from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.decode.probe import probe
-from pipeline.decode.windows import Outcome, decode
+from pipeline.decode.windows import DecodeReport, decode
 from pipeline.sandbox import wire
 from pipeline.sandbox.parent import Decoded, DecoderKilled, Limits, Sandbox
 from tests.pipeline.sandbox import scripted_child
@@ -77,7 +77,7 @@ def test_sandbox_gives_what_decoding_here_gives(good: Path) -> None:
         got, decoded = _all(sandbox, good)
     assert len(got) == len(here) - 1 > 3
     for (name, clips), want in zip(got, here[:-1], strict=True):
-        assert not isinstance(want, Outcome)
+        assert not isinstance(want, DecodeReport)
         assert name == want[0]
         for field in ("frames_FHWC", "frame_index_SP", "samples_N", "sample_valid_N"):
             np.testing.assert_array_equal(getattr(clips, field), getattr(want[1], field))
@@ -88,7 +88,7 @@ def test_sandbox_gives_what_decoding_here_gives(good: Path) -> None:
             44100,
             want[1].grid,
         )
-    assert (decoded.status, decoded.reason, decoded.num_bytes) == ("extracted", "", 80843)
+    assert (decoded.outcome.status, decoded.outcome.reason, decoded.num_bytes) == ("extracted", "", 80843)
     assert decoded.duration_s == 10
     assert decoded.media["video"]["path"] == "decord, skipping"
     json.dumps(decoded.media, allow_nan=False)
@@ -123,7 +123,7 @@ def test_sandbox_decoder_that_aborts_is_a_crash_and_the_next_call_works(shared: 
         assert not isinstance(caught.value, DecoderKilled)
         assert sandbox.child_pid is None
         _, decoded = _all(sandbox, good)
-        assert decoded.status == "extracted"
+        assert decoded.outcome.status == "extracted"
 
 
 def test_sandbox_killed_from_outside_in_mid_medium_says_so(long: Path) -> None:
@@ -134,7 +134,7 @@ def test_sandbox_killed_from_outside_in_mid_medium_says_so(long: Path) -> None:
         os.kill(sandbox.child_pid, signal.SIGKILL)
         with pytest.raises(DecoderKilled, match="killed"):
             list(items)
-        assert _all(sandbox, long)[1].status == "extracted"
+        assert _all(sandbox, long)[1].outcome.status == "extracted"
 
 
 def test_sandbox_segfault_in_mid_medium_is_a_crash(long: Path) -> None:
@@ -250,7 +250,7 @@ def test_sandbox_memory_limit_is_a_reason(good: Path) -> None:
         with pytest.raises(MediaError) as caught:
             _all(sandbox, good, _big(2000))
         assert caught.value.reason == "decoder_memory"
-        assert _all(sandbox, good)[1].status == "extracted"
+        assert _all(sandbox, good)[1].outcome.status == "extracted"
 
 
 def _tiny(path: Path, minutes: int) -> None:
@@ -386,8 +386,8 @@ def test_sandbox_every_real_video_is_extracted_or_partial(shared: Path) -> None:
                 continue
             if sum(c.count for _, c in clips) != max(1, -((Fraction(1, 10) - decoded.duration_s) // 1)):
                 wrong.append(f"{path.name}: {sum(c.count for _, c in clips)} segments of {decoded.duration_s} s")
-            if (decoded.status == "partial") != ("audio" not in decoded.media):
-                wrong.append(f"{path.name}: {decoded.status} {decoded.reason}")
+            if (decoded.outcome.status == "partial") != ("audio" not in decoded.media):
+                wrong.append(f"{path.name}: {decoded.outcome.status} {decoded.outcome.reason}")
     assert not wrong
 
 
