@@ -24,7 +24,7 @@ import torch
 import zarr
 from safetensors.numpy import load_file
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 DATA = Path(__file__).resolve().parent / "data"
 RUNS = {"linear": ("store", "ave"), "ave_clip": ("store", "ave"), "loco": ("dense", "unav")}

@@ -179,7 +179,9 @@ def record(folder: Path) -> None:
     test: dict[str, Any] = runpy.run_path(str(HERE.parent / "test_reads_old.py"))
     old = test["unpacked"](folder)
     found: dict[str, Any] = {"version": "0.1.0", "machine": test["machine"](), "fingerprints": test["fingerprints"]()}
-    found["stores"] = {name: test["store_contents"](old / name, folder / "exported" / name) for name in ("store", "dense")}
+    found["stores"] = {
+        name: test["store_contents"](old / name, folder / "exported" / name) for name in ("store", "dense")
+    }
     found["predicted"] = {name: test["predicted"](old, name) for name in test["RUNS"]}
     found["judged"] = {name: test["judged"](old, name, old / "runs" / name) for name in test["RUNS"]}
     found["orders"] = {"half": HALF, "half_dense": HALF_DENSE}
