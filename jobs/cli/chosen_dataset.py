@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from catalog import dataset
@@ -40,3 +41,19 @@ def load_dataset(name: str, root: str, media: str | None = None, options: Sequen
             raise BadArguments(f"--option needs KEY=VALUE with a KEY of data set {name} ({known}), got {text!r}")
         chosen[key] = value
     return dataset.load(name, root, media, chosen)
+
+
+def optional_dataset(args: argparse.Namespace) -> Dataset | None:
+    """The data set of `--dataset`, `--root` and, where the verb has it, `--media`; None without `--dataset`.
+
+    Raises:
+        BadArguments: no such data set, or one of the options without the other.
+    """
+    media = getattr(args, "media", None)
+    if args.dataset is None:
+        if args.root is not None or media is not None:
+            raise BadArguments(f"--{'media' if args.root is None else 'root'} goes with --dataset NAME")
+        return None
+    if args.root is None:
+        raise BadArguments(f"--dataset {args.dataset} needs --root DIR, where its official files are")
+    return load_dataset(args.dataset, args.root, media)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, _ArgumentGroup
+
+Parser = ArgumentParser | _ArgumentGroup
 
 
-def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
-    """NAME, --root, --media and --option, as every verb about data sets takes them."""
+def add_root(parser: Parser, *, required: bool = False) -> None:
+    """`--root`, which goes with `--dataset`."""
+    parser.add_argument("--root", required=required, metavar="DIR", help="where the data set's official files are")
+
+
+def add_media(parser: Parser) -> None:
+    """`--media`, which goes with `--dataset`."""
+    parser.add_argument("--media", metavar="DIR", help="where its videos are (default: in DIR/videos)")
+
+
+def add_dataset_arguments(parser: Parser) -> None:
+    """NAME, `--root`, `--media` and `--option`, for the verbs about a data set itself."""
     parser.add_argument(
         "name", metavar="NAME", help="ave, unav100, ovavebench, folder, ...: a file of catalog/datasets"
     )

@@ -1,12 +1,32 @@
-"""The options of verbs that write to a store: one spelling, and one reading, for all of them."""
+"""The arguments that name a store and say how it is written: one spelling for every verb that has them."""
 
 from __future__ import annotations
 
 import argparse
 from argparse import ArgumentParser, _ArgumentGroup
 
+Parser = ArgumentParser | _ArgumentGroup
 
-def add_wait(parser: ArgumentParser | _ArgumentGroup) -> None:
+_STORE = "a folder or s3://bucket/prefix"
+_MADE = "; made if absent"
+
+
+def add_store(parser: Parser, *, made: bool = False) -> None:
+    """The positional STORE; `made`: the verb makes it where it is absent."""
+    parser.add_argument("store", metavar="STORE", help=_STORE + _MADE * made)
+
+
+def add_store_option(parser: Parser) -> None:
+    """`--store`, of verbs that make it where it is absent."""
+    parser.add_argument("--store", required=True, metavar="STORE", help=_STORE + _MADE)
+
+
+def add_at(parser: Parser) -> None:
+    """`--at`."""
+    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+
+
+def add_wait(parser: Parser) -> None:
     """`--wait`."""
     parser.add_argument(
         "--wait", type=seconds, default=0.0, metavar="S", help="for another writer of the store to end (default: 0)"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from jobs.cli.console import print_json, table
+from pipeline.encode import encoder_module, feature_shapes, presets
+
 HELP = "list the recipes: encoder, grid, what it sees and hears, whether it needs weights"
 
 EXAMPLES = """\
@@ -18,10 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.cli.console import print_json, table
-    from pipeline.encoder import encoder_spec
-    from pipeline.recipes import feature_shapes, presets
-
     rows = []
     for name, recipe in presets().items():
         spec = encoder_spec(recipe.encoder)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 
-from jobs.cli.recipe_options import add_set
+from catalog.fingerprint import plain
+from jobs.cli.chosen_recipes import chosen_recipe
+from jobs.cli.console import print_json, table
+from jobs.cli.recipe_options import add_set, changes
+from pipeline.encode import encoder_module, feature_shapes, find_recipe
 
 HELP = "show every setting of a recipe and its fingerprint; --set shows a changed one"
 
@@ -23,15 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
-
-    from catalog.fingerprint import plain
-    from jobs.cli.chosen_recipes import chosen_recipe
-    from jobs.cli.console import print_json, table
-    from jobs.cli.recipe_options import changes
-    from pipeline.encoder import encoder_spec
-    from pipeline.recipes import feature_shapes, find_recipe
-
     recipe = chosen_recipe(args.name, changes(args.set))
     preset = find_recipe(args.name)
     spec = encoder_spec(recipe.encoder)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+
+from catalog.store.reader import open_store
+from jobs.cli.console import note, print_json, say, table
 
 HELP = "what changed between two snapshots: videos added or changed, outcomes and rows per recipe"
 
@@ -23,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from catalog.store.diff import diff
-    from catalog.store.reader import open_store
-    from jobs.cli.console import note, print_json, say, table
-
-    told = diff(open_store(args.store, at=args.before), open_store(args.store, at=args.after))
+    told = open_store(args.store).diff(args.before, args.after)
     if args.json:
         print_json({"store": args.store, **asdict(told)})
         return 0

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from catalog import dataset as datasets
+from catalog.errors import BadArguments
+from catalog.exchange.sidecar import formats
+from catalog.store.reader import open_store
+from jobs.cli.console import note, print_json, say
 
 HELP = "write a recipe's features as AVE's HDF5, UnAV's .npy files or plain Zarr"
 
@@ -32,21 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from catalog.errors import BadArguments
-    from catalog.exchange.sidecar import formats
-    from catalog.store.reader import open_store
-    from jobs.cli.console import note, print_json, say
-
     if args.format not in formats():
         raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")
     if (args.dataset is None) != (args.root is None):
         raise BadArguments("--dataset and --root go together")
     dataset = None
     if args.dataset is not None:
-        from catalog import dataset as datasets
-
         if args.dataset not in datasets.names():
             raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(datasets.names())}")
         dataset = datasets.load(args.dataset, args.root)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from catalog import dataset as datasets
+from catalog.errors import BadArguments
+from catalog.exchange.sidecar import formats
+from catalog.grid import GridRule, exact_seconds
+from catalog.store.reader import exists, open_store
+from jobs.cli.console import print_json, say
 from jobs.cli.store_options import add_wait
 
 HELP = "read features in AVE's HDF5, UnAV's .npy or plain Zarr layout into a store"
@@ -35,13 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from catalog.errors import BadArguments
-    from catalog.exchange.sidecar import formats
-    from catalog.grid import GridRule, exact_seconds
-    from jobs.cli.console import print_json, say
-
     if args.format not in formats():
         raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")
     if (args.dataset is None) != (args.root is None):
@@ -58,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise BadArguments(f"--window and --hop: {error}") from error
     if args.dataset is not None:
-        from catalog import dataset as datasets
-
         if args.dataset not in datasets.names():
             raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(datasets.names())}")
         dataset = datasets.load(args.dataset, args.root)
@@ -85,6 +83,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipes(uri: str) -> dict[str, int]:
-    from catalog.store.reader import exists, open_store
-
     return {name: entry.rows for name, entry in open_store(uri).recipes().items()} if exists(uri) else {}

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+
+from catalog.store.reader import open_store
+from catalog.store.statistics import all_statistics
+from catalog.video import REASONS
+from jobs.cli.console import duration, print_json, say, table
 
 HELP = "what a store holds: videos by status and reason, recipes with settings, rows and bytes"
 
@@ -27,18 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store.reader import open_store
-    from jobs.cli.console import print_json
-
     store = open_store(args.store, at=args.at)
     told = _describe(store)
     if args.failures:
         told["failures"] = _failures(store)
     if args.statistics:
-        from dataclasses import asdict
-
-        from catalog.store.statistics import all_statistics
-
         told["statistics"] = {
             name: {modality: asdict(one) for modality, one in both.items()}
             for name, both in all_statistics(store).items()
@@ -65,20 +69,12 @@ def _failures(store: Any) -> list[dict[str, Any]]:
 
 
 def _show_failures(failures: list[dict[str, Any]]) -> None:
-    from jobs.cli.console import table
-
     if failures:
         columns = list(failures[0])
         table("partial and quarantined, one by one", columns, [list(failure.values()) for failure in failures])
 
 
 def _describe(store: Any) -> dict[str, Any]:
-    import json
-    import math
-    from collections import Counter
-
-    import numpy as np
-
     table = store.videos()
     seconds = table.duration_s[~np.isnan(table.duration_s)]
     told: dict[str, Any] = {
@@ -117,9 +113,6 @@ def _describe(store: Any) -> dict[str, Any]:
 
 
 def _show(told: dict[str, Any]) -> None:
-    from catalog.video import REASONS
-    from jobs.cli.console import duration, say, table
-
     videos = told["videos"]
     tags = ", ".join(told["tags"]) or "none"
     say(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from catalog.store.reader import open_store
+from jobs.cli.console import print_json, table
+
 HELP = "the commits of a store, newest first, with its tags"
 
 EXAMPLES = """\
@@ -20,9 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store.reader import open_store
-    from jobs.cli.console import print_json, table
-
     store = open_store(args.store, at=args.at)
     tags: dict[str, list[str]] = {}
     for name, snapshot_id in store.tags().items():

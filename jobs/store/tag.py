@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from catalog.store.reader import open_store
+from jobs.cli.console import print_json, say
+
 HELP = "name the newest commit (or another snapshot); a tag never moves"
 
 EXAMPLES = """\
@@ -21,9 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.store.reader import open_store
-    from jobs.cli.console import print_json, say
-
     store = open_store(args.store, at=args.at)
     snapshot = store.tag(args.name)
     if args.json:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from catalog.exchange.compare import Agreement, Comparison
-    from catalog.grid import GridRule
-    from catalog.store.reader import FeatureStore
+from catalog import dataset
+from catalog.errors import BadArguments
+from catalog.exchange.compare import VERDICTS, Agreement, Comparison, compare
+from catalog.grid import GridRule, exact_seconds
+from catalog.store.reader import FeatureStore, open_store
+from catalog.store.verify import verify
+from jobs.cli.console import Progress, note, print_json, say, table
 
 HELP = "check that a store is complete, finite where valid, on its grid, and made of these media"
 
@@ -66,14 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-    from pathlib import Path
-
-    from catalog.errors import BadArguments
-    from catalog.store.reader import open_store
-    from catalog.store.verify import verify
-    from jobs.cli.console import Progress, note, print_json, say, table
-
     _check_against(args)
     agreement, grid = _agreement(args), _grid(args)
 
@@ -83,8 +80,6 @@ def run(args: argparse.Namespace) -> int:
         raise BadArguments(f"--media needs a folder, got {args.media!r}")
     wanted = None
     if args.dataset is not None:
-        from catalog import dataset
-
         if args.dataset not in dataset.names():
             raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(dataset.names())}")
         wanted = [video.id for video in dataset.load(args.dataset, args.root).videos]
@@ -155,10 +150,6 @@ def _sentence(compared: Comparison) -> str:
 
 def _check_against(args: argparse.Namespace) -> None:
     """What goes with --against must not be given without it."""
-    from pathlib import Path
-
-    from catalog.errors import BadArguments
-
     if args.against is None:
         names = ("recipe", "tolerance", "cosine", "rows_apart", "shapes_only", "window", "hop")
         # By identity: --tolerance 0 equals False.
@@ -170,9 +161,6 @@ def _check_against(args: argparse.Namespace) -> None:
 
 
 def _agreement(args: argparse.Namespace) -> Agreement:
-    from catalog.errors import BadArguments
-    from catalog.exchange.compare import Agreement
-
     names = ("tolerance", "cosine", "rows_apart")
     try:
         return Agreement(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
@@ -181,9 +169,6 @@ def _agreement(args: argparse.Namespace) -> Agreement:
 
 
 def _grid(args: argparse.Namespace) -> GridRule | None:
-    from catalog.errors import BadArguments
-    from catalog.grid import GridRule, exact_seconds
-
     if (args.window is None) != (args.hop is None):
         raise BadArguments("--window and --hop go together")
     if args.window is None:
@@ -196,8 +181,6 @@ def _grid(args: argparse.Namespace) -> GridRule | None:
 
 def _recipe(args: argparse.Namespace, store: FeatureStore) -> str | None:
     """Which features are compared; None where none are."""
-    from catalog.errors import BadArguments
-
     if args.against is None:
         return None
     held = list(store.recipes())
@@ -210,11 +193,6 @@ def _recipe(args: argparse.Namespace, store: FeatureStore) -> str | None:
 def _compare(
     args: argparse.Namespace, store: FeatureStore, recipe: str, agreement: Agreement, grid: GridRule | None
 ) -> Comparison:
-    from pathlib import Path
-
-    from catalog.exchange.compare import compare
-    from jobs.cli.console import Progress
-
     with Progress("compare", None, "videos", quiet=args.json) as progress:
         return compare(
             store,
@@ -243,9 +221,6 @@ def _by_stream(compared: Comparison) -> dict[str, dict[str, Any]]:
 
 
 def _show(compared: Comparison, *, against: str) -> None:
-    from catalog.exchange.compare import VERDICTS
-    from jobs.cli.console import note, say, table
-
     worst = sorted(compared.compared, key=lambda item: -VERDICTS.index(item.verdict))
     columns = ("max_abs", "max_relative", "mean_cosine", "least_cosine", "times_off_s")
     table(

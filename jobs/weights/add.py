@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jobs.weights.manifest import add_encoder
-
-if TYPE_CHECKING:
-    from pipeline.encoder import EncoderSpec
-    from pipeline.weights.asset import Asset
+from catalog.errors import BadArguments
+from jobs.cli.console import note, print_json, say, visible
+from jobs.weights.manifest import add_encoder, asset_of, licence_text, row_of, spec_of
+from pipeline.encode import EncoderSpec, encoder_module, feature_shapes
+from pipeline.networks.checkpoint import BadCheckpoint
+from pipeline.weights.asset import Asset
+from pipeline.weights.folder import add, weights_folder
 
 HELP = "put a published checkpoint that you have into the weights folder, after checks"
 
@@ -34,10 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.cli.console import note, print_json, say, visible
-    from jobs.weights.manifest import licence_text, row_of, spec_of
-    from pipeline.weights.folder import add, weights_folder
-
     spec, folder = spec_of(args.encoder), weights_folder()
     asset = _meant(spec, args)
     _check_folder(spec, asset, args.file)
@@ -54,9 +51,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
-    from catalog.errors import BadArguments
-    from jobs.weights.manifest import asset_of
-
     if not spec.assets:
         raise BadArguments(f"encoder {spec.name} needs no weights")
     if args.asset is not None:
@@ -72,11 +66,7 @@ def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
 
 def _check_folder(spec: EncoderSpec, asset: Asset, path: Path) -> None:
     """A folder has no published hash: at least its model type must be the asset's."""
-    from pipeline.encoder import encoder_presets
-    from pipeline.networks.checkpoint import BadCheckpoint
-    from pipeline.recipes import feature_shapes
-
-    presets = encoder_presets(spec.name)
+    presets = encoder_module(spec.name).PRESETS
     if not (asset.is_folder and path.is_dir() and presets):
         return
     try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
-from jobs.weights.manifest import add_encoder
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from jobs.cli.console import Progress
-    from pipeline.encoder import EncoderSpec
-    from pipeline.weights.asset import Asset
+from catalog.errors import BadArguments
+from jobs.cli.console import Progress, note, print_json, say, visible
+from jobs.weights.manifest import add_encoder, asset_of, row_of, spec_of
+from pipeline.encode import EncoderSpec
+from pipeline.weights.asset import Asset
+from pipeline.weights.folder import MissingWeights, fetch, size_text, weights_folder
 
 HELP = "fetch an encoder's checkpoints from their publishers; goes on where it stopped, checks hashes"
 
@@ -38,11 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.errors import BadArguments
-    from jobs.cli.console import note, print_json, say, visible
-    from jobs.weights.manifest import row_of, spec_of
-    from pipeline.weights.folder import MissingWeights, fetch, weights_folder
-
     spec, folder = spec_of(args.encoder), weights_folder()
     assets = _wanted(spec, args)
     absent = [asset for asset in assets if not (folder / asset.filename).exists()]
@@ -79,9 +73,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wanted(spec: EncoderSpec, args: argparse.Namespace) -> list[Asset]:
-    from catalog.errors import BadArguments
-    from jobs.weights.manifest import asset_of
-
     if not spec.assets:
         raise BadArguments(f"encoder {spec.name} needs no weights")
     if args.asset:
@@ -101,9 +92,6 @@ class _Bytes:
         return self
 
     def __call__(self, done: int, total: int | None) -> None:
-        from jobs.cli.console import Progress
-        from pipeline.weights.folder import size_text
-
         if self._bar is None or done < self._began:
             self._close()
             self._began = done

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from jobs.cli.console import note, print_json, say, table
+from jobs.weights.manifest import licence_text, row_of, size_of_row
+from pipeline.encode import encoder_module, encoder_names
+from pipeline.weights.folder import check, sha256_of, weights_folder
+
 HELP = "list the encoders' checkpoints: file, size, licence, whether it is here and checked"
 
 EXAMPLES = """\
@@ -23,11 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.cli.console import note, print_json, say, table
-    from jobs.weights.manifest import licence_text, row_of, size_of_row
-    from pipeline.encoder import encoder_names, encoder_spec
-    from pipeline.weights.folder import check, sha256_of, weights_folder
-
     folder = weights_folder()
     rows, cells, damaged = [], [], []
     for name in encoder_names():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pipeline.encoder import EncoderSpec
-    from pipeline.weights.asset import Asset
+from catalog.errors import BadArguments
+from pipeline.encode import EncoderSpec, encoder_module, encoder_names, presets
+from pipeline.weights.asset import Asset
+from pipeline.weights.folder import part_bytes, size_text, state_of
+from pipeline.weights.index import current, size_of
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +28,6 @@ def spec_of(name: str) -> EncoderSpec:
     Raises:
         BadArguments: there is neither.
     """
-    from catalog.errors import BadArguments
-    from pipeline.encoder import encoder_names, encoder_spec
-    from pipeline.recipes import presets
-
     if name in encoder_names():
         return encoder_spec(name)
     recipes = presets()
@@ -43,8 +42,6 @@ def asset_of(spec: EncoderSpec, name: str) -> Asset:
     Raises:
         BadArguments: it has none of that name.
     """
-    from catalog.errors import BadArguments
-
     for asset in spec.assets:
         if asset.name == name:
             return asset
@@ -54,11 +51,6 @@ def asset_of(spec: EncoderSpec, name: str) -> Asset:
 
 def row_of(spec: EncoderSpec, asset: Asset, folder: Path) -> dict[str, Any]:
     """An asset as JSON: what is published, and what is here."""
-    from dataclasses import asdict
-
-    from pipeline.weights.folder import part_bytes, state_of
-    from pipeline.weights.index import current, size_of
-
     path = folder / asset.filename
     state = state_of(asset, folder)
     entry = current(path, folder) if path.is_file() else None
@@ -82,8 +74,6 @@ def licence_text(asset: Asset) -> str:
 
 def size_of_row(row: Mapping[str, Any]) -> str:
     """The published size, else that of the file here."""
-    from pipeline.weights.folder import size_text
-
     if row["bytes"] is None and row["state"] in ("present", "verified"):
         return size_text(row["bytes_here"])
     return size_text(row["bytes"])

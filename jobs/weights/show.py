@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from jobs.weights.manifest import add_encoder
+from jobs.cli.console import print_json, say, table
+from jobs.weights.manifest import add_encoder, commands, licence_text, row_of, spec_of
+from pipeline.weights.folder import size_text, weights_folder
 
 HELP = "show an encoder's checkpoints in full: source, hash, licence, citation, where they lie, how to get them"
 
@@ -21,10 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.cli.console import print_json, say, table
-    from jobs.weights.manifest import commands, licence_text, row_of, spec_of
-    from pipeline.weights.folder import size_text, weights_folder
-
     spec, folder = spec_of(args.encoder), weights_folder()
     rows = [row_of(spec, asset, folder) for asset in spec.assets]
     absent = [asset for asset, row in zip(spec.assets, rows, strict=True) if row["state"] in ("missing", "partial")]

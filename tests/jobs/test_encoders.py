@@ -173,7 +173,7 @@ def test_finetune_gives_weights_that_extract_takes(
     assert json.loads(again.out) == told
     assert "is finished; nothing to do" in again.err
     assert main([*command, *more, "--seed", "1"]) == 2
-    assert "a finished run with another seed lies there" in capsys.readouterr().err
+    assert "already holds a finished run with another seed" in capsys.readouterr().err
     assert (out / "weights.safetensors").stat().st_mtime_ns == made
     assert extract(root, tmp_path / "store", out / "weights.safetensors", "--limit", "1") == 0
     recipe = open_store(str(tmp_path / "store")).recipes()["audioclip-1s"].recipe

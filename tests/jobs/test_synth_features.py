@@ -18,7 +18,7 @@ from catalog.synthetic import planting
 from heads.data.split import read_split
 from jobs.cli.main import main, verbs
 
-VERB = next(verb.words[0] for verb in verbs() if verb.module == "jobs.synth_features")
+VERB = next(verb.words[0] for verb in verbs() if verb.module == "jobs.synth_features.verb")
 LAYOUTS = ("ave", "ovavebench", "unav100")
 
 
@@ -110,7 +110,7 @@ def test_same_command_twice_gives_the_same_arrays_whatever_the_batches(
     roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(words(roots, "ave", tmp_path / "a")) == 0
-    monkeypatch.setattr("jobs.synth_features._BATCH_BYTES", 1)
+    monkeypatch.setattr("jobs.synth_features.run._BATCH_BYTES", 1)
     assert main(words(roots, "ave", tmp_path / "b")) == 0
     one, two = open_store(tmp_path / "a"), open_store(tmp_path / "b")
     assert one.video_ids() == two.video_ids()
@@ -267,7 +267,7 @@ def test_overwrite_that_fails_leaves_the_old_store(
     def broken(*args: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("jobs.synth_features._fill", broken)
+    monkeypatch.setattr("jobs.synth_features.run._fill", broken)
     assert main(words(roots, "ave", store, "--overwrite")) == 1
     assert open_store(store).snapshot_id == snapshot
     assert [path.name for path in tmp_path.iterdir()] == ["s"]

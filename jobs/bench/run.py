@@ -1,27 +1,24 @@
-"""`avel bench`: the project's promises about speed and memory, measured on this machine."""
+"""`avel bench` at work: run the benches, print their figures, write the files."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from bench.encoder_report import Report
-
-HELP = "measure the project's promises about speed and memory"
-EXAMPLES = """\
-examples:
-  avel bench                     all of them (some minutes)
-  avel bench store resume        some
-  avel bench --list
-  avel bench --json --out bench.json
-  avel bench encoders --encoder audioclip --seconds 60 --out audioclip.md
-  avel bench encoders --device cuda --out bench/results/
-"""
-
+import bench
+from bench import encoders
+from bench.encoder_report import Report, markdown, measurements
+from bench.measurement import about, names
+from bench.measurement import run as run_bench
+from catalog.errors import BadArguments
+from heads.runs.folder import check_way
+from jobs.cli.console import note, print_json, table
+from jobs.cli.main import FAILED, OK
 
 # Of the bench `encoders`: option -> field of its `Options`.
 _OPTIONS = {
@@ -36,38 +33,7 @@ _OPTIONS = {
 _MET = {True: "yes", False: "NO", None: ""}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which benches (default: all)")
-    parser.add_argument("--list", action="store_true", help="say which there are")
-    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="write the figures there as JSON too; the table of `encoders` alone, where it ends in .md or is a folder, "
-        "in which the file is named by the machine",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    towers = parser.add_argument_group("the bench `encoders`")
-    towers.add_argument("--encoder", action="append", metavar="NAME", help="which encoders (default: all with weights)")
-    towers.add_argument("--device", choices=("cpu", "cuda"), help="where (default: cpu)")
-    towers.add_argument(
-        "--precision",
-        action="append",
-        choices=("float32", "bfloat16", "float16"),
-        help="beside float32 (default: bfloat16, on a GPU float16 too)",
-    )
-    towers.add_argument("--segments", type=int, metavar="N", help="the most to encode at a time (default: 32)")
-    towers.add_argument("--seconds", type=float, metavar="S", help="what it may take, about (default: 480)")
-    towers.add_argument("--compile", action="store_true", default=None, help="compile the networks first, by torch")
-    towers.add_argument("--small", action="store_true", default=None, help="tiny networks: tries the bench itself")
-
-
 def run(args: argparse.Namespace) -> int:
-    from bench.measurement import about, names
-    from catalog.errors import BadArguments
-    from jobs.cli.console import note, print_json, table
-    from jobs.cli.main import FAILED, OK
-
     known = names()
     unknown = [name for name in args.names if name not in known]
     if unknown:
@@ -91,8 +57,6 @@ def run(args: argparse.Namespace) -> int:
     # Files last: what took minutes to measure has been shown, whatever becomes of them.
     page = _page(args, report)
     if page is not None and report is not None:
-        from bench.encoder_report import markdown
-
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(markdown(report), encoding="utf-8")
         note(f"wrote {page}")
@@ -102,11 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str, Any]], Report | None]:
-    from bench import encoders
-    from bench.encoder_report import measurements
-    from bench.measurement import run as run_bench
-    from jobs.cli.console import note
-
     figures: list[dict[str, Any]] = []
     report = None
     for name in names:
@@ -139,8 +98,6 @@ def _encoders_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
-    from catalog.errors import BadArguments
-
     if "encoders" in wanted:
         return
     said = [f"--{option}" for option in _encoders_options(args)]
@@ -152,11 +109,6 @@ def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
 
 def _check_out(out: Path | None) -> None:
     """Refuse what would fail only after the measuring: a page's folders are made, others must be there."""
-    import os
-
-    from catalog.errors import BadArguments
-    from heads.runs.folder import check_way
-
     if out is None:
         return
     above = out.absolute().parent
@@ -184,11 +136,8 @@ def _page(args: argparse.Namespace, report: Report | None) -> Path | None:
         if not _is_page(args.out):
             return None
         return args.out / report.file_name if args.out.is_dir() else Path(args.out)
-    return Path(__file__).parent.parent / "bench/results" / report.file_name if args.device == "cuda" else None
+    return Path(bench.__path__[0]) / "results" / report.file_name if args.device == "cuda" else None
 
 
 def _machine() -> str:
-    import os
-    import platform
-
     return f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"

@@ -1,4 +1,4 @@
-"""`avel synth`: real video files whose events are known exactly, with the official annotation files of a data set.
+"""`avel synth` at work: plan the videos, render those that are missing, then write the annotation files.
 
 Videos are finished one by one (written beside, then renamed), the annotation files come last: a folder that has them
 is whole. The same settings give the same bytes, so an interrupted folder is finished by the same command.
@@ -7,49 +7,25 @@ is whole. The same settings give the same bytes, so an interrupted folder is fin
 from __future__ import annotations
 
 import argparse
+import ctypes
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from catalog.datasets.synthetic import Scenario, Settings
-    from catalog.synthetic.scene import Scene
-
-HELP = "make videos whose events are known exactly, as a data set of a known layout"
-
-EXAMPLES = """\
-examples:
-  avel synth data                                     60 ten-second videos in AVE's layout
-  avel synth data --layout unav100 --videos 200       longer ones, overlapping events, UnAV-100's layout
-  avel synth data --videos 1000 --workers 8 --seed 1
-  avel synth data --dry-run                           what would be made
-
-The same --layout, --videos and --seed give the same files; run again to finish an interrupted folder.
-Read it with --dataset ave|unav100|ovavebench --root OUT, or with --dataset synthetic --root OUT.
-"""
-
-_LAYOUTS = ("ave", "unav100", "ovavebench")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to fill: annotations, videos/ID.mp4, synth.json")
-    parser.add_argument("--layout", choices=_LAYOUTS, default="ave", help="whose files (default: %(default)s)")
-    parser.add_argument("--videos", type=int, default=60, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all chance (default: %(default)s)")
-    parser.add_argument(
-        "--workers", type=int, default=None, metavar="N", help="processes (default: one for each usable core)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be made, write nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+from catalog.dataset import SPLITS, plugin
+from catalog.datasets import synthetic
+from catalog.errors import BadArguments
+from catalog.fingerprint import plain
+from catalog.synthetic.scene import Scene
+from jobs.cli.console import Progress, duration, print_json, say
+from pipeline.render import render
 
 
 def run(args: argparse.Namespace) -> int:
-    from catalog.datasets import synthetic
-    from catalog.errors import BadArguments
-    from jobs.cli.console import Progress, duration, print_json, say
-
     workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
     if workers < 1:
         raise BadArguments(f"--workers must be at least 1, got {workers}")
@@ -73,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         with Progress("synth", len(missing), "videos", quiet=args.json) as progress:
             for id_ in _rendered(missing, folder, workers):
                 progress.advance(text=id_)
-        _write_annotations(scenario, args.out)
+        plugin(settings.layout).write(scenario.dataset, args.out)
     spent_s = time.monotonic() - began_s
     summary |= {"dry_run": args.dry_run, "seconds": round(spent_s, 3), "workers": workers}
     if args.json:
@@ -90,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(scenario: Scenario, out: Path, *, made: int, kept: int) -> dict[str, object]:
+def _summary(scenario: synthetic.Scenario, out: Path, *, made: int, kept: int) -> dict[str, object]:
     dataset, settings = scenario.dataset, scenario.settings
     return {
         "out": str(out.resolve()),
@@ -106,23 +82,17 @@ def _summary(scenario: Scenario, out: Path, *, made: int, kept: int) -> dict[str
     }
 
 
-def _splits(scenario: Scenario) -> dict[str, int]:
+def _splits(scenario: synthetic.Scenario) -> dict[str, int]:
     """Split to number of items."""
-    from catalog.dataset import SPLITS
-
     return {name: len(scenario.dataset.split(name)) for name in SPLITS}
 
 
-def _check_folder(out: Path, settings: Settings) -> None:
+def _check_folder(out: Path, settings: synthetic.Settings) -> None:
     """Refuses a folder that holds something else, or videos of other settings.
 
     Raises:
         BadArguments: with what is there and what to do.
     """
-    from catalog.datasets import synthetic
-    from catalog.errors import BadArguments
-    from catalog.fingerprint import plain
-
     if out.exists() and not out.is_dir():
         raise BadArguments(f"{out} is not a folder; give another one")
     if not out.is_dir() or not any(out.iterdir()):
@@ -144,9 +114,6 @@ def _rendered(scenes: Sequence[Scene], folder: Path, workers: int) -> Iterator[s
         for scene in scenes:
             yield _render(scene, folder)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
     # Spawned: FFmpeg's and numpy's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
@@ -161,23 +128,12 @@ def _rendered(scenes: Sequence[Scene], folder: Path, workers: int) -> Iterator[s
 
 
 def _start_worker() -> None:
-    """In a worker: Ctrl-C is the parent's business, and without the parent there is nothing left to do."""
-    import ctypes
-    import signal
-
+    """In a worker: Ctrl-C is handled by the parent, and the worker ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 def _render(scene: Scene, folder: Path) -> str:
-    from pipeline.render import render
-
     render(scene, folder / f"{scene.id}.mp4")
     return scene.id
-
-
-def _write_annotations(scenario: Scenario, out: Path) -> None:
-    from catalog.dataset import plugin
-
-    plugin(scenario.settings.layout).write(scenario.dataset, out)

@@ -1,0 +1,1 @@
+"""`avel bench`: speed and memory, measured."""

@@ -1,0 +1,1 @@
+"""`avel extract`: media in, a feature store out."""

@@ -1,0 +1,177 @@
+"""`avel extract` at work: the recipes, the videos, the executor, and the summary of the run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from catalog import dataset
+from catalog.errors import BadArguments
+from catalog.recipe import Recipe
+from catalog.video import Video
+from jobs.cli.chosen_dataset import optional_dataset
+from jobs.cli.chosen_recipes import chosen_recipe, with_weights
+from jobs.cli.chosen_recipes import device as device_of
+from jobs.cli.console import Progress, duration, note, print_json, say, table
+from jobs.cli.main import OK, QUARANTINED
+from jobs.cli.recipe_options import changes
+from jobs.cli.signals import stoppable
+from pipeline.check_weights import check_weights
+from pipeline.executors.ray_cluster import RaySettings
+from pipeline.extract import ExecutorName, available_cpus, extract, preview
+from pipeline.plan import check_reasons
+from pipeline.run_summary import RunSummary
+
+# Below this many videos Ray's start-up costs more than its processes gain over this process's threads.
+RAY_PAYS_VIDEOS = 200
+RAY_PAYS_CPUS = 4
+
+
+def run(args: argparse.Namespace) -> int:
+    with stoppable("avel extract", "after the commit in hand") as (stop, received):
+        try:
+            check_reasons(args.retry)
+        except ValueError as error:
+            raise BadArguments(str(error)) from error
+        recipes, weights = with_weights(_recipes(args), args.weights)
+        videos = _videos(args)
+        allowed = _allowed(args.max_quarantined, len(videos))
+        if args.dry_run:
+            for recipe in recipes:
+                check_weights(recipe, weights[recipe.name])
+        plan, before = preview(videos, recipes, args.store, retry_reasons=args.retry)
+        if args.dry_run or not plan.units:
+            return _print_summary(before, args, allowed, to_do=plan.num_videos)
+
+        device, gpus = device_of(args.device, recipes)
+        with Progress("extract", plan.num_videos, "videos", quiet=args.json) as progress:
+            summary = extract(
+                videos,
+                recipes,
+                args.store,
+                executor=_executor(args, plan.num_videos, gpus),
+                workers=args.workers,
+                weights=weights,
+                device=device,
+                retry_reasons=args.retry,
+                ray_settings=_ray_settings(args, gpus),
+                commit_every_s=args.commit_every,
+                wait_s=args.wait,
+                on_progress=_shown(progress),
+                stop=stop,
+            )
+        status = _print_summary(summary, args, allowed, to_do=0)
+    if summary.stopped and received:
+        left = summary.store_statuses["pending"]
+        note(f"avel extract: stopped; what was finished is committed, {left} videos are left: the same command goes on")
+        return 128 + received[0]
+    return status
+
+
+def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
+    if (args.source is None) == (args.dataset is None):
+        raise BadArguments("give either SOURCE or --dataset NAME --root DIR")
+    chosen = optional_dataset(args)
+    videos = (dataset.load("folder", args.source) if chosen is None else chosen).videos
+    return videos if args.limit is None else videos[: args.limit]
+
+
+def _recipes(args: argparse.Namespace) -> list[Recipe]:
+    changed = changes(args.set)
+    if args.hop:
+        changed["grid.hop_s"] = args.hop
+    if args.window:
+        changed["grid.window_s"] = args.window
+    if args.name and len(args.recipe) > 1:
+        raise BadArguments("--as names one recipe; extract several under new names one after the other")
+    if len(set(args.recipe)) != len(args.recipe):
+        raise BadArguments("--recipe names one recipe twice")
+    return [chosen_recipe(name, changed, args.name) for name in args.recipe]
+
+
+def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> ExecutorName:
+    only_ray = [
+        flag for flag, value in (("--address", args.address), ("--encode-workers", args.encode_workers)) if value
+    ]
+    if args.executor == "local" and only_ray:
+        raise BadArguments(f"{only_ray[0]} goes with --executor ray")
+    pays = num_videos >= RAY_PAYS_VIDEOS and available_cpus() >= RAY_PAYS_CPUS
+    if args.executor == "ray" or (args.executor == "auto" and (only_ray or pays or gpus > 1)):
+        return "ray"
+    return "local"
+
+
+def _ray_settings(args: argparse.Namespace, gpus: int) -> RaySettings:
+    encode_workers = args.encode_workers or gpus
+    return RaySettings(
+        address=args.address,
+        encode_workers=encode_workers,
+        num_gpus=gpus / encode_workers if gpus else 0.0,
+        verbose=args.verbose,
+    )
+
+
+def _shown(progress: Progress) -> Callable[[RunSummary], None]:
+    """What `extract` calls after each unit: moves the bar to the videos worked on so far."""
+
+    def show(summary: RunSummary) -> None:
+        worked_on = sum(summary.statuses.values())
+        text = f"{summary.times_real_time:.1f} x real time"
+        quarantined = summary.statuses["quarantined"]
+        progress.advance(worked_on - progress.done, text + (f", {quarantined} quarantined" if quarantined else ""))
+
+    return show
+
+
+def _print_summary(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do: int) -> int:
+    """Prints the summary; returns the exit status that the store's state deserves."""
+    quarantined = summary.quarantined
+    over = quarantined > allowed
+    nothing_to_do = summary.executor == "none" and not to_do
+    if args.json:
+        counts = {"store": str(args.store), "to_do": to_do, "nothing_to_do": nothing_to_do}
+        print_json(summary.to_json() | counts | {"max_quarantined": allowed, "over_max_quarantined": over})
+    else:
+        if to_do:
+            say(f"to do: {to_do} videos of {summary.wanted}; {summary.skipped} are done")
+        elif nothing_to_do:
+            say(f"nothing to do: {summary.skipped} videos are done")
+        rows = [[name, count, summary.statuses[name] or ""] for name, count in sorted(summary.store_statuses.items())]
+        table(f"{args.store}: {summary.wanted} videos", ["status", "in the store", "this run"], rows)
+        if summary.store_reasons:
+            reasons = sorted(summary.store_reasons.items(), key=lambda item: (-item[1], item[0]))
+            table("reasons", ["reason", "videos"], reasons)
+        if not nothing_to_do and not to_do:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in summary.shares().items())
+            say(
+                f"{duration(summary.media_s)} of media in {duration(summary.wall_s)} "
+                f"({summary.times_real_time:.1f} x real time, {summary.segments_per_s:.1f} segments/s; {shares}); "
+                f"{summary.workers} {summary.executor} workers up in {duration(summary.startup_s)}; "
+                f"commits: {summary.commits}, snapshot {summary.snapshot}"
+            )
+    if to_do or not over:
+        return OK
+    note(
+        f"avel extract: {quarantined} of {summary.wanted} videos are quarantined, --max-quarantined is {allowed}; "
+        f"`avel store inspect {args.store} --failures` lists them, --retry REASON tries again"
+    )
+    return QUARANTINED
+
+
+def _allowed(text: str, num_videos: int) -> int:
+    """How many quarantined videos are all right: "12", or a share of the wanted ones: "5%", "0.05"."""
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+        elif "." in text:
+            share = float(text)
+        else:
+            count = int(text)
+            if count < 0:
+                raise ValueError
+            return count
+        if not 0 <= share <= 1:
+            raise ValueError
+    except ValueError:
+        raise BadArguments(f"--max-quarantined needs a number or a share such as 5%, got {text!r}") from None
+    return int(share * num_videos)

@@ -1,0 +1,1 @@
+"""`avel labels`: the text features of class names."""

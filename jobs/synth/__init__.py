@@ -1,0 +1,1 @@
+"""`avel synth`: synthetic videos with exactly known events."""

@@ -1,0 +1,1 @@
+"""`avel synth-features`: a store of planted features."""
