@@ -89,7 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, default=60, help="how many videos (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the videos and of training (default: %(default)s)")
     parser.add_argument("--executor", choices=("ray", "local"), default="ray", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also tell the numbers after the run filter: fewer than W equal neighbours are taken for mistakes",
     )
     parser.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,13 +43,15 @@ def load_dataset(name: str, root: str, media: str | None = None, options: Sequen
     return dataset.load(name, root, media, chosen)
 
 
-def optional_dataset(args: argparse.Namespace) -> Dataset | None:
-    """The data set of `--dataset`, `--root` and, where the verb has it, `--media`; None without `--dataset`.
+def optional_dataset(args: argparse.Namespace, media: str | None = None) -> Dataset | None:
+    """The data set of `--dataset` and `--root`; None without `--dataset`.
+
+    Args:
+        media: of `--media`, for verbs that have it for the data set's videos.
 
     Raises:
         BadArguments: no such data set, or one of the options without the other.
     """
-    media = getattr(args, "media", None)
     if args.dataset is None:
         if args.root is not None or media is not None:
             raise BadArguments(f"--{'media' if args.root is None else 'root'} goes with --dataset NAME")

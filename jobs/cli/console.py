@@ -76,6 +76,27 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
+def byte_size(count: float) -> str:
+    """`count` bytes as a person reads them: 512 B, 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def shape_text(shape: Sequence[int] | None) -> str:
+    """A feature's shape: 7 x 7 x 512, or - where there is none."""
+    return "-" if shape is None else " x ".join(map(str, shape))
+
+
+def leaves(value: object, path: str = "") -> list[tuple[str, object]]:
+    """The values of nested mappings, each with its dotted path: the rows of a table of settings."""
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in leaves(inner, f"{path}.{key}" if path else key)]
+
+
 class Progress:
     """Progress with rate and time left, on standard error: a bar on a terminal, a plain line each 5 s elsewhere.
 

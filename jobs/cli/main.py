@@ -9,6 +9,7 @@ A verb is a module with `HELP` (one line), `EXAMPLES` and `add_arguments(parser)
 - `jobs/NAME.py` with all four, imports on top, for a small verb that needs none of them.
 
 A verb of a group, `avel GROUP NAME`, lies one folder deeper: `jobs/GROUP/NAME/verb.py` or `jobs/GROUP/NAME.py`.
+`--json` is added here to the arguments of every verb.
 The list of `avel --help` is read from the source text; no verb is imported for it.
 
 Exit status: 0 success; 1 failed; 2 bad arguments; 3 finished with more quarantined videos than allowed;
@@ -107,6 +108,7 @@ def _run(verb: Verb, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     try:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong
@@ -135,7 +137,7 @@ def _run(verb: Verb, arguments: list[str]) -> int:
             )
         bad_arguments = isinstance(error, BadArguments | RecipeMismatch)
         status = BAD_ARGUMENTS if bad_arguments else FAILED
-        _explain(name, error, as_json=bool(getattr(args, "json", False)))
+        _explain(name, error, as_json=bool(args.json))
     assert isinstance(status, int)
     return status
 

@@ -31,7 +31,6 @@ SHOWN = 20  # problems in the table; --json has them all
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--duplicates", action="store_true", help="find local files of equal content (reads them)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

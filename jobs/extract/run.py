@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from fractions import Fraction
 
 from catalog import dataset
 from catalog.errors import BadArguments
@@ -16,7 +18,7 @@ from jobs.cli.console import Progress, duration, note, print_json, say, table
 from jobs.cli.main import OK, QUARANTINED
 from jobs.cli.recipe_options import changes
 from jobs.cli.signals import stoppable
-from pipeline.check_weights import check_weights
+from pipeline.encode import check_weights
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.extract import ExecutorName, available_cpus, extract, preview
 from pipeline.plan import check_reasons
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
     if (args.source is None) == (args.dataset is None):
         raise BadArguments("give either SOURCE or --dataset NAME --root DIR")
-    chosen = optional_dataset(args)
+    chosen = optional_dataset(args, args.media)
     videos = (dataset.load("folder", args.source) if chosen is None else chosen).videos
     return videos if args.limit is None else videos[: args.limit]
 
@@ -161,10 +163,11 @@ def _print_summary(summary: RunSummary, args: argparse.Namespace, allowed: int, 
 def _allowed(text: str, num_videos: int) -> int:
     """How many quarantined videos are all right: "12", or a share of the wanted ones: "5%", "0.05"."""
     try:
+        # Exact: as floats, 29% of 100 videos are 28.999999999999996.
         if text.endswith("%"):
-            share = float(text[:-1]) / 100
+            share = Fraction(text[:-1]) / 100
         elif "." in text:
-            share = float(text)
+            share = Fraction(text)
         else:
             count = int(text)
             if count < 0:
@@ -172,6 +175,6 @@ def _allowed(text: str, num_videos: int) -> int:
             return count
         if not 0 <= share <= 1:
             raise ValueError
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise BadArguments(f"--max-quarantined needs a number or a share such as 5%, got {text!r}") from None
-    return int(share * num_videos)
+    return math.floor(share * num_videos)

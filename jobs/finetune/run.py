@@ -20,7 +20,7 @@ from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import Progress, note, print_json, say, table
 from jobs.cli.recipe_options import changes
 from jobs.cli.signals import stoppable
-from pipeline.encode import encoder_module, encoder_names
+from pipeline.encoder import encoder_module, encoder_names, encoder_presets
 from pipeline.finetune.folder import CHECKPOINT, WEIGHTS
 from pipeline.finetune.loop import Finetuned, Settings, finetune, num_steps
 from pipeline.finetune.pairs import decode_pairs
@@ -230,9 +230,8 @@ def _print_run(dataset: Dataset, record: dict[str, Any], args: argparse.Namespac
         for k in (1, 5, 10)
     ]
     table(f"Retrieval on {val_items} validation items", ["way", "", "before %", "after %", "chance %"], rows)
-    say(
-        f"{args.out / WEIGHTS}: epoch {record['best_epoch']} of {len(record['history'])}, SHA-256 {record['weights_sha256']}"
-    )
+    epochs = f"epoch {record['best_epoch']} of {len(record['history'])}"
+    say(f"{args.out / WEIGHTS}: {epochs}, SHA-256 {record['weights_sha256']}")
     name, encoder = record["recipe"]["name"], record["encoder"]
     say(f"next: avel extract ... --recipe {name} --as {encoder}-tuned --weights {args.out / WEIGHTS}")
     return 0

@@ -7,6 +7,7 @@ import argparse
 from catalog.errors import BadArguments
 from catalog.recipe import NAME, Recipe
 from catalog.store.reader import create_store, exists, open_store
+from catalog.store.writer import open_writer
 from catalog.vocabulary import read_vocabulary
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.chosen_recipes import chosen_recipe, with_weights
@@ -14,8 +15,8 @@ from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import note, print_json, say
 from jobs.cli.recipe_options import changes
 from jobs.labels.verb import OTHER
-from pipeline.encode import encoder_module, encoder_names
 from pipeline.encode_labels import encode_labels
+from pipeline.encoder import encoder_names, encoder_spec
 from pipeline.extract import ensure_recipe
 
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     note(f"avel labels: {len(names)} names with {recipe.name} on {device}")
     features_KD = encode_labels(names, recipe, weights[recipe.name], prompt=args.prompt, device=device)
     store = open_store(args.store) if exists(args.store) else create_store(args.store)
-    with store.writer(wait_s=args.wait) as writer:
+    with open_writer(store, wait_s=args.wait) as writer:
         ensure_recipe(writer, recipe, weights[recipe.name])
         writer.write_labels(recipe.name, vocabulary, names, features_KD, prompt=args.prompt)
         snapshot = writer.commit(f"labels {vocabulary} of {recipe.name}: {len(names)} names")
@@ -89,7 +90,7 @@ def _check_text_tower(recipe: Recipe) -> None:
     """Refuse an encoder that has none before anybody is sent for its weights."""
 
     def has_one(encoder: str) -> bool:
-        return hasattr(encoder_module(encoder), "encode_text")
+        return encoder_spec(encoder).text_width is not None
 
     # Of encoders that are none `with_weights` says whose they are.
     if recipe.encoder in encoder_names() and not has_one(recipe.encoder):

@@ -58,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_weights(parser)
     parser.add_argument("--workers", type=int, default=1, help="media opened at once (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from jobs.cli.console import print_json, table
-from pipeline.encode import encoder_module, feature_shapes, presets
+from jobs.cli.console import print_json, shape_text, table
+from pipeline.encoder import encoder_spec
+from pipeline.recipes import feature_shapes, presets
 
-HELP = "list the recipes: encoder, grid, what it sees and hears, whether it needs weights"
+HELP = "list the recipes: encoder, grid, shapes of visual and audio features, whether it needs weights"
 
 EXAMPLES = """\
 examples:
@@ -17,20 +18,20 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    """None of its own."""
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = []
+    rows, cells = [], []
     for name, recipe in presets().items():
-        spec = encoder_spec(recipe.encoder)
+        spec, grid = encoder_spec(recipe.encoder), recipe.grid
         visual_shape, audio_shape = feature_shapes(recipe, {})
         rows.append(
             {
                 "recipe": name,
                 "encoder": recipe.encoder,
-                "window_s": str(recipe.grid.window_s),
-                "hop_s": str(recipe.grid.hop_s),
+                "window_s": str(grid.window_s),
+                "hop_s": str(grid.hop_s),
                 "visual_shape": visual_shape and list(visual_shape),
                 "audio_shape": audio_shape and list(audio_shape),
                 "needs_weights": spec.needs_weights,
@@ -38,28 +39,11 @@ def run(args: argparse.Namespace) -> int:
                 "fingerprint": recipe.fingerprint(),
             }
         )
+        shapes = shape_text(visual_shape), shape_text(audio_shape)
+        weights = "needed" if spec.needs_weights else "none"
+        cells.append((name, recipe.encoder, grid.window_s, grid.hop_s, *shapes, weights, spec.licence))
     if args.json:
         print_json({"recipes": rows})
-        return 0
-    table(
-        "Recipes",
-        ("recipe", "encoder", "window s", "hop s", "visual", "audio", "weights", "licence"),
-        [
-            (
-                row["recipe"],
-                row["encoder"],
-                row["window_s"],
-                row["hop_s"],
-                _shape(row["visual_shape"]),
-                _shape(row["audio_shape"]),
-                "needed" if row["needs_weights"] else "none",
-                row["licence"],
-            )
-            for row in rows
-        ],
-    )
+    else:
+        table("Recipes", ("recipe", "encoder", "window s", "hop s", "visual", "audio", "weights", "licence"), cells)
     return 0
-
-
-def _shape(shape: object) -> str:
-    return " x ".join(str(size) for size in shape) if isinstance(shape, list) else "-"

@@ -7,9 +7,10 @@ import json
 
 from catalog.fingerprint import plain
 from jobs.cli.chosen_recipes import chosen_recipe
-from jobs.cli.console import print_json, table
+from jobs.cli.console import leaves, print_json, shape_text, table
 from jobs.cli.recipe_options import add_set, changes
-from pipeline.encode import encoder_module, feature_shapes, find_recipe
+from pipeline.encoder import encoder_spec
+from pipeline.recipes import feature_shapes, find_recipe
 
 HELP = "show every setting of a recipe and its fingerprint; --set shows a changed one"
 
@@ -24,7 +25,6 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a preset; `avel recipe list` shows them")
     add_set(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,19 +49,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     was = {path: value for path, value, _ in differences}
     rows = []
-    for path, value in _leaves(plain(recipe)):
+    for path, value in leaves(plain(recipe)):
         note = f"preset: {was[path]}" if path in was else ""
         rows.append((path, "-" if value is None else value, note))
-    told = "of published weights" if spec.needs_weights else ""
+    remark = "of published weights" if spec.needs_weights else ""
     for tower, shape in (("visual", visual_shape), ("audio", audio_shape)):
-        rows.append((f"{tower} feature", " x ".join(map(str, shape)) if shape else "-", told))
+        rows.append((f"{tower} feature", shape_text(shape), remark))
     rows += [("licence", spec.licence, ""), ("citation", spec.citation, "")]
-    rows.append(("fingerprint", recipe.fingerprint(), "another than the preset's" if differences else ""))
+    rows.append(("fingerprint", recipe.fingerprint(), "differs from the preset's" if differences else ""))
     table(f"Recipe {recipe.name}", ("setting", "value", ""), rows)
     return 0
-
-
-def _leaves(value: object, path: str = "") -> list[tuple[str, object]]:
-    if not isinstance(value, dict):
-        return [(path, value)]
-    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else key)]

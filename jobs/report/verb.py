@@ -47,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="also show the run filter's: fewer than W equal neighbours are taken for mistakes",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object about the page")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from catalog.store.diff import diff
 from catalog.store.reader import open_store
 from jobs.cli.console import note, print_json, say, table
+from jobs.cli.store_options import add_store
 
 HELP = "what changed between two snapshots: videos added or changed, outcomes and rows per recipe"
 
@@ -20,34 +22,33 @@ _SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
+    add_store(parser)
     parser.add_argument("before", metavar="BEFORE", help="a tag or snapshot id; `avel store log` lists them")
     parser.add_argument("after", metavar="AFTER", nargs="?", help="likewise (default: the newest commit)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    told = open_store(args.store).diff(args.before, args.after)
+    changed = diff(open_store(args.store, at=args.before), open_store(args.store, at=args.after))
     if args.json:
-        print_json({"store": args.store, **asdict(told)})
+        print_json({"store": args.store, **asdict(changed)})
         return 0
     say(
-        f"{args.store} from {told.before} to {told.after}: {len(told.added):,} videos added, "
-        f"{len(told.changed):,} changed, {len(told.removed):,} removed"
+        f"{args.store} from {changed.before} to {changed.after}: {len(changed.added):,} videos added, "
+        f"{len(changed.changed):,} changed, {len(changed.removed):,} removed"
     )
-    if told.recipes:
+    if changed.recipes:
         table(
             "recipes",
             ["recipe", "rows before", "rows after", "videos done", "retried"],
             [
                 (name, f"{r.rows_before:,}", f"{r.rows_after:,}", f"{len(r.done):,}", f"{len(r.retried):,}")
-                for name, r in told.recipes.items()
+                for name, r in changed.recipes.items()
             ],
         )
-    marks = [("added", v) for v in told.added] + [("changed", v) for v in told.changed]
-    marks += [("removed", v) for v in told.removed]
-    if marks:
-        table("videos", ["change", "video"], marks[:_SHOWN])
-        if len(marks) > _SHOWN:
-            note(f"{len(marks) - _SHOWN:,} more; --json lists all")
+    changes = [("added", v) for v in changed.added] + [("changed", v) for v in changed.changed]
+    changes += [("removed", v) for v in changed.removed]
+    if changes:
+        table("videos", ["change", "video"], changes[:_SHOWN])
+        if len(changes) > _SHOWN:
+            note(f"{len(changes) - _SHOWN:,} more; --json lists all")
     return 0

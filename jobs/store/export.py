@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from catalog import dataset as datasets
 from catalog.errors import BadArguments
-from catalog.exchange.sidecar import formats
 from catalog.store.reader import open_store
+from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import note, print_json, say
+from jobs.cli.dataset_options import add_root
+from jobs.cli.store_options import add_at, add_store
+from jobs.store.choices import chosen_format, chosen_recipe_name
 
 HELP = "write a recipe's features as AVE's HDF5, UnAV's .npy files or plain Zarr"
 
@@ -25,45 +27,36 @@ computed are NaN; --fill 0 writes zeros for code that cannot take them.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
+    add_store(parser)
     parser.add_argument("out", metavar="OUT", help="the folder to write into; made if absent")
     parser.add_argument("--format", required=True, metavar="F", help="ave-h5, unav-npy or zarr")
     parser.add_argument("--recipe", metavar="R", help="which features; may be left out where the store has one recipe")
-    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+    add_at(parser)
     parser.add_argument("--dataset", metavar="NAME", help="only this data set's videos, in its order")
-    parser.add_argument("--root", metavar="DIR", help="where the data set's official files are")
+    add_root(parser)
     parser.add_argument(
         "--fill", choices=("nan", "0"), default="nan", help="for segments not computed (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.format not in formats():
-        raise BadArguments(f"no format {args.format!r}; there are {', '.join(sorted(formats()))}")
-    if (args.dataset is None) != (args.root is None):
-        raise BadArguments("--dataset and --root go together")
-    dataset = None
-    if args.dataset is not None:
-        if args.dataset not in datasets.names():
-            raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(datasets.names())}")
-        dataset = datasets.load(args.dataset, args.root)
+    exchange = chosen_format(args.format)
+    dataset = optional_dataset(args)
     store = open_store(args.store, at=args.at)
-    held = list(store.recipes())
-    recipe = args.recipe if args.recipe is not None else held[0] if len(held) == 1 else None
-    if recipe not in held:
-        raise BadArguments(f"{store.uri} has the recipes {', '.join(held) or '(none)'}; say which with --recipe")
+    recipe = chosen_recipe_name(store, args.recipe)
     out = Path(args.out)
     if out.exists() and not out.is_dir():
-        raise BadArguments(f"{out}: a file lies there; give a folder to write into")
-    told = formats()[args.format].export(store, recipe, out, dataset=dataset, fill=float(args.fill))
-    if told.get("absent_videos"):
-        note(f"{told['absent_videos']} videos of the data set are not in the store: nothing was computed for them")
-    if told.get("cut_videos"):
-        note(f"{told['cut_videos']} videos have more than {told['segments']} segments: the rest is not in the files")
+        raise BadArguments(f"{out} is a file; give a folder to write into")
+    counts = exchange.export(store, recipe, out, dataset=dataset, fill=float(args.fill))
+    if counts.get("absent_videos"):
+        note(f"{counts['absent_videos']} videos of the data set are not in the store: nothing was computed for them")
+    if counts.get("cut_videos"):
+        note(
+            f"{counts['cut_videos']} videos have more than {counts['segments']} segments: the rest is not in the files"
+        )
     if args.json:
-        print_json({"store": store.uri, "recipe": recipe, "format": args.format, "out": str(out), **told})
+        print_json({"store": store.uri, "recipe": recipe, "format": args.format, "out": str(out), **counts})
     else:
-        counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in told.items())
-        say(f"{out}: {recipe} as {args.format}: {counts}")
+        texts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
+        say(f"{out}: {recipe} as {args.format}: {texts}")
     return 0

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from catalog.store.reader import open_store
-from catalog.store.statistics import all_statistics
+from catalog.store.reader import FeatureStore, open_store
 from catalog.video import REASONS
-from jobs.cli.console import duration, print_json, say, table
+from jobs.cli.console import byte_size, duration, leaves, print_json, say, shape_text, table
+from jobs.cli.store_options import add_at, add_store
 
 HELP = "what a store holds: videos by status and reason, recipes with settings, rows and bytes"
 
@@ -28,34 +28,35 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
-    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+    add_store(parser)
+    add_at(parser)
     parser.add_argument(
         "--statistics", action="store_true", help="also mean, spread, share of NaN and norm (reads every feature)"
     )
     parser.add_argument("--failures", action="store_true", help="list each partial or quarantined video, and why")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     store = open_store(args.store, at=args.at)
-    told = _describe(store)
+    summary = _describe(store)
     if args.failures:
-        told["failures"] = _failures(store)
+        summary["failures"] = _failures(store)
     if args.statistics:
-        told["statistics"] = {
+        from catalog.store.statistics import all_statistics  # dask is slow to import, and needed here alone
+
+        summary["statistics"] = {
             name: {modality: asdict(one) for modality, one in both.items()}
             for name, both in all_statistics(store).items()
         }
     if args.json:
-        print_json(told)
+        print_json(summary)
     else:
-        _show(told)
-        _show_failures(told.get("failures", []))
+        _show(summary)
+        _show_failures(summary.get("failures", []))
     return 0
 
 
-def _failures(store: Any) -> list[dict[str, Any]]:
+def _failures(store: FeatureStore) -> list[dict[str, Any]]:
     """Each video that is partial or quarantined, under each recipe, in store order."""
     ids = store.video_ids()
     found = []
@@ -63,8 +64,8 @@ def _failures(store: Any) -> list[dict[str, Any]]:
         outcomes = store.outcomes(name)
         for i, status in enumerate(outcomes.status):
             if status in ("partial", "quarantined"):
-                told = {"recipe": name, "video": ids[i], "status": status, "reason": outcomes.reason[i]}
-                found.append(told | {"attempts": int(outcomes.attempts[i]), "detail": outcomes.detail[i]})
+                failure = {"recipe": name, "video": ids[i], "status": status, "reason": outcomes.reason[i]}
+                found.append(failure | {"attempts": int(outcomes.attempts[i]), "detail": outcomes.detail[i]})
     return found
 
 
@@ -74,10 +75,10 @@ def _show_failures(failures: list[dict[str, Any]]) -> None:
         table("partial and quarantined, one by one", columns, [list(failure.values()) for failure in failures])
 
 
-def _describe(store: Any) -> dict[str, Any]:
+def _describe(store: FeatureStore) -> dict[str, Any]:
     table = store.videos()
     seconds = table.duration_s[~np.isnan(table.duration_s)]
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "store": store.uri,
         "snapshot": store.snapshot_id,
         "commits": len(store.log()),
@@ -95,7 +96,7 @@ def _describe(store: Any) -> dict[str, Any]:
     for name, entry in store.recipes().items():
         outcomes = store.outcomes(name)
         values = sum(math.prod(shape) for shape in (entry.visual_shape, entry.audio_shape) if shape is not None)
-        told["recipes"][name] = {
+        summary["recipes"][name] = {
             "settings": json.loads(entry.recipe.to_json()),
             "fingerprint": entry.fingerprint,
             "visual_shape": None if entry.visual_shape is None else list(entry.visual_shape),
@@ -109,19 +110,19 @@ def _describe(store: Any) -> dict[str, Any]:
             "card": dict(entry.card),
             "vocabularies": store.vocabularies(name),
         }
-    return told
+    return summary
 
 
-def _show(told: dict[str, Any]) -> None:
-    videos = told["videos"]
-    tags = ", ".join(told["tags"]) or "none"
+def _show(summary: dict[str, Any]) -> None:
+    videos = summary["videos"]
+    tags = ", ".join(summary["tags"]) or "none"
     say(
-        f"{told['store']}: snapshot {told['snapshot']}, {told['commits']} commits, tags: {tags}, "
-        f"{_size(told['stored_bytes'])} stored"
+        f"{summary['store']}: snapshot {summary['snapshot']}, {summary['commits']} commits, tags: {tags}, "
+        f"{byte_size(summary['stored_bytes'])} stored"
     )
     share = max(1, videos["total"])
     table(
-        f"{videos['total']:,} videos, {duration(videos['duration_s'])}, {_size(videos['media_bytes'])} of media",
+        f"{videos['total']:,} videos, {duration(videos['duration_s'])}, {byte_size(videos['media_bytes'])} of media",
         ["status", "videos", "share"],
         [(status, f"{count:,}", f"{100 * count / share:.1f}%") for status, count in videos["status"].items()],
     )
@@ -137,21 +138,21 @@ def _show(told: dict[str, Any]) -> None:
         [
             (
                 name,
-                _shape(one["visual_shape"]),
-                _shape(one["audio_shape"]),
+                shape_text(one["visual_shape"]),
+                shape_text(one["audio_shape"]),
                 one["settings"]["storage"],
                 f"{one['rows']:,}",
-                _size(one["feature_bytes"]),
+                byte_size(one["feature_bytes"]),
                 *(f"{one['status'].get(status, 0):,}" for status in ("extracted", "partial", "quarantined", "pending")),
             )
-            for name, one in told["recipes"].items()
+            for name, one in summary["recipes"].items()
         ],
     )
-    for name, one in told["recipes"].items():
-        rows = [("fingerprint", one["fingerprint"]), *_leaves(one["settings"])]
-        rows += [(f"card.{key}", value) for key, value in _leaves(one["card"])]
+    for name, one in summary["recipes"].items():
+        rows = [("fingerprint", one["fingerprint"]), *leaves(one["settings"])]
+        rows += [(f"card.{key}", value) for key, value in leaves(one["card"])]
         table(f"recipe {name}", ["setting", "value"], rows)
-    for name, both in told.get("statistics", {}).items():
+    for name, both in summary.get("statistics", {}).items():
         table(
             f"statistics of {name}",
             ["modality", "rows", "valid", "NaN", "mean", "std", "norm", "norm std", "min", "max"],
@@ -169,21 +170,3 @@ def _show(told: dict[str, Any]) -> None:
                 for modality, one in both.items()
             ],
         )
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(path, value)]
-    return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}" if path else key)]
-
-
-def _shape(shape: list[int] | None) -> str:
-    return "-" if shape is None else " x ".join(map(str, shape))
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -6,6 +6,7 @@ import argparse
 
 from catalog.store.reader import open_store
 from jobs.cli.console import print_json, table
+from jobs.cli.store_options import add_store
 
 HELP = "the commits of a store, newest first, with its tags"
 
@@ -17,9 +18,8 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
+    add_store(parser)
     parser.add_argument("--at", metavar="TAG", help="the history of a tag or snapshot instead of the newest commit")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

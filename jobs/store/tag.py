@@ -6,6 +6,7 @@ import argparse
 
 from catalog.store.reader import open_store
 from jobs.cli.console import print_json, say
+from jobs.cli.store_options import add_store
 
 HELP = "name the newest commit (or another snapshot); a tag never moves"
 
@@ -17,10 +18,9 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
+    add_store(parser)
     parser.add_argument("name", metavar="NAME", help="the tag")
     parser.add_argument("--at", metavar="SNAPSHOT", help="the snapshot id or tag to name (default: the newest commit)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from catalog import dataset
 from catalog.errors import BadArguments
-from catalog.exchange.compare import VERDICTS, Agreement, Comparison, compare
-from catalog.grid import GridRule, exact_seconds
+from catalog.exchange.compare import Agreement, Comparison, compare
 from catalog.store.reader import FeatureStore, open_store
-from catalog.store.verify import verify
+from catalog.store.verify import Verification, verify
+from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import Progress, note, print_json, say, table
+from jobs.cli.dataset_options import add_root
+from jobs.cli.store_options import add_at, add_store
+from jobs.store.choices import chosen_grid, chosen_recipe_name
+from jobs.store.comparison import by_stream, print_comparison, sentence
 
 HELP = "check that a store is complete, finite where valid, on its grid, and made of these media"
 
@@ -29,7 +31,7 @@ examples:
 --against compares with ID_rgb.npy, ID_flow.npy, ID_vggish.npy, or ID_one_peace_video_finetune.npy,
 ID_one_peace_audio.npy, or what `avel store export --format unav-npy` wrote.
 
-Files that are missing there are counted, and no fault.
+Files that are missing there are counted; they are no error.
 
 Exit status: 0 nothing is wrong, and features equal the published ones; 1 something is, or the store cannot be opened;
 2 bad arguments.
@@ -39,11 +41,11 @@ _SHOWN = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder or s3://bucket/prefix")
-    parser.add_argument("--at", metavar="TAG", help="a tag or snapshot id instead of the newest commit")
+    add_store(parser)
+    add_at(parser)
     parser.add_argument("--media", metavar="DIR", help="the folder of the media: read them and compare their hashes")
     parser.add_argument("--dataset", metavar="NAME", help="a data set whose videos must all have a row")
-    parser.add_argument("--root", metavar="DIR", help="where the data set's official files are")
+    add_root(parser)
     against = parser.add_argument_group("published features")
     against.add_argument("--against", metavar="DIR", help="a folder of published .npy features to compare with")
     against.add_argument("--recipe", metavar="R", help="which features; may be left out where the store has one recipe")
@@ -67,42 +69,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     against.add_argument("--window", metavar="S", help="seconds that a published row sees (default: as published)")
     against.add_argument("--hop", metavar="S", help="seconds between published rows")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     _check_against(args)
-    agreement, grid = _agreement(args), _grid(args)
-
-    if (args.dataset is None) != (args.root is None):
-        raise BadArguments("--dataset and --root go together")
+    agreement, grid = _agreement(args), chosen_grid(args)
+    dataset = optional_dataset(args)
     if args.media is not None and not Path(args.media).is_dir():
         raise BadArguments(f"--media needs a folder, got {args.media!r}")
-    wanted = None
-    if args.dataset is not None:
-        if args.dataset not in dataset.names():
-            raise BadArguments(f"no data set {args.dataset!r}; there are {', '.join(dataset.names())}")
-        wanted = [video.id for video in dataset.load(args.dataset, args.root).videos]
     store = open_store(args.store, at=args.at)
-    recipe = _recipe(args, store)
-    total = 1 + len(store.recipes())
-    if args.media is not None:
-        total += sum(1 for digest in store.videos().sha256 if digest)
-    with Progress("verify", total, "checks", quiet=args.json) as progress:
-        told = verify(
-            store,
-            wanted=wanted,
-            media=None if args.media is None else Path(args.media),
-            progress=lambda name: progress.advance(1, name),
-        )
-    compared = None if recipe is None else _compare(args, store, recipe, agreement, grid)
-    is_sound = not told.problems
-    is_near = (
-        compared is None or compared.verdict == "equal" or (args.shapes_only and compared.verdict == "other values")
-    )
-    status = 0 if is_sound and is_near else 1
+    recipe = None if args.against is None else chosen_recipe_name(store, args.recipe)
+    checked = _verify(store, args, wanted=None if dataset is None else [video.id for video in dataset.videos])
+    compared = None
+    if recipe is not None:
+        with Progress("compare", None, "videos", quiet=args.json) as progress:
+            compared = compare(
+                store,
+                recipe,
+                Path(args.against),
+                agreement=agreement,
+                grid=grid,
+                progress=lambda video_id: progress.advance(1, video_id),
+            )
+    is_ok = not checked.problems and (compared is None or _agrees(compared, shapes_only=args.shapes_only))
     if args.json:
-        answer = {"store": store.uri, "snapshot": store.snapshot_id, "ok": status == 0, **asdict(told)}
+        answer = {"store": store.uri, "snapshot": store.snapshot_id, "ok": is_ok, **asdict(checked)}
         if compared is not None:
             answer["against"] = {
                 "folder": args.against,
@@ -110,42 +101,16 @@ def run(args: argparse.Namespace) -> int:
                 **asdict(agreement),
                 "shapes_only": args.shapes_only,
                 "verdict": compared.verdict,
-                "told": _sentence(compared),
-                "streams": _by_stream(compared),
+                "told": sentence(compared),
+                "streams": by_stream(compared),
                 **asdict(compared),
             }
         print_json(answer)
-        return status
-    if told.problems:
-        table(
-            f"{len(told.problems):,} problems",
-            ["where", "video", "what"],
-            [(p.where, "" if p.video_id is None else p.video_id, p.what) for p in told.problems[:_SHOWN]],
-        )
-        if len(told.problems) > _SHOWN:
-            note(f"{len(told.problems) - _SHOWN:,} more; --json lists all")
-    rows = ", ".join(f"{count:,} rows of {name}" for name, count in told.rows.items()) or "no recipe"
-    hashed = f", {told.hashed:,} media hashed" if args.media is not None else ""
-    verdict = f"{len(told.problems):,} problems" if told.problems else "sound"
-    say(f"{store.uri} at {store.snapshot_id}: {verdict}; {told.videos:,} videos, {rows}{hashed}")
-    if compared is not None:
-        _show(compared, against=f"{recipe} against {args.against}")
-    return status
-
-
-# What a comparison comes to.
-_SENTENCES = {
-    "equal": "equal",
-    "other values": "shapes and times agree, values do not (other weights or another decoder)",
-    "other times": "shapes agree, times do not",
-    "other shape": "shapes differ",
-    "unreadable": "files cannot be read",
-}
-
-
-def _sentence(compared: Comparison) -> str:
-    is_part = compared.verdict == "equal" and compared.missing_there
-    return "equal (of those there)" if is_part else _SENTENCES[compared.verdict]
+    else:
+        _print_checked(store, checked, with_media=args.media is not None)
+        if compared is not None:
+            print_comparison(compared, title=f"{recipe} against {args.against}", shown=_SHOWN)
+    return 0 if is_ok else 1
 
 
 def _check_against(args: argparse.Namespace) -> None:
@@ -168,86 +133,34 @@ def _agreement(args: argparse.Namespace) -> Agreement:
         raise BadArguments(f"--tolerance, --cosine and --rows-apart: {error}") from error
 
 
-def _grid(args: argparse.Namespace) -> GridRule | None:
-    if (args.window is None) != (args.hop is None):
-        raise BadArguments("--window and --hop go together")
-    if args.window is None:
-        return None
-    try:
-        return GridRule(window_s=exact_seconds(args.window), hop_s=exact_seconds(args.hop), tail="drop")
-    except ValueError as error:
-        raise BadArguments(f"--window and --hop: {error}") from error
-
-
-def _recipe(args: argparse.Namespace, store: FeatureStore) -> str | None:
-    """Which features are compared; None where none are."""
-    if args.against is None:
-        return None
-    held = list(store.recipes())
-    recipe = args.recipe if args.recipe is not None else held[0] if len(held) == 1 else None
-    if recipe not in held:
-        raise BadArguments(f"{store.uri} has the recipes {', '.join(held) or '(none)'}; say which with --recipe")
-    return str(recipe)
-
-
-def _compare(
-    args: argparse.Namespace, store: FeatureStore, recipe: str, agreement: Agreement, grid: GridRule | None
-) -> Comparison:
-    with Progress("compare", None, "videos", quiet=args.json) as progress:
-        return compare(
+def _verify(store: FeatureStore, args: argparse.Namespace, *, wanted: list[str] | None) -> Verification:
+    total = 1 + len(store.recipes())
+    if args.media is not None:
+        total += sum(1 for digest in store.videos().sha256 if digest)
+    with Progress("verify", total, "checks", quiet=args.json) as progress:
+        return verify(
             store,
-            recipe,
-            Path(args.against),
-            agreement=agreement,
-            grid=grid,
-            progress=lambda video_id: progress.advance(1, video_id),
+            wanted=wanted,
+            media=None if args.media is None else Path(args.media),
+            progress=lambda name: progress.advance(1, name),
         )
 
 
-def _by_stream(compared: Comparison) -> dict[str, dict[str, Any]]:
-    """Each stream's counts by verdict, and the worst of its numbers."""
-    streams: dict[str, dict[str, Any]] = {}
-    for item in compared.compared:
-        told = streams.setdefault(
-            item.stream, {"videos": 0, "equal": 0, "max_abs": None, "max_relative": None, "least_cosine": None}
+def _agrees(compared: Comparison, *, shapes_only: bool) -> bool:
+    return compared.verdict == "equal" or (shapes_only and compared.verdict == "other values")
+
+
+def _print_checked(store: FeatureStore, checked: Verification, *, with_media: bool) -> None:
+    problems = checked.problems
+    if problems:
+        table(
+            f"{len(problems):,} problems",
+            ["where", "video", "what"],
+            [(p.where, "" if p.video_id is None else p.video_id, p.what) for p in problems[:_SHOWN]],
         )
-        told["videos"] += 1
-        told["equal"] += item.verdict == "equal"
-        for name, worse in (("max_abs", max), ("max_relative", max), ("least_cosine", min)):
-            value = getattr(item, name)
-            if value is not None:
-                told[name] = value if told[name] is None else worse(told[name], value)
-    return streams
-
-
-def _show(compared: Comparison, *, against: str) -> None:
-    worst = sorted(compared.compared, key=lambda item: -VERDICTS.index(item.verdict))
-    columns = ("max_abs", "max_relative", "mean_cosine", "least_cosine", "times_off_s")
-    table(
-        f"{against}: here/published",
-        ["video", "stream", "rows", "width", *(name.replace("_", " ") for name in columns), "verdict"],
-        [
-            (
-                item.video_id,
-                item.stream,
-                f"{item.rows}/{item.published_rows}" + (f" ({item.one_sided_rows} NaN)" if item.one_sided_rows else ""),
-                f"{item.width}/{item.published_width}",
-                *(_number(getattr(item, name)) for name in columns),
-                item.verdict,
-            )
-            for item in worst[:_SHOWN]
-        ],
-    )
-    if len(worst) > _SHOWN:
-        note(f"{len(worst) - _SHOWN:,} more, none worse; --json lists all")
-    for item in worst[:_SHOWN]:
-        if item.problem:
-            note(item.problem)
-    equal = ", ".join(f"{told['equal']:,} of {told['videos']:,} {s}" for s, told in _by_stream(compared).items())
-    missing = f"{compared.missing_there:,} files missing there"
-    apart = f"{missing}, {compared.only_here:,} videos only here, {compared.only_there:,} only there"
-    say(f"{against}: {_sentence(compared)}; equal: {equal}; {apart}")
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+        if len(problems) > _SHOWN:
+            note(f"{len(problems) - _SHOWN:,} more; --json lists all")
+    rows = ", ".join(f"{count:,} rows of {name}" for name, count in checked.rows.items()) or "no recipe"
+    hashed = f", {checked.hashed:,} media hashed" if with_media else ""
+    verdict = f"{len(problems):,} problems" if problems else "sound"
+    say(f"{store.uri} at {store.snapshot_id}: {verdict}; {checked.videos:,} videos, {rows}{hashed}")

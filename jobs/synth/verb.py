@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to fill: annotations, videos/ID.mp4, synth.json")
     parser.add_argument("--layout", choices=_LAYOUTS, default="ave", help="whose files (default: %(default)s)")
     parser.add_argument("--videos", type=int, default=60, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="seed of everything random (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: %(default)s)")
     parser.add_argument(
         "--workers", type=int, default=None, metavar="N", help="processes (default: one for each usable core)"
     )

@@ -19,7 +19,9 @@ import numpy as np
 from catalog.dataset import SPLITS, Dataset, load, plugin
 from catalog.errors import AvelError, BadArguments
 from catalog.recipe import Recipe
-from catalog.store.reader import FeatureStore, VideoResult, create_store, exists, open_store
+from catalog.store.reader import FeatureStore, create_store, exists, open_store
+from catalog.store.rows import VideoResult
+from catalog.store.writer import open_writer
 from catalog.synthetic import planting
 from catalog.synthetic.planting import PlantedSettings, World
 from jobs.cli.console import Progress, duration, print_json, say
@@ -64,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     verb = "would write" if args.dry_run else "wrote"
     say(
-        f"{verb} {name} ({recipe.fingerprint()[:12]}): {summary['videos']:,} videos, {summary['rows']:,} rows, visual "
-        f"{summary['visual_shape']} and audio {summary['audio_shape']}, {summary['bytes'] / 2**20:.1f} MiB: {args.store}"
+        f"{verb} {name} ({recipe.fingerprint()[:12]}): {summary['videos']:,} videos, {summary['rows']:,} rows, "
+        f"visual {summary['visual_shape']} and audio {summary['audio_shape']}, {summary['bytes'] / 2**20:.1f} MiB: "
+        f"{args.store}"
     )
     if args.dry_run:
         say("settings: " + ", ".join(f"{key}={value}" for key, value in summary["settings"].items()))

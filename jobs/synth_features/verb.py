@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_option(parser)
     parser.add_argument("--as", dest="name", metavar="NAME", help="the recipe's name (default: planted-PROTOCOL)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the classes' prototypes (default: 0)")
-    parser.add_argument(
-        "--noise-seed", type=int, metavar="N", help="of everything drawn for a video (default: as --seed)"
-    )
+    parser.add_argument("--noise-seed", type=int, metavar="N", help="of what is drawn for a video (default: as --seed)")
     parser.add_argument("--width", type=int, metavar="D", help="of the features (default: the protocol's)")
     parser.add_argument(
         "--scale-to", type=int, metavar="D", help="embed the signals in D dimensions, with noise of the same norm"

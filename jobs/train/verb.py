@@ -78,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, help="seeds trained at a time (as many as the cores have threads for)")
     parser.add_argument("--restart", action="store_true", help="begin anew where an interrupted training could go on")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

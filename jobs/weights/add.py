@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from catalog.errors import BadArguments
+from catalog.errors import AvelError, BadArguments
 from jobs.cli.console import note, print_json, say, visible
-from jobs.weights.manifest import add_encoder, asset_of, licence_text, row_of, spec_of
-from pipeline.encode import EncoderSpec, encoder_module, feature_shapes
-from pipeline.networks.checkpoint import BadCheckpoint
+from jobs.weights.manifest import add_encoder, asset_of, licence_text, row_of, spec_of, state_text
+from pipeline.encoder import EncoderSpec, encoder_presets
+from pipeline.recipes import feature_shapes
 from pipeline.weights.asset import Asset
 from pipeline.weights.folder import add, weights_folder
 
@@ -27,16 +27,15 @@ The folder holds published files alone. A checkpoint of your own is used where i
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoder(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help="a file, or the folder of a checkpoint that is one")
-    parser.add_argument("--asset", metavar="A", help="which one it is, where its name does not tell")
+    parser.add_argument("--asset", metavar="A", help="which one it is, where its file name is not the published one")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy it (the default)")
     how.add_argument("--link", action="store_true", help="link to it; it must stay where it is")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     spec, folder = spec_of(args.encoder), weights_folder()
-    asset = _meant(spec, args)
+    asset = _chosen_asset(spec, args)
     _check_folder(spec, asset, args.file)
     path = add(asset, args.file, folder, link=args.link)
     row = row_of(spec, asset, folder)
@@ -45,12 +44,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(row)
     else:
-        told = "no hash is published to check it with" if row["state"] == "present" else row["state"]
-        say(f"{visible(path)}: {told}")
+        say(f"{visible(path)}: {state_text(row['state'])}")
     return 0
 
 
-def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
+def _chosen_asset(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
     if not spec.assets:
         raise BadArguments(f"encoder {spec.name} needs no weights")
     if args.asset is not None:
@@ -66,10 +64,10 @@ def _meant(spec: EncoderSpec, args: argparse.Namespace) -> Asset:
 
 def _check_folder(spec: EncoderSpec, asset: Asset, path: Path) -> None:
     """A folder has no published hash: at least its model type must be the asset's."""
-    presets = encoder_module(spec.name).PRESETS
+    presets = encoder_presets(spec.name)
     if not (asset.is_folder and path.is_dir() and presets):
         return
     try:
         feature_shapes(presets[0], {asset.name: path})
-    except BadCheckpoint as error:
+    except AvelError as error:
         raise ValueError(f"asset {asset.name} of {spec.name}: {error}") from error

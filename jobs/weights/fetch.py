@@ -9,7 +9,7 @@ from typing import Any
 from catalog.errors import BadArguments
 from jobs.cli.console import Progress, note, print_json, say, visible
 from jobs.weights.manifest import add_encoder, asset_of, row_of, spec_of
-from pipeline.encode import EncoderSpec
+from pipeline.encoder import EncoderSpec
 from pipeline.weights.asset import Asset
 from pipeline.weights.folder import MissingWeights, fetch, size_text, weights_folder
 
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-licence", action="store_true", help="you have read a non-commercial licence and keep to it"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:

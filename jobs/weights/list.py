@@ -6,7 +6,7 @@ import argparse
 
 from jobs.cli.console import note, print_json, say, table
 from jobs.weights.manifest import licence_text, row_of, size_of_row
-from pipeline.encode import encoder_module, encoder_names
+from pipeline.encoder import encoder_names, encoder_spec
 from pipeline.weights.folder import check, sha256_of, weights_folder
 
 HELP = "list the encoders' checkpoints: file, size, licence, whether it is here and checked"
@@ -24,7 +24,6 @@ is stated), `partial` is an interrupted fetch, `differs` is another file. Files 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="read every file that is here and check its hash")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import BadArguments
-from pipeline.encode import EncoderSpec, encoder_module, encoder_names, presets
+from pipeline.encoder import EncoderSpec, encoder_names, encoder_spec
+from pipeline.recipes import presets
 from pipeline.weights.asset import Asset
 from pipeline.weights.folder import part_bytes, size_text, state_of
 from pipeline.weights.index import current, size_of
@@ -70,6 +71,11 @@ def row_of(spec: EncoderSpec, asset: Asset, folder: Path) -> dict[str, Any]:
 def licence_text(asset: Asset) -> str:
     """The licence, with its restriction spelt out."""
     return f"{asset.licence} (NON-COMMERCIAL)" if asset.non_commercial else asset.licence
+
+
+def state_text(state: str) -> str:
+    """The state of an asset that is here, in words: "present" means that nothing could be checked."""
+    return "no hash is published to check it with" if state == "present" else state
 
 
 def size_of_row(row: Mapping[str, Any]) -> str:

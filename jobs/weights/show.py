@@ -19,7 +19,6 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoder(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:

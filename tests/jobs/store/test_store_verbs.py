@@ -130,7 +130,7 @@ def test_export_and_import_round_trip(
     [
         (["export", "S", "out", "--format", "csv"], "no format 'csv'; there are ave-h5, unav-npy, zarr"),
         (["export", "S", "out", "--format", "zarr", "--recipe", "x"], "has the recipes tiny"),
-        (["export", "S", "out", "--format", "zarr", "--dataset", "ave"], "--dataset and --root go together"),
+        (["export", "S", "out", "--format", "zarr", "--dataset", "ave"], "--dataset ave needs --root DIR"),
         (["import", "nowhere", "S", "--format", "zarr"], "SOURCE needs a folder"),
         (
             ["import", "S", "B", "--format", "unav-npy", "--window", "x", "--hop", "1"],
