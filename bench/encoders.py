@@ -26,8 +26,9 @@ from bench import random_weights
 from bench.encoder_report import Report, Row, measurements
 from bench.measurement import Measurement
 from catalog.recipe import Recipe
+from catalog.store.modal import Features
 from catalog.video import Video
-from pipeline.clips import Clips, Features
+from pipeline.clips import Clips
 from pipeline.encode import Encoder, load_encoder
 from pipeline.encoder import encoder_names, encoder_presets, encoder_spec
 
@@ -227,12 +228,8 @@ def _matmul_s(precision: str, device: str, size: int) -> float:
 
 def _rows(features: Features) -> NDArray[np.float64]:
     """(S, D) of the one tower there is, valid rows alone."""
-    if features.visual is not None:
-        values, valid_S = features.visual, features.visual_valid
-    else:
-        assert features.audio is not None
-        values, valid_S = features.audio, features.audio_valid
-    return values[valid_S].reshape(int(valid_S.sum()), -1).astype(np.float64)
+    ((_, modal),) = features.modalities()
+    return modal.values[modal.valid].reshape(int(modal.valid.sum()), -1).astype(np.float64)
 
 
 def _errors(got_SD: NDArray[np.float64], want_SD: NDArray[np.float64]) -> dict[str, Any]:

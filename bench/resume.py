@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.measurement import Measurement
+from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -55,10 +56,8 @@ def _extract(words: list[str]) -> str:
 def _result(video: Video, i: int, recipe_name: str) -> VideoResult:
     valid = np.ones(1, np.bool_)
     rows = RecipeRows(
-        visual=np.full((1, 4), i, np.float32),
-        audio=np.full((1, 4), -i, np.float32),
-        visual_valid=valid,
-        audio_valid=valid,
+        visual=Modal(values=np.full((1, 4), i, np.float32), valid=valid),
+        audio=Modal(values=np.full((1, 4), -i, np.float32), valid=valid),
         start_s=np.zeros(1),
         end_s=np.ones(1),
     )

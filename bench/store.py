@@ -12,6 +12,7 @@ import numpy as np
 from bench.measurement import Measurement, taking_turns
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import create_store, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -87,10 +88,8 @@ def _result(i: int, recipe_name: str, visual: np.ndarray, audio: np.ndarray) -> 
     valid = np.ones(NUM_SEGMENTS, np.bool_)
     starts_s = np.arange(NUM_SEGMENTS, dtype=np.float64)
     rows = RecipeRows(
-        visual=visual[part],
-        audio=audio[part],
-        visual_valid=valid,
-        audio_valid=valid,
+        visual=Modal(values=visual[part], valid=valid),
+        audio=Modal(values=audio[part], valid=valid),
         start_s=starts_s,
         end_s=starts_s + 1,
     )

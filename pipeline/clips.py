@@ -67,19 +67,3 @@ class Clips:
         """Where the samples of `segment` (a number on the whole grid) lie in `samples_N`, context left out."""
         start, stop = self.grid.sample_range(segment, self.rate_hz)
         return slice(start - self.samples_start, stop - self.samples_start)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """What an encoder makes of `Clips`: one row a segment and modality.
-
-    Attributes:
-        visual: float (S, *visual_shape), NaN where not valid; None without a visual tower.
-        audio: float (S, *audio_shape), likewise.
-        visual_valid, audio_valid: bool (S,).
-    """
-
-    visual: NDArray[np.floating] | None
-    audio: NDArray[np.floating] | None
-    visual_valid: NDArray[np.bool_]
-    audio_valid: NDArray[np.bool_]

@@ -15,11 +15,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catalog.grid import sample_at
 from catalog.recipe import Recipe
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features
+from pipeline.clips import Clips
 from pipeline.encoder import EncoderSpec, assets_of, encoder_module, encoder_spec
 from pipeline.recipes import check_settings, feature_shapes
 
@@ -152,7 +152,7 @@ def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
         for (owner, piece), made in zip(batch, features, strict=True):
             _check_features(made, piece, encoder)
             parts[owner].append(made)
-    return [_joined(part) for part in parts]
+    return [Features.join(part) for part in parts]
 
 
 def batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:
@@ -211,36 +211,18 @@ def _check_clips(clips: Clips, recipe: Recipe) -> None:
 
 
 def _check_features(made: Features, clips: Clips, encoder: Encoder) -> None:
-    for modality, values, valid_S, shape in (
-        ("visual", made.visual, made.visual_valid, encoder.visual_shape),
-        ("audio", made.audio, made.audio_valid, encoder.audio_shape),
+    for modality, modal, shape in (
+        ("visual", made.visual, encoder.visual_shape),
+        ("audio", made.audio, encoder.audio_shape),
     ):
         where = f"encoder {encoder.spec.name}, {clips.video_id}: {modality}"
-        if valid_S.shape != (clips.count,) or valid_S.dtype != np.bool_:
-            raise RuntimeError(f"{where} validity must be bool ({clips.count},), got {valid_S.dtype} {valid_S.shape}")
+        if shape is None and modal is not None:
+            raise RuntimeError(f"{where} must be None under recipe {encoder.recipe.name}")
         if shape is None:
-            if values is not None or valid_S.any():
-                raise RuntimeError(f"{where} must be None and nowhere valid under recipe {encoder.recipe.name}")
             continue
-        if values is None or values.shape != (clips.count, *shape) or not np.issubdtype(values.dtype, np.floating):
-            got = "None" if values is None else f"{values.dtype} {values.shape}"
-            raise RuntimeError(f"{where} must be floating {(clips.count, *shape)}, got {got}")
-        flat_SD = values.reshape(clips.count, -1)
-        if not np.isfinite(flat_SD[valid_S]).all() or not np.isnan(flat_SD[~valid_S]).all():
-            raise RuntimeError(f"{where} must be finite where valid and NaN elsewhere")
-
-
-def _joined(parts: list[Features]) -> Features:
-    if len(parts) == 1:
-        return parts[0]
-
-    def whole(values: list[NDArray[np.floating] | None]) -> NDArray[np.floating] | None:
-        present = [value for value in values if value is not None]
-        return np.concatenate(present) if present else None
-
-    return Features(
-        visual=whole([part.visual for part in parts]),
-        audio=whole([part.audio for part in parts]),
-        visual_valid=np.concatenate([part.visual_valid for part in parts]),
-        audio_valid=np.concatenate([part.audio_valid for part in parts]),
-    )
+        if modal is None:
+            raise RuntimeError(f"{where} needs floats {(clips.count, *shape)}, got None")
+        try:
+            modal.check(clips.count, shape)
+        except ValueError as error:
+            raise RuntimeError(f"{where} {error}") from error

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from catalog.plugins import Plugins
 from catalog.recipe import Recipe
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features
+from pipeline.clips import Clips
 from pipeline.weights.asset import Asset
 
 ENCODERS = Plugins(package="pipeline.encoders", part="encoder", noun="encoder")

@@ -19,8 +19,9 @@ from typing import Protocol
 from catalog.errors import MediaError
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
+from catalog.store.modal import Features
 from catalog.video import Video
-from pipeline.clips import Clips, Features
+from pipeline.clips import Clips
 from pipeline.plan import Unit
 from pipeline.sandbox.parent import Decoded, DecoderKilled
 
@@ -135,14 +136,7 @@ class UnitResult:
     @property
     def nbytes(self) -> int:
         """Bytes of features held."""
-        return sum(
-            array.nbytes
-            for video in self.videos
-            for parts in video.features.values()
-            for part in parts
-            for array in (part.visual, part.audio)
-            if array is not None
-        )
+        return sum(part.nbytes for video in self.videos for parts in video.features.values() for part in parts)
 
 
 def decode_unit(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
+from catalog.store.modal import Features
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.video import Outcome, Video
-from pipeline.clips import Features
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 
@@ -41,20 +40,8 @@ def recipe_rows(grid: SegmentGrid, parts: Sequence[Features]) -> RecipeRows:
     Raises:
         ValueError: as many rows as segments are needed, finite where valid and NaN elsewhere.
     """
-    visual = _joined(parts, lambda part: part.visual)
-    audio = _joined(parts, lambda part: part.audio)
-    visual_valid = np.concatenate([part.visual_valid for part in parts])
-    audio_valid = np.concatenate([part.audio_valid for part in parts])
-    for name, values, valid in (("visual", visual, visual_valid), ("audio", audio, audio_valid)):
-        _check_rows(name, values, valid, grid.count)
-    return RecipeRows(
-        visual=visual,
-        audio=audio,
-        visual_valid=visual_valid,
-        audio_valid=audio_valid,
-        start_s=grid.starts_s(),
-        end_s=grid.ends_s(),
-    )
+    whole = Features.join(parts)
+    return RecipeRows(visual=whole.visual, audio=whole.audio, start_s=grid.starts_s(), end_s=grid.ends_s())
 
 
 def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Recipe]) -> VideoResult:
@@ -105,42 +92,12 @@ def _rows_of(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
 
 
 def _no_rows(reason: str, detail: str) -> RecipeRows:
-    none = np.zeros(0, np.bool_)
     return RecipeRows(
         visual=None,
         audio=None,
-        visual_valid=none,
-        audio_valid=none,
         start_s=np.zeros(0),
         end_s=np.zeros(0),
         status="quarantined",
         reason=reason,
         detail=detail,
     )
-
-
-def _joined(
-    parts: Sequence[Features], of: Callable[[Features], NDArray[np.floating] | None]
-) -> NDArray[np.floating] | None:
-    values = [of(part) for part in parts]
-    present = [value for value in values if value is not None]
-    if len(present) not in (0, len(values)):
-        raise ValueError(f"features are missing from {len(values) - len(present)} of {len(values)} windows")
-    return np.concatenate(present) if present else None
-
-
-def _check_rows(name: str, values: NDArray[np.floating] | None, valid: NDArray[np.bool_], count: int) -> None:
-    if valid.shape != (count,):
-        raise ValueError(f"{name}: the grid has {count} segments, the encoder gave {valid.shape[0]} validity flags")
-    if values is None:
-        if valid.any():
-            raise ValueError(f"{name}: rows are flagged valid and there are none")
-        return
-    if values.shape[0] != count:
-        raise ValueError(f"{name}: the grid has {count} segments, the encoder gave {values.shape[0]} rows")
-    flat_SD = values.reshape(count, -1)
-    # Whole rows first, then the flags: choosing rows first would copy what may be hours of features.
-    if not np.isfinite(flat_SD).all(axis=1)[valid].all():
-        raise ValueError(f"{name}: NaN or infinity in a row that is flagged valid")
-    if not np.isnan(flat_SD).all(axis=1)[~valid].all():
-        raise ValueError(f"{name}: a number in a row that is flagged not valid; it must be NaN")

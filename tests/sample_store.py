@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -38,16 +39,14 @@ def rows(seed: int, count: int, *, visual: bool = True, audio: bool = True, inva
     """`count` one-second rows, drawn from `seed` (visual) and `seed + 1000` (audio)."""
     valid = np.ones(count, dtype=bool)
     valid[list(invalid)] = False
-    arrays = []
+    modals = []
     for wanted, drawn in ((visual, features(seed, count, VISUAL)), (audio, features(seed + 1000, count, AUDIO))):
         drawn[~valid] = np.nan
-        arrays.append(drawn if wanted else None)
+        modals.append(Modal(values=drawn, valid=valid.copy()) if wanted else None)
     starts = np.arange(count, dtype=np.float64)
     return RecipeRows(
-        visual=arrays[0],
-        audio=arrays[1],
-        visual_valid=valid & visual,
-        audio_valid=valid & audio,
+        visual=modals[0],
+        audio=modals[1],
         start_s=starts,
         end_s=starts + 1,
     )

@@ -22,6 +22,7 @@ from catalog.grid import GridRule, SegmentGrid
 from catalog.plugins import Plugins
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.format import MODALITIES, read_shape
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -157,20 +158,21 @@ class Manifest:
         self, entry: Mapping[str, Any], visual: NDArray[np.floating] | None, audio: NDArray[np.floating] | None
     ) -> RecipeRows:
         count = entry["rows"]
-        valid = {m: np.array([c == "1" for c in entry[f"{m}_valid"]], dtype=bool) for m in MODALITIES}
-        arrays: dict[str, NDArray[np.floating] | None] = {}
+        modals: dict[str, Modal | None] = {}
         for modality, values in (("visual", visual), ("audio", audio)):
-            if values is None or not valid[modality].any():
-                arrays[modality] = None
+            valid = np.array([c == "1" for c in entry[f"{modality}_valid"]], dtype=bool)
+            if not valid.any():
+                modals[modality] = None
                 continue
+            if values is None:
+                raise ValueError(f"{entry['id']}: {modality} needs {int(valid.sum())} valid rows, the files have none")
             if len(values) != count:
                 raise ValueError(f"{entry['id']}: {modality} needs {count} rows, the file has {len(values)}")
             if self.foreign:
-                valid[modality] &= np.isfinite(values).reshape(count, -1).all(axis=1)
+                valid &= np.isfinite(values).reshape(count, -1).all(axis=1)
             # The exported file may hold zeros there.
-            arrays[modality] = np.where(
-                valid[modality].reshape(-1, *[1] * (values.ndim - 1)), values, np.asarray(np.nan, values.dtype)
-            )
+            values = Modal(values=values, valid=valid).filled(math.nan)
+            modals[modality] = Modal(values=values, valid=valid)
         if "start_s" in entry:
             starts, ends = np.array(entry["start_s"], dtype=np.float64), np.array(entry["end_s"], dtype=np.float64)
         elif count:
@@ -180,10 +182,7 @@ class Manifest:
             starts = ends = np.empty(0)
         outcome = entry["outcome"]
         return RecipeRows(
-            visual=arrays["visual"],
-            audio=arrays["audio"],
-            visual_valid=valid["visual"],
-            audio_valid=valid["audio"],
+            **modals,
             start_s=starts,
             end_s=ends,
             status=outcome["status"],

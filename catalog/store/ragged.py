@@ -9,6 +9,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from catalog.store.modal import Modal
+
 # A subset is read in slabs of at most this many bytes, each taking in the gaps between wanted videos.
 _SLAB_BYTES = 64 * 2**20
 # Reading over a gap costs less than another request while the gap is shorter than this.
@@ -16,20 +18,18 @@ _GAP_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ragged:
+class Ragged(Modal):
     """Features of several videos: those of video k are rows `offsets[k]:offsets[k + 1]`.
 
     Attributes:
-        video_ids: as asked for.
         values: (rows, *shape) in the recipe's storage dtype, NaN where not valid.
         valid: bool (rows,).
+        video_ids: as asked for.
         start_s, end_s: float64 (rows,).
         offsets: int64 (len(video_ids) + 1,).
     """
 
     video_ids: tuple[str, ...]
-    values: NDArray[np.floating]
-    valid: NDArray[np.bool_]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     offsets: NDArray[np.int64]
@@ -40,6 +40,11 @@ class Ragged:
     def rows_of(self, index: int) -> slice:
         """The rows of the video at `index`."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+
+    def video(self, index: int) -> Modal:
+        """The features of the video at `index`."""
+        rows = self.rows_of(index)
+        return Modal(values=self.values[rows], valid=self.valid[rows])
 
 
 def gather_rows(array: zarr.Array[Any], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:

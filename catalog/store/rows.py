@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.store.modal import Features
 from catalog.video import STATUSES, Video
 
 
@@ -47,22 +48,15 @@ class Outcomes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeRows:
+class RecipeRows(Features):
     """One video's features under one recipe.
 
     Attributes:
-        visual: float (rows, *visual_shape), NaN where not valid; None where there is no picture (or no such tower).
-        audio: float (rows, *audio_shape), likewise.
-        visual_valid, audio_valid: bool (rows,).
         start_s, end_s: float64 (rows,).
         status, reason, detail: where this recipe fared otherwise than the video as a whole (sound only is "partial",
             yet all that an audio recipe wants); None: as the video.
     """
 
-    visual: NDArray[np.floating] | None
-    audio: NDArray[np.floating] | None
-    visual_valid: NDArray[np.bool_]
-    audio_valid: NDArray[np.bool_]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     status: str | None = None
@@ -70,27 +64,23 @@ class RecipeRows:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        rows = len(self.start_s)
-        for name in ("visual", "audio", "visual_valid", "audio_valid", "end_s"):
-            array = getattr(self, name)
-            if array is not None and len(array) != rows:
-                raise ValueError(f"feature rows: {name} needs {rows} entries as start_s has, got {len(array)}")
-        for values, valid, name in (
-            (self.visual, self.visual_valid, "visual"),
-            (self.audio, self.audio_valid, "audio"),
-        ):
-            if values is None:
-                if valid.any():
-                    raise ValueError(f"feature rows: {name}_valid is set, and there are no {name} features")
-            elif not np.isnan(values[~valid]).all():
-                raise ValueError(f"feature rows: {name} must be NaN wherever {name}_valid is False")
+        if len(self.end_s) != len(self):
+            raise ValueError(f"feature rows: end_s needs {len(self)} entries as start_s has, got {len(self.end_s)}")
+        for name, modal in self.modalities():
+            try:
+                modal.check(len(self))
+            except ValueError as error:
+                raise ValueError(f"feature rows: {name}: {error}") from error
         if self.status is not None and self.status not in STATUSES:
             raise ValueError(f"feature rows: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of features held."""
-        return sum(values.nbytes for values in (self.visual, self.audio) if values is not None)
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+    def valid(self, modality: str) -> NDArray[np.bool_]:
+        """bool (rows,); False throughout where there is nothing of `modality`."""
+        modal = self.modal(modality)
+        return np.zeros(len(self), np.bool_) if modal is None else modal.valid
 
 
 @dataclass(frozen=True, kw_only=True)

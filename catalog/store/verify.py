@@ -25,6 +25,7 @@ from catalog.errors import StoreError
 from catalog.grid import GridRule, SegmentGrid
 from catalog.media import local_path
 from catalog.store.format import MODALITIES, RecipeEntry
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore
 from catalog.store.rows import Outcomes, VideoTable
 from catalog.store.storage import first_line
@@ -226,17 +227,15 @@ def _check_values(
         slab = max(chunk, _SLAB_BYTES // row_bytes // chunk * chunk)
         for begin in range(0, entry.rows, slab):
             try:
-                values = np.asarray(array[begin : begin + slab]).reshape(-1, math.prod(shape))
+                values = np.asarray(array[begin : begin + slab])
             except Exception as error:  # noqa: BLE001 - whatever a codec or the storage raises, the rows are lost
                 what = f"{modality} rows from {begin} on cannot be read: {first_line(error)}"
                 yield Problem(where=name, video_id=None, what=what)
                 continue
-            flags = valid[begin : begin + len(values)]
-            bad = np.flatnonzero(flags & ~np.isfinite(values).all(axis=1))
-            for video_id, row in owners.of(bad + begin):
+            infinite, unknown = Modal(values=values, valid=valid[begin : begin + len(values)]).faults()
+            for video_id, row in owners.of(infinite + begin):
                 yield Problem(where=name, video_id=video_id, what=f"{modality} row {row} is valid and not finite")
-            bad = np.flatnonzero(~flags & ~np.isnan(values).all(axis=1))
-            for video_id, row in owners.of(bad + begin):
+            for video_id, row in owners.of(unknown + begin):
                 yield Problem(where=name, video_id=video_id, what=f"{modality} row {row} is not valid and not NaN")
 
 

@@ -18,7 +18,6 @@ from catalog.store.format import (
     CHECKED,
     MODALITIES,
     OUTCOME_COLUMNS,
-    ROW_COLUMNS,
     TEXT,
     VIDEO_COLUMNS,
     RecipeEntry,
@@ -253,27 +252,22 @@ class StoreWriter:
                 raise ValueError(f"{where}the store has this video's outcome under {name}; a retry needs replace=True")
             rows = result.features.get(name)
             status = result.status if rows is None or rows.status is None else rows.status
-            if (rows is None or len(rows.start_s) == 0) and status in ("extracted", "partial"):
+            if not rows and status in ("extracted", "partial"):
                 raise ValueError(f"{where}{status} without rows for recipe {name}")
             if rows is None:
                 continue
             entry = self._recipes[name]
-            for modality, values, valid in (
-                ("visual", rows.visual, rows.visual_valid),
-                ("audio", rows.audio, rows.audio_valid),
-            ):
-                if values is None:
-                    continue
+            for modality, modal in rows.modalities():
                 shape = entry.shape(modality)
-                if values.shape[1:] != shape:
+                if shape is None:
+                    raise ValueError(f"{where}{name} has no {modality} features, got {modal.values.shape}")
+                try:
+                    modal.check(len(rows), shape, storage=entry.recipe.storage)
+                except ValueError as error:
                     raise ValueError(
-                        f"{where}{name} has {modality} features of shape {shape}, got {values.shape[1:]} a row"
-                    )
-                if not _all_finite(values if valid.all() else values[valid], entry.recipe.storage):
-                    raise ValueError(
-                        f"{where}{name} has {modality} features that are not finite in {entry.recipe.storage}; "
-                        "mark such rows as not valid, or store the recipe with --set storage=float32"
-                    )
+                        f"{where}{name} {modality}: {error}; rows that are not finite are to be NaN and not valid, "
+                        "values beyond 65,504 need --set storage=float32"
+                    ) from error
 
     def _take(self, result: VideoResult, recipe_names: Sequence[str], *, replace: bool) -> None:
         position = self._position.get(result.video.id)
@@ -296,8 +290,8 @@ class StoreWriter:
             if rows is not None and rows.status is not None:
                 told = (rows.status, rows.reason, rows.detail)
             start, count = -1, 0
-            if rows is not None and len(rows.start_s):
-                start, count = self._rows[name], len(rows.start_s)
+            if rows:
+                start, count = self._rows[name], len(rows)
                 self._rows[name] += count
                 self._new_rows.setdefault(name, []).append(rows)
                 self._pending_bytes += rows.nbytes
@@ -332,22 +326,24 @@ class StoreWriter:
 
     def _flush_rows(self, name: str, pieces: list[RecipeRows]) -> None:
         entry = self._recipes[name]
-        for column in ROW_COLUMNS:
+        for column in ("start_s", "end_s"):
             _append(
                 self._array(f"features/{name}/{column}"), np.concatenate([getattr(piece, column) for piece in pieces])
             )
         for modality in MODALITIES:
+            valid = np.concatenate([piece.valid(modality) for piece in pieces])
+            _append(self._array(f"features/{name}/{modality}_valid"), valid)
             shape = entry.shape(modality)
             if shape is None:
                 continue
             array = self._array(f"features/{name}/{modality}")
-            parts = [getattr(piece, modality) for piece in pieces]
+            parts = [piece.modal(modality) for piece in pieces]
             if all(part is None for part in parts):
-                array.resize((array.shape[0] + sum(len(piece.start_s) for piece in pieces), *shape))
+                array.resize((array.shape[0] + len(valid), *shape))
                 continue
             # Where one modality is missing in a video of two, its rows are there and NaN.
             filled = [
-                np.full((len(piece.start_s), *shape), np.nan, dtype=array.dtype) if part is None else part
+                np.full((len(piece), *shape), np.nan, dtype=array.dtype) if part is None else part.values
                 for piece, part in zip(pieces, parts, strict=True)
             ]
             # One long video alone: its rows are as large as all else in memory, so they are not copied.
@@ -386,16 +382,6 @@ def _column(values: Sequence[Any], kind: str) -> NDArray[Any]:
     # A decoder's message may quote a file name that is not UTF-8.
     texts = [value.encode("utf-8", "backslashreplace").decode() for value in values]
     return np.array(texts, dtype=np.dtypes.StringDType())
-
-
-def _all_finite(values: NDArray[np.floating], storage: str) -> bool:
-    if storage == "float16":
-        if values.dtype != np.float16:
-            with np.errstate(over="ignore"):
-                values = values.astype(np.float16)
-        # By the exponent's bits: np.isfinite takes twice as long on float16.
-        return bool(((np.ascontiguousarray(values).view(np.uint16) & 0x7C00) != 0x7C00).all())
-    return bool(np.isfinite(values).all())
 
 
 def _append(array: zarr.Array[Any], values: NDArray[Any]) -> None:

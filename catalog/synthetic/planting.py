@@ -31,6 +31,7 @@ from catalog.event import Event
 from catalog.grid import GridRule, SegmentGrid
 from catalog.plugins import Plugins
 from catalog.recipe import AudioSampling, Recipe, Scalar, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.video import Video
 
@@ -218,12 +219,10 @@ def results(world: World, dataset: Dataset, recipe_name: str) -> Iterator[VideoR
             spans[grid.count] = (grid.starts_s(), grid.ends_s())
         starts_s, ends_s = spans[grid.count]
         visual, audio = world.features(video.id)
-        there = np.ones(grid.count, dtype=bool)
+        valid = np.ones(grid.count, dtype=bool)
         rows = RecipeRows(
-            visual=visual,
-            audio=audio,
-            visual_valid=there,
-            audio_valid=there,
+            visual=Modal(values=visual, valid=valid),
+            audio=Modal(values=audio, valid=valid),
             start_s=starts_s,
             end_s=ends_s,
         )

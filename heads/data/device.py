@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heads.data.split import Rows, Split
+from catalog.store.modal import Modal
+from heads.data.split import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +127,11 @@ class DeviceSplit:
         )
 
 
-def _moved(rows: Rows | None, device: str) -> tuple[Tensor, Tensor] | None:
+def _moved(rows: Modal | None, device: str) -> tuple[Tensor, Tensor] | None:
     if rows is None:
         return None
     values = rows.values if rows.values.flags.writeable else rows.values.copy()
-    return torch.from_numpy(values).to(device), torch.from_numpy(rows.valid_R).to(device)
+    return torch.from_numpy(values).to(device), torch.from_numpy(rows.valid).to(device)
 
 
 def _gather(rows: tuple[Tensor, Tensor] | None, rows_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from catalog.dataset import Dataset, Item
 from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore
 from heads.data.targets import labelled_segments, segments_until
 
@@ -49,19 +50,6 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """One modality of a split, in the stored dtype, in memory or mapped; what is not valid (or not finite) is 0.
-
-    Attributes:
-        values: (R, *shape).
-        valid_R: bool.
-    """
-
-    values: NDArray[np.floating]
-    valid_R: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Split:
     """Features of one split, read as a whole; a video that several items show is held once.
 
@@ -69,7 +57,8 @@ class Split:
         name: "train", "val" or "test".
         items: all items of the split, in the data set's order.
         recipe: what the features were made with.
-        visual, audio: None where the recipe has no such tower.
+        visual, audio: (R, *shape) in the stored dtype, in memory or mapped, 0 where not valid (or not finite); None
+            where the recipe has no such tower.
         rows_NT: int64 into the rows; -1 where there is none.
         counted_NT: bool, the segments that a metric counts: all `num_segments` where the data set fixes them,
             else what the features have or, if longer, what the events reach into.
@@ -79,8 +68,8 @@ class Split:
     name: str
     items: tuple[Item, ...]
     recipe: Recipe
-    visual: Rows | None
-    audio: Rows | None
+    visual: Modal | None
+    audio: Modal | None
     rows_NT: NDArray[np.int64]
     counted_NT: NDArray[np.bool_]
     absent: Mapping[str, str]
@@ -242,7 +231,7 @@ def _rows(
     ids: Sequence[str],
     shape: Sequence[int] | None,
     pool_places: bool,
-) -> Rows | None:
+) -> Modal | None:
     if shape is None:
         return None
     pooled = pool_places and len(shape) > 1
@@ -261,12 +250,12 @@ def _rows(
         if pooled:
             found = found.mean(axis=tuple(range(1, found.ndim - 1)), dtype=np.float32)
         if len(found) == total:
-            return Rows(values=found, valid_R=part.valid_R)
+            return Modal(values=found, valid=part.valid)
         if values is None:
             values = _room((total, *kept), found.dtype)
-        values[done : done + len(found)], valid_R[done : done + len(found)] = found, part.valid_R
+        values[done : done + len(found)], valid_R[done : done + len(found)] = found, part.valid
         done += len(found)
-    return Rows(values=np.zeros((0, *kept), dtype=np.float32) if values is None else values, valid_R=valid_R)
+    return Modal(values=np.zeros((0, *kept), dtype=np.float32) if values is None else values, valid=valid_R)
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.floating]:
@@ -280,7 +269,7 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.floating]:
     return mapped
 
 
-def _clean(values: NDArray[np.floating], valid_R: NDArray[np.bool_]) -> Rows:
+def _clean(values: NDArray[np.floating], valid_R: NDArray[np.bool_]) -> Modal:
     # The flag is the store's word; a foreign store may flag a row that holds NaN or infinity.
     finite_R = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     valid_R = valid_R & finite_R
@@ -288,11 +277,11 @@ def _clean(values: NDArray[np.floating], valid_R: NDArray[np.bool_]) -> Rows:
         if not values.flags.writeable:
             values = values.copy()
         values[~valid_R] = 0
-    return Rows(values=values, valid_R=valid_R)
+    return Modal(values=values, valid=valid_R)
 
 
 def _gather(
-    rows: Rows | None, rows_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_]
+    rows: Modal | None, rows_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
     if rows is None:
         return None, np.zeros(mask_BT.shape, dtype=bool)
@@ -300,4 +289,4 @@ def _gather(
         return np.zeros((*rows_BT.shape, *rows.values.shape[1:]), dtype=np.float32), np.zeros(mask_BT.shape, dtype=bool)
     values = rows.values[rows_BT].astype(np.float32)
     values[~mask_BT] = 0
-    return values, rows.valid_R[rows_BT] & mask_BT
+    return values, rows.valid[rows_BT] & mask_BT

@@ -77,6 +77,6 @@ def looked_at(split: Split, modality: str) -> np.ndarray[tuple[int], np.dtype[np
     """(N,) bool, items with at least one computed feature of what a head of this modality looks at."""
     found_N = np.zeros(len(split.items), dtype=bool)
     for name, rows in (("visual", split.visual), ("audio", split.audio)):
-        if rows is not None and modality in ("both", name) and len(rows.valid_R):
-            found_N |= (rows.valid_R[np.maximum(split.rows_NT, 0)] & split.mask_NT).any(axis=1)
+        if rows is not None and modality in ("both", name) and len(rows.valid):
+            found_N |= (rows.valid[np.maximum(split.rows_NT, 0)] & split.mask_NT).any(axis=1)
     return found_N

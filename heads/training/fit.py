@@ -233,9 +233,9 @@ def _statistics_input(
 ) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None, NDArray[np.bool_], NDArray[np.bool_]]:
     used = {}
     for name, rows in (("visual", train.visual), ("audio", train.audio)):
-        valid_R = np.zeros(0 if rows is None else len(rows.valid_R), dtype=bool)
+        valid_R = np.zeros(0 if rows is None else len(rows.valid), dtype=bool)
         if rows is not None:
-            valid_R[used_R] = rows.valid_R[used_R]
+            valid_R[used_R] = rows.valid[used_R]
         used[name] = (None if rows is None else rows.values, valid_R)
     return used["visual"][0], used["audio"][0], used["visual"][1], used["audio"][1]
 

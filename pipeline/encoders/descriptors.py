@@ -48,7 +48,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.encoder import EncoderSpec
 from pipeline.preprocess import spectrogram
 
@@ -168,7 +169,7 @@ def _encode_one(net: Descriptors, clips: Clips) -> Features:
         if audio_valid_S.any():
             samples_SN, real_SN = spectrogram.windows(clips)
             audio[audio_valid_S] = describe_sound(samples_SN[audio_valid_S], real_SN[audio_valid_S], net.stft)
-    return Features(visual=visual, audio=audio, visual_valid=visual_valid_S, audio_valid=audio_valid_S)
+    return Features(visual=Modal.of(visual, visual_valid_S), audio=Modal.of(audio, audio_valid_S))
 
 
 def describe_frames(frames_FHWC: NDArray[np.uint8], frame_index_SP: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -14,8 +14,9 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.video import Video
-from heads.data.split import Rows, Split
+from heads.data.split import Split
 from heads.data.targets import events_on_grid
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
@@ -79,7 +80,7 @@ def split(data: Dataset, name: str, *, absent: tuple[str, ...] = ()) -> Split:
             video=VideoSampling(frames_per_segment=1, height_px=1, width_px=1),
             audio=None,
         ),
-        visual=Rows(values=np.array(rows, dtype=np.float32), valid_R=np.ones(len(rows), dtype=bool)),
+        visual=Modal(values=np.array(rows, dtype=np.float32), valid=np.ones(len(rows), dtype=bool)),
         audio=None,
         rows_NT=rows_NT,
         counted_NT=rows_NT >= 0,

@@ -17,6 +17,7 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -85,10 +86,8 @@ def rows_of(
                 visual[i] += visual_KD[k]
                 audio[i] += audio_KD[k]
     return RecipeRows(
-        visual=visual.astype(np.float32),
-        audio=audio.astype(np.float32),
-        visual_valid=np.ones(grid.count, dtype=bool),
-        audio_valid=np.ones(grid.count, dtype=bool),
+        visual=Modal(values=visual.astype(np.float32), valid=np.ones(grid.count, dtype=bool)),
+        audio=Modal(values=audio.astype(np.float32), valid=np.ones(grid.count, dtype=bool)),
         start_s=grid.starts_s(),
         end_s=grid.ends_s(),
     )

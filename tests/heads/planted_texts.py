@@ -17,6 +17,7 @@ from catalog.dataset import Dataset, Item
 from catalog.event import Event
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -86,10 +87,8 @@ def rows_of(item: Item, *, noise: float = 0.4) -> RecipeRows:
     whole = np.ones(SECONDS, dtype=bool)
     starts_s = np.arange(SECONDS, dtype=np.float64)
     return RecipeRows(
-        visual=features["visual"],
-        audio=features["audio"],
-        visual_valid=whole,
-        audio_valid=whole,
+        visual=Modal(values=features["visual"], valid=whole),
+        audio=Modal(values=features["audio"], valid=whole),
         start_s=starts_s,
         end_s=starts_s + 1,
     )

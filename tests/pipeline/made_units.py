@@ -12,8 +12,9 @@ import numpy as np
 
 from catalog.grid import GridRule, SegmentGrid
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Features, Modal
 from catalog.video import Outcome, Video
-from pipeline.clips import Clips, Features
+from pipeline.clips import Clips
 from pipeline.executors.job import Job
 from pipeline.plan import Unit
 from pipeline.sandbox.parent import Decoded
@@ -71,10 +72,8 @@ def features(value: float, count: int = 2, *, sound: bool = True) -> Features:
     """Every number `value`; NaN stands for rows that are not valid."""
     valid_S = np.full(count, not math.isnan(value))
     return Features(
-        visual=np.full((count, VISUAL), value, np.float32),
-        audio=np.full((count, AUDIO), value, np.float32) if sound else None,
-        visual_valid=valid_S,
-        audio_valid=valid_S if sound else ~np.ones(count, np.bool_),
+        visual=Modal(values=np.full((count, VISUAL), value, np.float32), valid=valid_S),
+        audio=Modal(values=np.full((count, AUDIO), value, np.float32), valid=valid_S) if sound else None,
     )
 
 

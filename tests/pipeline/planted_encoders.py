@@ -9,12 +9,13 @@ from pipeline import encoder, recipes
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
 PLUGIN = """
+from dataclasses import replace
 from fractions import Fraction
 import numpy as np
 from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encoder import EncoderSpec
-from pipeline.clips import Features
+from catalog.store.modal import Features, Modal
 from pipeline.weights.asset import Asset
 
 SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
@@ -39,9 +40,12 @@ def encode(net, clips):
             audio.append([heard[0], heard[-1]])
             place += 1
         yes = np.ones(item.count, bool)
-        out.append(Features(visual=np.array(visual, np.float32), audio=np.array(audio, np.float32),
-                            visual_valid=yes, audio_valid=yes))
+        out.append(Features(visual=Modal(values=np.array(visual, np.float32), valid=yes),
+                            audio=Modal(values=np.array(audio, np.float32), valid=yes)))
     return {result}
+
+def changed(features, name, **fields):
+    return replace(features, **{{name: replace(getattr(features, name), **fields)}})
 """
 
 

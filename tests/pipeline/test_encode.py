@@ -12,7 +12,8 @@ import pytest
 
 from bench import random_weights
 from catalog.grid import SegmentGrid
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features
+from pipeline.clips import Clips
 from pipeline.encode import encode_clips, load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.recipes import find_recipe
@@ -42,8 +43,9 @@ def make_clips(count: int, *, video_id: str = "v") -> Clips:
 def test_encode_batches_are_cut_at_every_fourth_segment(plugins: Path) -> None:
     write(plugins, "fake_batches")
     made = load_encoder(find_recipe("fake_batches-1s")).encode([make_clips(n) for n in (3, 6, 1)])
-    assert [len(item.visual_valid) for item in made] == [3, 6, 1]
-    rows = np.concatenate([item.visual for item in made if item.visual is not None])
+    seen = [item.visual for item in made if item.visual is not None]
+    assert [len(modal.valid) for modal in seen] == [3, 6, 1]
+    rows = np.concatenate([modal.values for modal in seen])
     np.testing.assert_array_equal(rows[:, 1], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
     np.testing.assert_array_equal(rows[:, 2], [4, 4, 4, 4, 4, 4, 4, 4, 2, 2])
 
@@ -53,9 +55,9 @@ def test_encode_cut_clips_keep_their_frames_and_context(plugins: Path) -> None:
     (made,) = load_encoder(find_recipe("fake_pieces-1s")).encode([make_clips(9)])
     assert made.visual is not None
     assert made.audio is not None
-    np.testing.assert_array_equal(made.visual[:, 0], np.arange(9) + 0.5)
-    np.testing.assert_array_equal(made.audio[:, 0], np.arange(9) * 500 - 100)
-    np.testing.assert_array_equal(made.audio[:, 1], np.arange(9) * 500 + 1099)
+    np.testing.assert_array_equal(made.visual.values[:, 0], np.arange(9) + 0.5)
+    np.testing.assert_array_equal(made.audio.values[:, 0], np.arange(9) * 500 - 100)
+    np.testing.assert_array_equal(made.audio.values[:, 1], np.arange(9) * 500 + 1099)
 
 
 @pytest.mark.parametrize(
@@ -63,34 +65,16 @@ def test_encode_cut_clips_keep_their_frames_and_context(plugins: Path) -> None:
     [
         ("out[:-1]", "gave 0 results for 1 clips"),
         (
-            "[Features(visual=f.visual[:, :2], audio=f.audio, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
-            " for f in out]",
-            r"visual must be floating \(2, 3\), got float32 \(2, 2\)",
+            "[changed(f, 'visual', values=f.visual.values[:, :2]) for f in out]",
+            r"needs floats \(2, 3\), got float32 \(2, 2\)",
         ),
+        ("[changed(f, 'visual', values=f.visual.values.astype(int)) for f in out]", "visual needs floats .* got int64"),
+        ("[replace(f, audio=None) for f in out]", r"audio needs floats \(2, 2\), got None"),
+        ("[changed(f, 'audio', values=f.audio.values * np.nan) for f in out]", "audio row 0 is valid and not finite"),
+        ("[changed(f, 'visual', valid=~f.visual.valid) for f in out]", "visual row 0 is not valid and not NaN"),
         (
-            "[Features(visual=f.visual.astype(int), audio=f.audio, visual_valid=f.visual_valid,"
-            " audio_valid=f.audio_valid) for f in out]",
-            "visual must be floating .* got int64",
-        ),
-        (
-            "[Features(visual=f.visual, audio=None, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
-            " for f in out]",
-            "audio must be floating .* got None",
-        ),
-        (
-            "[Features(visual=f.visual, audio=f.audio * np.nan, visual_valid=f.visual_valid, audio_valid=f.audio_valid)"
-            " for f in out]",
-            "audio must be finite where valid and NaN elsewhere",
-        ),
-        (
-            "[Features(visual=f.visual, audio=f.audio, visual_valid=~f.visual_valid, audio_valid=f.audio_valid)"
-            " for f in out]",
-            "visual must be finite where valid and NaN elsewhere",
-        ),
-        (
-            "[Features(visual=f.visual, audio=f.audio, visual_valid=f.visual_valid[:1], audio_valid=f.audio_valid)"
-            " for f in out]",
-            r"visual validity must be bool \(2,\)",
+            "[changed(f, 'visual', valid=f.visual.valid[:1]) for f in out]",
+            r"visual needs 2 validity flags, got bool \(1,\)",
         ),
     ],
 )
@@ -169,4 +153,5 @@ def test_encoder_of_one_tower_gives_one(plugins: Path) -> None:
     (made,) = deaf.encode([clips])
     assert isinstance(made, Features)
     assert made.audio is None
-    assert made.visual_valid.all()
+    assert made.visual is not None
+    assert made.visual.valid.all()

@@ -42,7 +42,7 @@ def values(result: UnitResult, position: int) -> list[float]:
     rows = []
     for part in result.videos[position].features["r"]:
         assert part.visual is not None
-        rows += [float(value) for value in part.visual[:, 0]]
+        rows += [float(value) for value in part.visual.values[:, 0]]
     return rows
 
 

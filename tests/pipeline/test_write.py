@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from catalog.recipe import Recipe
+from catalog.store.modal import Features, Modal
 from catalog.store.rows import VideoResult
-from pipeline.clips import Features
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 from pipeline.write import recipe_rows, unit_rows
@@ -56,12 +56,7 @@ def seen(*, picture: bool = True, sound: bool = True) -> Features:
     """Two segments' features; a tower that is None has nothing, a modality that is lost is NaN."""
     row = made_units.features(1.0)
     lost = made_units.features(math.nan)
-    return Features(
-        visual=row.visual if picture else lost.visual,
-        audio=row.audio if sound else lost.audio,
-        visual_valid=row.visual_valid if picture else lost.visual_valid,
-        audio_valid=row.audio_valid if sound else lost.audio_valid,
-    )
+    return Features(visual=(row if picture else lost).visual, audio=(row if sound else lost).audio)
 
 
 def test_unit_rows_without_sound_is_partial_whole_and_nothing_by_what_a_recipe_wants() -> None:
@@ -125,15 +120,16 @@ def test_unit_rows_refused_by_every_encoder_is_quarantined() -> None:
 def test_unit_rows_features_that_do_not_fit_the_grid_are_not_stored() -> None:
     row = outcome(made_units.decoded(), {"both": made_units.features(1.0, 3)}, recipes=(BOTH,))
     assert (row.status, row.reason, row.features) == ("quarantined", "encoder_failed", {})
-    assert "2 segments, the encoder gave 3" in row.detail
+    assert "both: feature rows: visual: needs 2 validity flags, got bool (3,)" in row.detail
 
 
 def test_recipe_rows_joins_windows_in_order_on_the_whole_grid() -> None:
     parts = [made_units.features(1.0, 2), made_units.features(math.nan, 1), made_units.features(3.0, 1)]
     rows = recipe_rows(made_units.grid(4), parts)
     assert rows.visual is not None
-    np.testing.assert_array_equal(rows.visual[:, 0], [1, 1, np.nan, 3])
-    np.testing.assert_array_equal(rows.audio_valid, [True, True, False, True])
+    np.testing.assert_array_equal(rows.visual.values[:, 0], [1, 1, np.nan, 3])
+    assert rows.audio is not None
+    np.testing.assert_array_equal(rows.audio.valid, [True, True, False, True])
     np.testing.assert_array_equal(rows.start_s, [0, 1, 2, 3])
     np.testing.assert_array_equal(rows.end_s, [1, 2, 3, 4])
 
@@ -141,23 +137,17 @@ def test_recipe_rows_joins_windows_in_order_on_the_whole_grid() -> None:
 @pytest.mark.parametrize(
     ("visual", "valid", "message"),
     [
-        ([1.0, np.nan], [True, True], "NaN or infinity in a row that is flagged valid"),
-        ([1.0, np.inf], [True, True], "NaN or infinity in a row that is flagged valid"),
-        ([1.0, 0.0], [True, False], "a number in a row that is flagged not valid"),
-        ([1.0], [True, True], "2 segments, the encoder gave 1 rows"),
-        ([1.0, 1.0], [True], "2 segments, the encoder gave 1 validity flags"),
-        (None, [True, False], "flagged valid and there are none"),
+        ([1.0, np.nan], [True, True], "visual: row 1 is valid and not finite in float32"),
+        ([1.0, np.inf], [True, True], "visual: row 1 is valid and not finite in float32"),
+        ([1.0, 0.0], [True, False], "visual: row 1 is not valid and not NaN"),
+        ([1.0], [True, True], r"visual: needs floats \(2, 1\), got float32 \(1, 1\)"),
+        ([1.0, 1.0], [True], r"visual: needs 2 validity flags, got bool \(1,\)"),
     ],
 )
 def test_recipe_rows_that_contradict_themselves_are_refused(
-    visual: list[float] | None, valid: list[bool], message: str
+    visual: list[float], valid: list[bool], message: str
 ) -> None:
-    made = Features(
-        visual=None if visual is None else np.array(visual, np.float32)[:, None],
-        audio=None,
-        visual_valid=np.array(valid),
-        audio_valid=np.zeros(2, np.bool_),
-    )
+    made = Features(visual=Modal(values=np.array(visual, np.float32)[:, None], valid=np.array(valid)), audio=None)
     with pytest.raises(ValueError, match=message):
         recipe_rows(made_units.grid(2), [made])
 

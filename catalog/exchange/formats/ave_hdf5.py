@@ -73,9 +73,9 @@ def export(
                 present = [k for k, video_id in enumerate(ids) if video_id in known]
                 ragged = store.read(recipe_name, modality, [ids[k] for k in present])
                 for at, k in enumerate(present):
-                    values, valid = ragged.values[ragged.rows_of(at)], ragged.valid[ragged.rows_of(at)]
-                    taken = min(segments, len(values))
-                    rows[k, :taken][valid[:taken]] = values[:taken][valid[:taken]]
+                    modal = ragged.video(at)
+                    valid = modal.valid[:segments]
+                    rows[k, : len(valid)][valid] = modal.values[:segments][valid]
                 data[begin : begin + len(ids)] = rows
     manifest.write(out)
     return {

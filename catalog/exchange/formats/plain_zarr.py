@@ -75,10 +75,7 @@ def export(
             ragged = store.read(recipe_name, modality, ids[begin:end])
             rows = slice(int(offsets[begin]), int(offsets[end]))
             if rows.stop > rows.start:
-                values = ragged.values
-                if not math.isnan(fill):
-                    values = np.where(ragged.valid.reshape(-1, *[1] * len(shape)), values, values.dtype.type(fill))
-                array[rows] = values
+                array[rows] = ragged.values if math.isnan(fill) else ragged.filled(fill)
                 _array(root, f"{modality}_valid", out)[rows] = ragged.valid
                 for name, column in (("start_s", ragged.start_s), ("end_s", ragged.end_s)):
                     _array(root, name, out)[rows] = column

@@ -84,11 +84,10 @@ def export(
         for ids in _slabs(manifest):
             ragged = store.read(recipe_name, modality, ids)
             for k, video_id in enumerate(ids):
-                values, valid = ragged.values[ragged.rows_of(k)], ragged.valid[ragged.rows_of(k)]
-                if not valid.any():
+                modal = ragged.video(k)
+                if not modal.valid.any():
                     continue
-                if not math.isnan(fill):
-                    values = np.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, values.dtype.type(fill))
+                values = modal.values if math.isnan(fill) else modal.filled(fill)
                 for ending, part in _split(values, streams[modality]):
                     np.save(out / f"{file_base(video_id)}_{ending}.npy", part, allow_pickle=False)
                     files += 1

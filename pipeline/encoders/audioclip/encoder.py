@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule, exact_seconds, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.encoders.audioclip.crop import evaluation_crop
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
@@ -189,7 +190,7 @@ def encode(net: AudioClip, clips: Sequence[Clips]) -> list[Features]:
         )
     audio = _hear(net, clips)
     return [
-        Features(visual=seen, audio=heard, visual_valid=seen_S, audio_valid=heard_S)
+        Features(visual=Modal.of(seen, seen_S), audio=Modal.of(heard, heard_S))
         for (seen, seen_S), (heard, heard_S) in zip(visual, audio, strict=True)
     ]
 

@@ -47,7 +47,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.decode.frames import centre, first_held
 from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.preprocess.vggish_log_mel import EXAMPLE_FRAMES, EXAMPLE_SAMPLES, MEL_BANDS, RATE_HZ, examples_at
@@ -227,7 +228,7 @@ def encode(net: I3dVggish, clips: Sequence[Clips]) -> list[Features]:
     """Features of each of `clips`: pictures video by video, since whole frames are of each video's own size."""
     seen = [_watch(net, item) for item in clips]
     return [
-        Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
+        Features(visual=Modal.of(visual, visual_S), audio=Modal.of(heard, heard_S))
         for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
 

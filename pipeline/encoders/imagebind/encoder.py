@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
 
@@ -186,7 +187,7 @@ def encode(net: ImageBind, clips: Sequence[Clips]) -> list[Features]:
             )
         )
     return [
-        Features(visual=visual, audio=heard, visual_valid=visual_S, audio_valid=heard_S)
+        Features(visual=Modal.of(visual, visual_S), audio=Modal.of(heard, heard_S))
         for (visual, visual_S), (heard, heard_S) in zip(seen, _hear(net, clips), strict=True)
     ]
 

@@ -51,7 +51,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.decode.frames import centre, first_held
 from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.preprocess import spectrogram
@@ -225,7 +226,7 @@ def encode(net: OnePeaceParts, clips: Sequence[Clips]) -> list[Features]:
     seen = _watch(net, net.video, clips) if net.video is not None else [_nothing(item) for item in clips]
     heard = _hear(net, net.sound, clips) if net.sound is not None else [_nothing(item) for item in clips]
     return [
-        Features(visual=visual, audio=audio, visual_valid=visual_S, audio_valid=audio_S)
+        Features(visual=Modal.of(visual, visual_S), audio=Modal.of(audio, audio_S))
         for (visual, visual_S), (audio, audio_S) in zip(seen, heard, strict=True)
     ]
 

@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features, Modal
+from pipeline.clips import Clips
 from pipeline.encoder import EncoderSpec, Shapes
 from pipeline.preprocess import spectrogram
 from pipeline.weights.asset import Asset
@@ -140,7 +141,7 @@ def encode(net: PeAv, clips: Sequence[Clips]) -> list[Features]:
     seen = _watch(net, net.pictures, clips) if net.pictures is not None else [_nothing(item) for item in clips]
     heard = _hear(net, net.sounds, clips) if net.sounds is not None else [_nothing(item) for item in clips]
     return [
-        Features(visual=visual, audio=audio, visual_valid=visual_S, audio_valid=audio_S)
+        Features(visual=Modal.of(visual, visual_S), audio=Modal.of(audio, audio_S))
         for (visual, visual_S), (audio, audio_S) in zip(seen, heard, strict=True)
     ]
 

@@ -15,6 +15,7 @@ from catalog.exchange.compare import Agreement, Compared, Comparison, compare
 from catalog.exchange.formats import unav_npy
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -29,10 +30,8 @@ def rows_of(visual: np.ndarray | None, audio: np.ndarray, *, hop_s: float = 0.32
     starts = np.array([float(Fraction(str(hop_s)) * i) for i in range(count)])
     ends = np.array([float(Fraction(str(hop_s)) * i + Fraction(24, 25)) for i in range(count)])
     return RecipeRows(
-        visual=visual,
-        audio=np.where(heard[:, None], audio, np.nan),
-        visual_valid=np.full(count, visual is not None),
-        audio_valid=heard,
+        visual=Modal.of(visual, np.full(count, visual is not None)),
+        audio=Modal(values=np.where(heard[:, None], audio, np.nan), valid=heard),
         start_s=starts,
         end_s=ends,
     )

@@ -34,7 +34,7 @@ def test_store_whole_read_gives_the_rows_that_were_written(tmp_path: Path) -> No
     ragged = store.read("tiny", "visual")
 
     written = [r.features["tiny"].visual for r in results if r.features]
-    np.testing.assert_array_equal(ragged.values, np.concatenate([v for v in written if v is not None]))
+    np.testing.assert_array_equal(ragged.values, np.concatenate([v.values for v in written if v is not None]))
     assert ragged.video_ids == ("v0", "v1", "v2", "v3")
     assert ragged.offsets.tolist() == [0, 2, 2, 6, 8]
     np.testing.assert_array_equal(ragged.start_s[ragged.rows_of(2)], [0, 1, 2, 3])
@@ -80,7 +80,10 @@ def test_store_subset_read_equals_a_loop_over_single_videos(tmp_path: Path, orde
         "every third": ids[::3],
         "none": [],
     }[order]
-    by_id = {r.video.id: r.features["tiny"].audio if r.features else np.empty((0, 4)) for r in results}
+    by_id = {r.video.id: np.empty((0, 4), np.float32) for r in results}
+    for made in results:
+        for rows in made.features.values():
+            by_id[made.video.id] = dict(rows.modalities())["audio"].values
 
     ragged = store.read("tiny", "audio", wanted)
 
@@ -356,7 +359,7 @@ def test_store_is_read_by_zarr_and_icechunk_alone(tmp_path: Path) -> None:
     )
     visual = results[0].features["tiny"].visual
     assert visual is not None
-    total = visual.sum(dtype="f8")
+    total = visual.values.sum(dtype="f8")
     assert done.stdout.splitlines() == [f"v0 extracted {total} [1.0, 2.0]", "v1 quarantined 0.0 []"]
 
 

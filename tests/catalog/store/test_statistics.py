@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.statistics import all_statistics, feature_statistics
 from catalog.store.writer import open_writer
@@ -39,9 +40,9 @@ def test_statistics_equal_numpy_over_all_rows(
 
 def test_statistics_of_a_small_spread_around_a_large_mean_keep_their_digits(tmp_path: Path) -> None:
     rows = sample.rows(1, 64)
-    rows.visual[:] = 4096 + rows.visual * 0.01
+    rows.visual.values[:] = 4096 + rows.visual.values * 0.01
     store = sample.make(tmp_path / "s", [sample.result(1, features={"tiny": rows})])
-    exact = rows.visual.astype(np.float64).std()
+    exact = rows.visual.values.astype(np.float64).std()
     assert feature_statistics(store, "tiny", "visual").std == pytest.approx(exact, rel=1e-9)
 
 
@@ -65,10 +66,8 @@ def test_statistics_hold_blocks_and_not_the_store(tmp_path: Path, monkeypatch: p
     rows = sample.rows(1, 1)
     visual = np.random.default_rng(0).standard_normal((16384, 1024), dtype=np.float32)
     big = type(rows)(
-        visual=visual,
+        visual=Modal(values=visual, valid=np.ones(len(visual), bool)),
         audio=None,
-        visual_valid=np.ones(len(visual), bool),
-        audio_valid=np.zeros(len(visual), bool),
         start_s=np.arange(float(len(visual))),
         end_s=np.arange(float(len(visual))) + 1,
     )

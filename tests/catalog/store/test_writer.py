@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ def test_writer_backfill_changes_no_existing_value(tmp_path: Path) -> None:
     outcomes = store.outcomes("later")
     assert outcomes.row_start.tolist() == [2, -1, 0, -1]
     assert outcomes.status == ["extracted", "pending", "extracted", "quarantined"]
-    np.testing.assert_array_equal(store.read("later", "visual", ["v3"]).values, results[0].features["later"].visual)
+    wanted = results[0].features["later"].visual
+    assert wanted is not None
+    np.testing.assert_array_equal(store.read("later", "visual", ["v3"]).values, wanted.values)
 
 
 def test_writer_videos_added_later_are_pending_for_other_recipes(tmp_path: Path) -> None:
@@ -140,7 +143,9 @@ def test_writer_retry_replaces_the_row_and_appends_the_features(tmp_path: Path) 
     assert outcomes.row_start.tolist() == [0, 6, 2]
     np.testing.assert_array_equal(store.read("tiny", "visual", ["v3", "v5"]).values, kept)
     whole = store.read("tiny", "visual")
-    np.testing.assert_array_equal(whole.values[whole.rows_of(1)], again.features["tiny"].visual)
+    np.testing.assert_array_equal(
+        whole.values[whole.rows_of(1)], dict(again.features["tiny"].modalities())["visual"].values
+    )
 
 
 def test_writer_pending_row_is_filled_without_replace(tmp_path: Path) -> None:
@@ -189,14 +194,14 @@ def test_ensure_recipe_with_other_settings_names_each_difference(tmp_path: Path)
 def test_append_refuses_what_would_damage_the_store(tmp_path: Path) -> None:
     store = _write(tmp_path / "s", [[1]])
     inf = sample.rows(2, 4)
-    inf.visual[1, 1] = np.inf
+    inf.visual.values[1, 1] = np.inf
     wide = sample.rows(2, 4)
-    object.__setattr__(wide, "visual", np.zeros((4, 7), np.float32))
+    wide = replace(wide, visual=replace(wide.visual, values=np.zeros((4, 7), np.float32)))
     with open_writer(store) as writer:
         for features, said in (
             ({}, "v2: extracted without rows for recipe tiny"),
-            ({"tiny": inf}, "v2: tiny has visual features that are not finite in float32"),
-            ({"tiny": wide}, r"v2: tiny has visual features of shape \(6,\), got \(7,\)"),
+            ({"tiny": inf}, "v2: tiny visual: row 1 is valid and not finite in float32"),
+            ({"tiny": wide}, r"v2: tiny visual: needs floats \(4, 6\), got float32 \(4, 7\)"),
             ({"else": sample.rows(2, 4)}, "v2: features of 'else'"),
         ):
             with pytest.raises(ValueError, match=said):
@@ -212,8 +217,8 @@ def test_append_refuses_what_would_damage_the_store(tmp_path: Path) -> None:
 
 def test_append_of_values_too_large_for_float16_is_refused(tmp_path: Path) -> None:
     large = sample.rows(2, 4)
-    large.audio[0, 0] = 1e5
-    with pytest.raises(ValueError, match="not finite in float16; mark"):
+    large.audio.values[0, 0] = 1e5
+    with pytest.raises(ValueError, match=r"not finite in float16; .*--set storage=float32"):
         sample.make(
             tmp_path / "s", [sample.result(2, features={"tiny": large})], recipe_=sample.recipe(storage="float16")
         )
@@ -221,15 +226,14 @@ def test_append_of_values_too_large_for_float16_is_refused(tmp_path: Path) -> No
 
 def test_rows_that_contradict_themselves_are_refused() -> None:
     good = sample.rows(1, 3)
-    fields = {
-        name: getattr(good, name) for name in ("visual", "audio", "visual_valid", "audio_valid", "start_s", "end_s")
-    }
     with pytest.raises(ValueError, match="end_s needs 3 entries"):
-        type(good)(**fields | {"end_s": np.zeros(2)})
-    with pytest.raises(ValueError, match="NaN wherever audio_valid is False"):
-        type(good)(**fields | {"audio_valid": np.array([True, False, True])})
-    with pytest.raises(ValueError, match="there are no visual features"):
-        type(good)(**fields | {"visual": None})
+        replace(good, end_s=np.zeros(2))
+    valid = np.array([True, False, True])
+    with pytest.raises(ValueError, match="audio: row 1 is not valid and not NaN"):
+        replace(good, audio=replace(good.audio, valid=valid))
+    values = np.where(valid[:, None], good.visual.values, np.inf)
+    with pytest.raises(ValueError, match="visual: row 1 is valid and not finite in float32"):
+        replace(good, visual=replace(good.visual, values=values))
 
 
 def test_details_with_undecodable_text_are_kept_escaped(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from catalog.dataset import Item
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from heads.ablation.cross_similarity import cross_similarity, mean_of_std
-from heads.data.split import Rows, Split
+from heads.data.split import Split
 from heads.models.linear import LinearProbe
 from heads.models.loco.head import Loco
 
@@ -47,8 +48,8 @@ def planted(*, audio_width: int = 6, seed: int = 0) -> Split:
             video=VideoSampling(frames_per_segment=1, height_px=1, width_px=1),
             audio=AudioSampling(rate_hz=16000),
         ),
-        visual=Rows(values=visual, valid_R=np.ones(count, dtype=bool)),
-        audio=Rows(values=audio, valid_R=valid),
+        visual=Modal(values=visual, valid=np.ones(count, dtype=bool)),
+        audio=Modal(values=audio, valid=valid),
         rows_NT=rows,
         counted_NT=rows >= 0,
         absent={"v2": "no stream"},

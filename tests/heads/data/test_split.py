@@ -156,7 +156,7 @@ def test_read_split_in_slices_and_mapped_is_the_same(
     for one, other in ((whole.visual, mapped.visual), (whole.audio, mapped.audio)):
         assert isinstance(other.values, np.memmap)
         np.testing.assert_array_equal(one.values, other.values)
-        np.testing.assert_array_equal(one.valid_R, other.valid_R)
+        np.testing.assert_array_equal(one.valid, other.valid)
     np.testing.assert_array_equal(whole.rows_NT, mapped.rows_NT)
 
 

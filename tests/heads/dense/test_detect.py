@@ -57,7 +57,7 @@ def test_windows_give_what_one_pass_gives_as_far_as_the_head_looks(length: int) 
     rows_NT = np.arange(length)[None, :]
     values = rng.normal(size=(length, 9)).astype(np.float32)
     assert split.visual is not None
-    rows = type(split.visual)(values=values, valid_R=np.ones(length, dtype=bool))
+    rows = type(split.visual)(values=values, valid=np.ones(length, dtype=bool))
     long = type(split)(
         **{**vars(split), "items": split.items[:1], "visual": rows, "rows_NT": rows_NT, "counted_NT": rows_NT >= 0}
     )

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from catalog.store.modal import Modal
 from heads import registry as model
 from heads.data.device import DeviceSplit, Target
-from heads.data.split import Rows
 from heads.data.targets import events_on_grid
 from heads.dense.detect import MARGIN_SEGMENTS, outputs
 from heads.dense.head import DenseHead
@@ -170,8 +170,8 @@ def test_long_items_in_windows_are_as_in_one_pass(name: str, more: dict[str, int
     split = replace(
         base,
         items=base.items[:1],
-        visual=Rows(values=values[5], valid_R=valid_R),
-        audio=Rows(values=values[4], valid_R=valid_R),
+        visual=Modal(values=values[5], valid=valid_R),
+        audio=Modal(values=values[4], valid=valid_R),
         rows_NT=rows_NT,
         counted_NT=rows_NT >= 0,
     )

@@ -83,7 +83,7 @@ def test_logits_nan_names_the_items(tmp_path: Path, planted: ModuleType) -> None
     data = planted.dataset(items_a_class=4)
     item = data.split("test")[1]
     rows = planted.rows_of(item, planted.recipe())
-    rows.audio[3] = 100
+    rows.audio.values[3] = 100
     store = planted.store(tmp_path / "store", data, rows={item.video_id: rows})
     split = read_split(store, "descriptors-1s", data, "test")
     with pytest.raises(ValueError, match=f"NaN or infinity for 1 items of test: {item.id}$"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from catalog.dataset import Dataset, Item
 from catalog.event import Event
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -68,10 +69,8 @@ def golden_store(place: Path, golden: dict[str, NDArray[Any]]) -> tuple[FeatureS
         items.append(Item(id=f"v{n}", video_id=f"v{n}", split="test", events=events, category=label, seen=seen))
         whole, starts_s = np.ones(10, dtype=bool), np.arange(10.0)
         rows = RecipeRows(
-            visual=golden["visual"][n],
-            audio=golden["audio"][n],
-            visual_valid=whole,
-            audio_valid=whole,
+            visual=Modal(values=golden["visual"][n], valid=whole),
+            audio=Modal(values=golden["audio"][n], valid=whole),
             start_s=starts_s,
             end_s=starts_s + 1,
         )
@@ -197,7 +196,7 @@ def test_evaluate_class_that_is_never_the_nearest_changes_no_agreement(data: Dat
         rows = planted.rows_of(item, noise=1.4)
         assert rows.visual is not None
         assert rows.audio is not None
-        for x in (*rows.visual, *rows.audio):
+        for x in (*rows.visual.values, *rows.audio.values):
             assert x @ far / np.linalg.norm(far) < max(x @ text for text in unit), "it is the nearest somewhere"
     assert_same_measures(with_one_more(run, store, replace(data, classes=(*data.classes, "zero")), far), run)
 

@@ -14,6 +14,7 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -90,10 +91,8 @@ def make_store(tmp_path: Path) -> MakeStore:
             results = []
             for i, (video_id, (place, status, reason)) in enumerate(videos.items()):
                 rows = RecipeRows(
-                    visual=numbers,
-                    audio=numbers,
-                    visual_valid=valid,
-                    audio_valid=valid,
+                    visual=Modal(values=numbers, valid=valid),
+                    audio=Modal(values=numbers, valid=valid),
                     start_s=np.array([0.0, 1.0]),
                     end_s=np.array([1.0, 2.0]),
                 )

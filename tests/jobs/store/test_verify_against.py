@@ -12,6 +12,7 @@ import pytest
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.modal import Modal
 from catalog.store.reader import create_store, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
@@ -42,10 +43,8 @@ def store(shared: Path, tmp_path: Path) -> Path:
         seen = recipe.video is not None
         values = rng.random((grid.count, 2048 if seen else 128)).astype(np.float32)
         features[recipe.name] = RecipeRows(
-            visual=values if seen else None,
-            audio=None if seen else values,
-            visual_valid=np.full(grid.count, seen),
-            audio_valid=np.full(grid.count, not seen),
+            visual=Modal.of(values if seen else None, np.full(grid.count, seen)),
+            audio=Modal.of(None if seen else values, np.full(grid.count, not seen)),
             start_s=grid.starts_s(),
             end_s=grid.ends_s(),
         )

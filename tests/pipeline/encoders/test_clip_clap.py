@@ -92,8 +92,8 @@ def test_features_equal_the_librarys(weights: dict[str, Path]) -> None:
         heard = clip_clap._tensor(clap.get_audio_features(**given)).numpy()
     assert made.visual is not None
     assert made.audio is not None
-    np.testing.assert_allclose(made.visual, np.stack([seen.mean(axis=0), seen[1]]), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(made.audio[1], heard[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.visual.values, np.stack([seen.mean(axis=0), seen[1]]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.audio.values[1], heard[0], rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_of_another_size_are_refused(weights: dict[str, Path]) -> None:
@@ -191,4 +191,4 @@ def test_fused_clap_hears_each_sound_alike_whatever_stands_beside_it(weights: di
     for row in (0, 1):  # the library itself draws one of a batch by chance
         (alone,) = encoder.encode([piece(clips, row, 1, Fraction(0))])
         assert alone.audio is not None
-        np.testing.assert_allclose(whole.audio[row], alone.audio[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(whole.audio.values[row], alone.audio.values[0], rtol=1e-4, atol=1e-5)

@@ -14,7 +14,8 @@ import pytest
 from bench import random_weights
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features
+from pipeline.clips import Clips
 from pipeline.encode import Encoder, load_encoder
 from pipeline.encoder import encoder_module, encoder_names
 
@@ -112,18 +113,18 @@ def test_encode_marks_absent_segments_with_nan(encoder: Encoder) -> None:
     heard = [
         clips.sample_valid_N[start - clips.samples_start : end - clips.samples_start].any() for start, end in ranges
     ]
-    for values, valid_S, shape, wanted_S in (
-        (made.visual, made.visual_valid, encoder.visual_shape, present),
-        (made.audio, made.audio_valid, encoder.audio_shape, heard),
+    for modal, shape, wanted_S in (
+        (made.visual, encoder.visual_shape, present),
+        (made.audio, encoder.audio_shape, heard),
     ):
         if shape is None:
-            assert values is None
+            assert modal is None
             continue
-        assert values is not None
-        assert values.shape == (5, *shape)
-        assert values.dtype == np.float32
-        np.testing.assert_array_equal(valid_S, wanted_S)
-        np.testing.assert_array_equal(np.isfinite(values.reshape(5, -1)).all(axis=1), wanted_S)
+        assert modal is not None
+        assert modal.values.shape == (5, *shape)
+        assert modal.values.dtype == np.float32
+        np.testing.assert_array_equal(modal.valid, wanted_S)
+        np.testing.assert_array_equal(np.isfinite(modal.values.reshape(5, -1)).all(axis=1), wanted_S)
 
 
 def test_encode_twice_gives_the_same_bits(encoder: Encoder) -> None:
@@ -140,9 +141,8 @@ def test_encode_keeps_the_order_of_clips(encoder: Encoder) -> None:
 
 def assert_equal(left: list[Features], right: list[Features], *, rtol: float = 0) -> None:
     for a, b in zip(left, right, strict=True):
-        for name in ("visual", "audio", "visual_valid", "audio_valid"):
-            one, other = getattr(a, name), getattr(b, name)
-            assert (one is None) == (other is None)
-            if one is not None:
-                scale = float(np.nanmax(np.abs(other), initial=0)) if other.dtype != np.bool_ else 0.0
-                np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * scale)
+        for (name, one), (same, other) in zip(a.modalities(), b.modalities(), strict=True):
+            assert name == same
+            np.testing.assert_array_equal(one.valid, other.valid)
+            scale = float(np.nanmax(np.abs(other.values), initial=0))
+            np.testing.assert_allclose(one.values, other.values, rtol=rtol, atol=rtol * scale)

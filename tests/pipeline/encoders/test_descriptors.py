@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from catalog.grid import GridRule, SegmentGrid
-from pipeline.clips import Clips, Features
+from catalog.store.modal import Features
+from pipeline.clips import Clips
 from pipeline.encode import load_encoder
 from pipeline.encoders import descriptors
 from pipeline.preprocess import spectrogram
@@ -107,9 +108,10 @@ def test_encode_split_anywhere_gives_the_same_bits(
     edges = [0, *sorted(cuts), 11]
     parts = encode([cut(clips, a, b) for a, b in itertools.pairwise(edges)])
     (whole,) = encode([clips])
-    for name in ("visual", "audio", "visual_valid", "audio_valid"):
-        joined = np.concatenate([getattr(part, name) for part in parts])
-        np.testing.assert_array_equal(joined, getattr(whole, name), err_msg=name)
+    for name in ("visual", "audio"):
+        for field in ("values", "valid"):
+            joined = np.concatenate([getattr(getattr(part, name), field) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(getattr(whole, name), field), err_msg=f"{name} {field}")
 
 
 def test_encode_long_list_equals_one_segment_at_a_time() -> None:
@@ -119,8 +121,8 @@ def test_encode_long_list_equals_one_segment_at_a_time() -> None:
     for segment in range(0, 75, 7):
         (single,) = encode([cut(clips, segment, segment + 1)])
         for whole in wholes:
-            np.testing.assert_array_equal(single.visual[0], whole.visual[segment])  # type: ignore[index]  # not None
-            np.testing.assert_array_equal(single.audio[0], whole.audio[segment])  # type: ignore[index]  # not None
+            for (name, one), (_, all_) in zip(single.modalities(), whole.modalities(), strict=True):
+                np.testing.assert_array_equal(one.values[0], all_.values[segment], err_msg=name)
 
 
 def test_encode_absent_picture_or_sound_is_nan_and_not_valid() -> None:
@@ -128,13 +130,13 @@ def test_encode_absent_picture_or_sound_is_nan_and_not_valid() -> None:
     (made,) = encode([clips])
     assert made.visual is not None
     assert made.audio is not None
-    np.testing.assert_array_equal(made.visual_valid, (clips.frame_index_SP >= 0).any(axis=1))
+    np.testing.assert_array_equal(made.visual.valid, (clips.frame_index_SP >= 0).any(axis=1))
     share_S = clips.sample_valid_N.reshape(12, RATE_HZ).mean(axis=1)
-    np.testing.assert_array_equal(made.audio_valid, share_S >= 0.1)
-    assert 0 < made.visual_valid.sum() < 12
-    assert 0 < made.audio_valid.sum() < 12
-    np.testing.assert_array_equal(np.isnan(made.visual), np.repeat(~made.visual_valid[:, None], 232, axis=1))
-    np.testing.assert_array_equal(np.isnan(made.audio), np.repeat(~made.audio_valid[:, None], 152, axis=1))
+    np.testing.assert_array_equal(made.audio.valid, share_S >= 0.1)
+    assert 0 < made.visual.valid.sum() < 12
+    assert 0 < made.audio.valid.sum() < 12
+    np.testing.assert_array_equal(np.isnan(made.visual.values), np.repeat(~made.visual.valid[:, None], 232, axis=1))
+    np.testing.assert_array_equal(np.isnan(made.audio.values), np.repeat(~made.audio.valid[:, None], 152, axis=1))
 
 
 def test_encode_video_without_tracks_is_nan() -> None:
@@ -150,10 +152,12 @@ def test_encode_video_without_tracks_is_nan() -> None:
         rate_hz=RATE_HZ,
     )
     (made,) = encode([clips])
-    assert not made.visual_valid.any()
-    assert not made.audio_valid.any()
-    assert np.isnan(made.visual).all()  # type: ignore[arg-type]  # not None
-    assert np.isnan(made.audio).all()  # type: ignore[arg-type]  # not None
+    assert made.visual is not None
+    assert made.audio is not None
+    assert not made.visual.valid.any()
+    assert not made.audio.valid.any()
+    assert np.isnan(made.visual.values).all()
+    assert np.isnan(made.audio.values).all()
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 1600, 15999])
@@ -171,10 +175,12 @@ def test_encode_short_tail_of_sound_is_finite_where_covered(samples: int) -> Non
         rate_hz=RATE_HZ,
     )
     (made,) = load_encoder(recipe).encode([clips])
-    assert made.audio_valid.all()
-    assert np.isfinite(made.audio).all()  # type: ignore[arg-type]  # not None
+    assert made.audio is not None
+    assert made.audio.valid.all()
+    assert np.isfinite(made.audio.values).all()
     (strict,) = encode([clips])
-    assert strict.audio_valid.all() == (samples >= 1600)
+    assert strict.audio is not None
+    assert strict.audio.valid.all() == (samples >= 1600)
 
 
 def test_encode_black_picture_and_digital_silence_are_finite_and_still() -> None:

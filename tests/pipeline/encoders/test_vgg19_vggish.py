@@ -60,13 +60,13 @@ def test_features_are_mean_maps_and_the_first_example(
     (made,) = encoder.encode([clips])
     assert made.visual is not None
     assert made.audio is not None
-    assert made.visual_valid.tolist() == [True, True, False]
-    assert made.audio_valid.tolist() == [True, True, False]
+    assert made.visual.valid.tolist() == [True, True, False]
+    assert made.audio.valid.tolist() == [True, True, False]
     with torch.inference_mode():
         one, two = nets[0](vgg19_vggish.normalised(torch.from_numpy(frames))).numpy()
         heard = nets[1](torch.from_numpy(examples(samples[16000:32000]))).numpy()[0]
-    np.testing.assert_allclose(made.visual[:2], np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(made.audio[1], heard, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(made.visual.values[:2], np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.audio.values[1], heard, rtol=1e-4, atol=1e-6)
 
 
 def test_sound_with_pca_is_the_published_post_processing(
@@ -103,7 +103,7 @@ def test_sound_with_pca_is_the_published_post_processing(
         assert {asset.name for asset in assets_of(recipe)} == {"vgg19", *paths}
         (made,) = load_encoder(recipe, paths).encode([clips])
         assert made.audio is not None
-        heard[pca] = made.audio.astype(np.float64)
+        heard[pca] = made.audio.values.astype(np.float64)
     turned = (heard["false"] - arrays["pca_means"]) @ arrays["pca_eigen_vectors"].T
     want = np.round((np.clip(turned, -2, 2) + 2) * 255 / 4)
     assert np.abs(heard["true"] - want).max() <= 1  # a step where the value lies on its edge

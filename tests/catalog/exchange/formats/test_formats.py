@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from catalog.exchange.sidecar import formats
+from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, open_store
 from catalog.store.writer import open_writer
 from catalog.video import Video
@@ -138,7 +139,7 @@ def test_ave_h5_rows_are_the_items_of_the_data_set(tmp_path: Path) -> None:
         assert list(file) == ["avadataset"]
         data = file["avadataset"][:]
     assert data.shape == (5, 3, 4)
-    audio = {i: sample.rows(i, c).audio for i, c in ((1, 3), (2, 4), (3, 2))}
+    audio = {i: sample.rows(i, c).audio.values for i, c in ((1, 3), (2, 4), (3, 2))}
     np.testing.assert_array_equal(data[0], audio[2][:3])
     np.testing.assert_array_equal(data[3], audio[2][:3])
     np.testing.assert_array_equal(data[2], audio[1])
@@ -207,10 +208,8 @@ def test_unav_npy_i3d_is_split_into_rgb_and_flow(tmp_path: Path) -> None:
     recipe = sample.recipe("i3d-vggish-unav")
     visual, audio = sample.features(1, 5, 2048), sample.features(2, 5, 128)
     rows = type(sample.rows(1, 5))(
-        visual=visual,
-        audio=audio,
-        visual_valid=np.ones(5, bool),
-        audio_valid=np.ones(5, bool),
+        visual=Modal(values=visual, valid=np.ones(5, bool)),
+        audio=Modal(values=audio, valid=np.ones(5, bool)),
         start_s=np.arange(5.0),
         end_s=np.arange(5.0) + 1,
     )
@@ -267,4 +266,6 @@ def test_plain_zarr_offsets_say_whose_rows_they_are(tmp_path: Path) -> None:
     offsets = np.asarray(root["offsets"])
     videos = json.loads((tmp_path / "out" / "videos.json").read_text())["videos"]
     k = [video["id"] for video in videos].index("v20")
-    np.testing.assert_array_equal(np.asarray(root["visual"])[offsets[k] : offsets[k + 1]], sample.rows(20, 2).visual)
+    np.testing.assert_array_equal(
+        np.asarray(root["visual"])[offsets[k] : offsets[k + 1]], sample.rows(20, 2).visual.values
+    )

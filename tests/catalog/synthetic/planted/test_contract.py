@@ -50,11 +50,11 @@ def test_features_have_the_shapes_that_the_world_says_and_are_finite(name: str, 
         rows = result.features["r"]
         assert rows.visual is not None
         assert rows.audio is not None
-        assert {str(rows.visual.dtype), str(rows.audio.dtype)} == {"float32"}
-        assert rows.visual.shape == (count, *world.visual_shape)
-        assert rows.audio.shape == (count, *world.audio_shape)
-        assert np.isfinite(rows.visual).all()
-        assert np.isfinite(rows.audio).all()
+        assert {str(rows.visual.values.dtype), str(rows.audio.values.dtype)} == {"float32"}
+        assert rows.visual.values.shape == (count, *world.visual_shape)
+        assert rows.audio.values.shape == (count, *world.audio_shape)
+        assert np.isfinite(rows.visual.values).all()
+        assert np.isfinite(rows.audio.values).all()
         np.testing.assert_array_equal(rows.end_s - rows.start_s, float(world.grid.window_s))
 
 

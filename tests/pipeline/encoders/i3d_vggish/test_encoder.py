@@ -226,7 +226,7 @@ def test_flow_shared_by_windows_equals_flow_window_by_window(nets: Nets, monkeyp
         patch.setattr(Raft, "between", counting_between)
         (made,) = encoder.encode([clips_of(frames=frames, index=windows, count=2)])
     assert made.visual is not None
-    assert made.visual_valid.all()
+    assert made.visual.valid.all()
     # 32 pairs of the two windows, five of them distinct, of three frames.
     assert (sum(frames_seen), sum(pairs_seen)) == (3, 5)
     shown = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
@@ -242,8 +242,8 @@ def test_flow_shared_by_windows_equals_flow_window_by_window(nets: Nets, monkeyp
             want = torch.cat([rgb, nets.i3d["hassony2 flow"](moved[None])], dim=1).numpy()[0]
             for half in (slice(128), slice(128, 256)):
                 scale = np.abs(want[half]).max()
-                assert np.abs(made.visual[row, half] - want[half]).max() <= 1e-3 * scale
-                assert np.abs(made.visual[1 - row, half] - want[half]).max() > 1e-2 * scale
+                assert np.abs(made.visual.values[row, half] - want[half]).max() <= 1e-3 * scale
+                assert np.abs(made.visual.values[1 - row, half] - want[half]).max() > 1e-2 * scale
 
 
 def test_segments_before_the_first_picture_have_none_and_begin_with_the_first(nets: Nets) -> None:
@@ -255,12 +255,14 @@ def test_segments_before_the_first_picture_have_none_and_begin_with_the_first(ne
     index[1, 20:] = [0, 0, 1, 1]
     (made,) = encoder.encode([clips_of(frames=frames, index=index, count=3)])
     assert made.visual is not None
-    assert made.visual_valid.tolist() == [False, True, True]
-    assert np.isnan(made.visual[0]).all()
+    assert made.visual.valid.tolist() == [False, True, True]
+    assert np.isnan(made.visual.values[0]).all()
     held = np.where(index[1:2] < 0, 0, index[1:2])
     (want,) = encoder.encode([clips_of(frames=frames, index=held)])
     assert want.visual is not None
-    np.testing.assert_allclose(made.visual[1:2], want.visual, rtol=1e-4, atol=1e-5 * np.abs(want.visual).max())
+    np.testing.assert_allclose(
+        made.visual.values[1:2], want.visual.values, rtol=1e-4, atol=1e-5 * np.abs(want.visual.values).max()
+    )
 
 
 @pytest.mark.parametrize("layout", ["hassony2", "piergiaj"])
@@ -292,13 +294,13 @@ def test_sound_is_that_of_the_whole_file_with_a_hop_of_32_mel_frames(shared: Pat
     heard = np.concatenate([np.zeros(240, np.float32), samples])
     (made,) = encoder.encode([clips_of(samples=heard, count=count)])
     assert made.audio is not None
-    assert made.audio_valid.all()
+    assert made.audio.valid.all()
     # video_features with EXAMPLE_HOP_SECONDS = 0.32: examples 32 frames apart, each here by itself.
     whole = np.concatenate([examples(samples[5120 * row : 5120 * row + 15600]) for row in range(count)])
     with torch.inference_mode():
         want = nets.vggish(torch.from_numpy(whole)).numpy()
     assert np.abs(made.audio - want).max() <= 1e-4 * np.abs(want).max()
-    assert np.abs(made.audio[1:] - want[:-1]).max() > 1e-2 * np.abs(want).max()
+    assert np.abs(made.audio.values[1:] - want[:-1]).max() > 1e-2 * np.abs(want).max()
 
 
 def test_sound_of_a_hop_between_mel_frames_is_each_by_itself() -> None:
@@ -325,8 +327,8 @@ def test_sound_that_ends_or_is_missing_counts_as_zero(nets: Nets) -> None:
     silent = dataclasses.replace(clips, sample_valid_N=np.arange(samples.size) >= 15360 + 1000)
     (made,) = encoder.encode([silent])
     assert made.audio is not None
-    assert made.audio_valid.tolist() == [False, True, True]
-    assert np.isnan(made.audio[0]).all()
+    assert made.audio.valid.tolist() == [False, True, True]
+    assert np.isnan(made.audio.values[0]).all()
 
 
 def test_files_named_as_published() -> None:
@@ -398,7 +400,7 @@ def test_full_size_windows_of_a_file_equal_the_slow_way(shared: Path, tmp_path: 
     clips = dataclasses.replace(clips, frame_index_SP=clips.frame_index_SP[:2])
     (made,) = load_encoder(recipe, paths).encode([clips])
     assert made.visual is not None
-    assert made.visual.shape == (2, 2048)
+    assert made.visual.values.shape == (2, 2048)
     for row in range(2):
         window = clips.frames_FHWC[clips.frame_index_SP[row]]
         with torch.inference_mode():
@@ -409,6 +411,6 @@ def test_full_size_windows_of_a_file_equal_the_slow_way(shared: Path, tmp_path: 
             moved = nets["flow"](prepared(torch.cat(flows)).transpose(0, 1)[None])
         want = torch.cat([rgb, moved], dim=1).numpy()[0]
         # A flow that lies on the edge between two of the 256 steps may fall to either.
-        apart = np.abs(made.visual[row] - want)
+        apart = np.abs(made.visual.values[row] - want)
         assert apart.max() <= 2e-3 * np.abs(want).max()
         assert np.sqrt((apart**2).mean() / (want**2).mean()) <= 1e-3

@@ -180,7 +180,7 @@ def test_frames_of_unlike_sizes_are_cut_in_the_middle(weights: dict[str, Path]) 
     narrow, cut = encoder.encode([pictures, replace(pictures, frames_FHWC=wide)])
     assert narrow.visual is not None
     assert cut.visual is not None
-    np.testing.assert_allclose(cut.visual, narrow.visual, **CLOSE)
+    np.testing.assert_allclose(cut.visual.values, narrow.visual.values, **CLOSE)
 
 
 def test_windows_equal_one_at_a_time(weights: dict[str, Path]) -> None:
@@ -189,22 +189,22 @@ def test_windows_equal_one_at_a_time(weights: dict[str, Path]) -> None:
     video, sound = towers(weights)
     assert made.visual is not None
     assert made.audio is not None
-    assert made.visual_valid.all()
-    assert made.audio_valid.all()
+    assert made.visual.valid.all()
+    assert made.audio.valid.all()
     for row in range(5):
-        np.testing.assert_allclose(made.visual[row], see(video, clips.frames_FHWC[row : row + 4]), **CLOSE)
+        np.testing.assert_allclose(made.visual.values[row], see(video, clips.frames_FHWC[row : row + 4]), **CLOSE)
         own = clips.samples_N[4000 * row : 4000 * row + 16000]
         with torch.inference_mode():
             want = sound(torch.from_numpy((own - own.mean()) / np.sqrt(own.var() + 1e-5))[None])
-        np.testing.assert_allclose(made.audio[row], want.numpy()[0], **CLOSE)
-        assert abs(float(np.linalg.norm(made.audio[row])) - 1) < 1e-5
+        np.testing.assert_allclose(made.audio.values[row], want.numpy()[0], **CLOSE)
+        assert abs(float(np.linalg.norm(made.audio.values[row])) - 1) < 1e-5
     # Windows differ, and so by more than rounding.
-    assert np.abs(np.diff(made.visual, axis=0)).max(axis=1).min() > 1e-3
-    assert np.abs(np.diff(made.audio, axis=0)).max(axis=1).min() > 1e-4
+    assert np.abs(np.diff(made.visual.values, axis=0)).max(axis=1).min() > 1e-3
+    assert np.abs(np.diff(made.audio.values, axis=0)).max(axis=1).min() > 1e-4
     (alone,) = load_encoder(small_recipe(), weights).encode([other])
     assert beside.visual is not None
     assert alone.visual is not None
-    np.testing.assert_allclose(beside.visual, alone.visual, **CLOSE)
+    np.testing.assert_allclose(beside.visual.values, alone.visual.values, **CLOSE)
 
 
 def test_shared_frames_and_windows_are_encoded_once(weights: dict[str, Path]) -> None:
@@ -225,11 +225,11 @@ def test_shared_frames_and_windows_are_encoded_once(weights: dict[str, Path]) ->
     # Frames 1 .. 6 and windows 0 .. 3.
     assert (sum(frames), sum(windows)) == (6, 4)
     assert made.visual is not None
-    assert made.visual_valid.tolist() == [True] * 5 + [False]
-    np.testing.assert_array_equal(made.visual[4], made.visual[1])
+    assert made.visual.valid.tolist() == [True] * 5 + [False]
+    np.testing.assert_array_equal(made.visual.values[4], made.visual.values[1])
     video, _ = towers(weights)
-    np.testing.assert_allclose(made.visual[0], see(video, clips.frames_FHWC[[2, 2, 2, 2]]), **CLOSE)
-    np.testing.assert_allclose(made.visual[3], see(video, clips.frames_FHWC[3:7]), **CLOSE)
+    np.testing.assert_allclose(made.visual.values[0], see(video, clips.frames_FHWC[[2, 2, 2, 2]]), **CLOSE)
+    np.testing.assert_allclose(made.visual.values[3], see(video, clips.frames_FHWC[3:7]), **CLOSE)
 
 
 def test_sound_before_and_after_the_projection(weights: dict[str, Path]) -> None:
@@ -240,7 +240,7 @@ def test_sound_before_and_after_the_projection(weights: dict[str, Path]) -> None
         assert encoder.audio_shape == (width,)
         (features,) = encoder.encode([replace(noise(), frame_index_SP=np.zeros((5, 0), np.int32))])
         assert features.audio is not None
-        made[kind] = features.audio
+        made[kind] = features.audio.values
     _, sound = towers(weights)
     with torch.inference_mode():
         projected = sound.project(torch.from_numpy(made["class_token"])).numpy()
@@ -259,13 +259,13 @@ def test_sound_that_is_short_is_treated_as_a_short_file(weights: dict[str, Path]
     recipe = replace(small_recipe(), video=None)
     (made,) = load_encoder(recipe, weights).encode([replace(clips, frame_index_SP=np.zeros((9, 0), np.int32))])
     assert made.audio is not None
-    assert made.audio_valid.all()
+    assert made.audio.valid.all()
     _, sound = towers(weights)
     for row, low, high in ((0, 9000, 16000), (1, 9000, 20000), (8, 32000, 40000)):
         own = clips.samples_N[low:high]
         with torch.inference_mode():
             want = sound(torch.from_numpy(one_peace.sound_input(own))[None]).numpy()[0]
-        np.testing.assert_allclose(made.audio[row], want, **CLOSE)
+        np.testing.assert_allclose(made.audio.values[row], want, **CLOSE)
 
 
 def test_silent_and_blind_segments_are_nan(weights: dict[str, Path]) -> None:
@@ -273,10 +273,9 @@ def test_silent_and_blind_segments_are_nan(weights: dict[str, Path]) -> None:
     blind = clips_of(clips.samples_N, np.full((5, FRAMES), -1, np.int32))
     mute = replace(clips, samples_N=np.zeros(0, np.float32), sample_valid_N=np.zeros(0, np.bool_))
     without_picture, without_sound = load_encoder(small_recipe(), weights).encode([blind, mute])
-    assert not without_picture.visual_valid.any()
-    assert without_picture.audio_valid.all()
-    assert without_sound.visual_valid.all()
-    assert not without_sound.audio_valid.any()
+    for made, silent in ((without_picture, "visual"), (without_sound, "audio")):
+        for name, modal in made.modalities():
+            assert modal.valid.tolist() == [name != silent] * 5
 
 
 def test_text_features_equal_the_published(shared: Path, tmp_path: Path) -> None:
@@ -339,7 +338,9 @@ def test_reduced_precision_stays_near(weights: dict[str, Path]) -> None:
         (made,) = encoder.encode([noise()])
         assert made.visual is not None
         assert made.audio is not None
-        return np.concatenate([made.visual / np.linalg.norm(made.visual, axis=1, keepdims=True), made.audio], axis=1)
+        return np.concatenate(
+            [made.visual.values / np.linalg.norm(made.visual.values, axis=1, keepdims=True), made.audio.values], axis=1
+        )
 
     whole = features(load_encoder(small_recipe(), weights))
     reduced = features(load_encoder(small_recipe(precision="bfloat16"), weights))

@@ -88,14 +88,14 @@ def test_features_equal_the_librarys_of_each_segment_alone(model: Any, folder: P
     (made,) = encoder.encode([clips])
     assert made.visual is not None
     assert made.audio is not None
-    assert made.visual_valid.tolist() == made.audio_valid.tolist() == [True, True, False, True]
-    assert np.isnan(made.visual[2]).all()
-    assert np.isnan(made.audio[2]).all()
+    assert made.visual.valid.tolist() == made.audio.valid.tolist() == [True, True, False, True]
+    assert np.isnan(made.visual.values[2]).all()
+    assert np.isnan(made.audio.values[2]).all()
     for row, (shown, length) in {0: ([0, 1, 2], 48000), 1: ([1, 4], 48000), 3: ([2, 3, 3], 20000)}.items():
         samples = clips.samples_N[row * 48000 : row * 48000 + length]
         want = directly(model, clips.frames_FHWC[shown], samples)
-        np.testing.assert_allclose(made.visual[row], want.video_embeds[0].numpy(), **CLOSE)
-        np.testing.assert_allclose(made.audio[row], want.audio_embeds[0].numpy(), **CLOSE)
+        np.testing.assert_allclose(made.visual.values[row], want.video_embeds[0].numpy(), **CLOSE)
+        np.testing.assert_allclose(made.audio.values[row], want.audio_embeds[0].numpy(), **CLOSE)
 
 
 def test_features_do_not_depend_on_their_batch(folder: Path) -> None:
@@ -106,7 +106,9 @@ def test_features_do_not_depend_on_their_batch(folder: Path) -> None:
     for first, second in ((alone.visual, together.visual), (alone.audio, together.audio)):
         assert first is not None
         assert second is not None
-        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)  # rounding by the size of the product
+        np.testing.assert_allclose(
+            first.values, second.values, rtol=1e-5, atol=1e-5
+        )  # rounding by the size of the product
 
 
 def test_a_tower_left_out_is_not_read(folder: Path, tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_tensors_in_several_files_under_the_other_tied_name_in_half_precision(fo
     for first, second in ((got.visual, want.visual), (got.audio, want.audio)):
         assert first is not None
         assert second is not None
-        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(first.values, second.values, rtol=1e-4, atol=1e-6)
 
 
 def test_text_features_are_both_heads_of_the_librarys(model: Any, folder: Path) -> None:
