@@ -97,13 +97,11 @@ def without(
     rows: RecipeRows, *, visual: NDArray[np.bool_] | None = None, audio: NDArray[np.bool_] | None = None
 ) -> RecipeRows:
     """`rows` with some segments' features not computed."""
-    changes: dict[str, object] = {}
+    kept = dict(rows.modalities())
     for name, lost in (("visual", visual), ("audio", audio)):
         if lost is not None:
-            values = np.array(getattr(rows, name))
-            values[lost] = np.nan
-            changes |= {name: values, f"{name}_valid": ~lost}
-    return replace(rows, **changes)  # type: ignore[arg-type]  # names and values pair up above
+            kept[name] = Modal(values=Modal(values=kept[name].values, valid=~lost).filled(np.nan), valid=~lost)
+    return replace(rows, visual=kept["visual"], audio=kept["audio"])
 
 
 def store(

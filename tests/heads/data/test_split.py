@@ -32,8 +32,8 @@ def test_read_split_every_item_has_its_videos_features(tmp_path: Path, planted: 
     assert batch.visual.dtype == np.float32
     for n, item in enumerate(split.items):
         wanted = planted.rows_of(item, planted.recipe())
-        np.testing.assert_array_equal(batch.visual[n], wanted.visual)
-        np.testing.assert_array_equal(batch.audio[n], wanted.audio)
+        np.testing.assert_array_equal(batch.visual[n], wanted.visual.values)
+        np.testing.assert_array_equal(batch.audio[n], wanted.audio.values)
     assert batch.mask_BT.all()
     assert batch.visual_valid_BT.all()
     assert split.counted_NT.shape == (6, 10)
@@ -91,7 +91,7 @@ def test_read_split_short_and_long_videos_are_padded_and_cut(tmp_path: Path, pla
     np.testing.assert_array_equal(batch.audio_valid_BT, split.mask_NT)
     batch = split.batch(np.array([2]))
     assert batch.audio is not None
-    np.testing.assert_array_equal(batch.audio[0], rows[split.items[2].video_id].audio[:10])
+    np.testing.assert_array_equal(batch.audio[0], rows[split.items[2].video_id].audio.values[:10])
     assert read_split(store, "descriptors-1s", data, "test", num_segments=4).rows_NT.shape == (3, 4)
 
 

@@ -213,10 +213,10 @@ def planted_batch(planted: ModuleType) -> tuple[Tensor, Tensor, Target]:
     for row, item in zip(classes, data.items, strict=True):
         (event,) = item.events
         row[(times >= event.start_s) & (times < event.end_s)] = data.classes.index(event.label)
-    seen = torch.from_numpy(np.stack([r.visual for r in rows]))
+    seen = torch.from_numpy(np.stack([r.visual.values for r in rows]))
     visual = 0.5 * torch.randn(len(rows), 10, 4, 6, generator=torch.Generator().manual_seed(0))
     visual[:, :, 1] = seen
-    audio = torch.from_numpy(np.stack([r.audio for r in rows]))
+    audio = torch.from_numpy(np.stack([r.audio.values for r in rows]))
     mask = torch.ones(len(rows), 10, dtype=torch.bool)
     return visual, audio, Target(mask_BT=mask, classes_BT=torch.from_numpy(classes), background=3)
 
