@@ -52,7 +52,7 @@ def test_inspect_json_tells_counts_and_recipes(store: Path, capsys: pytest.Captu
     assert told["stored_bytes"] > 0
     audio = told["statistics"]["tiny"]["audio"]
     assert audio["nan_share"] == pytest.approx(2 / 5)
-    assert audio["mean"] == pytest.approx(sample.rows(1, 3).audio.mean(dtype="f8"))
+    assert audio["mean"] == pytest.approx(sample.rows(1, 3).audio.values.mean(dtype="f8"))
 
 
 def test_inspect_shows_tables(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

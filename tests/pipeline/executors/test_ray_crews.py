@@ -132,5 +132,5 @@ def assert_equal(told: Finished, task: Assignment, wanted: UnitResult) -> None:
     for one, other in zip(result.videos, wanted.videos, strict=True):
         assert one.attempts == other.attempts == 1
         for a, b in zip(one.features[RECIPE], other.features[RECIPE], strict=True):
-            for (name, one), (_, other) in zip(a.modalities(), b.modalities(), strict=True):
-                np.testing.assert_array_equal(one.values, other.values, err_msg=name)
+            for (name, got), (_, want) in zip(a.modalities(), b.modalities(), strict=True):
+                np.testing.assert_array_equal(got.values, want.values, err_msg=name)
