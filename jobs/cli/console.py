@@ -1,4 +1,4 @@
-"""What verbs say and how: results on standard output, everything else on standard error.
+"""Output of the verbs: results on standard output, everything else on standard error.
 
 With `--json` a verb prints exactly one JSON object on standard output. Text from media, annotations and stores is
 shown with control characters made visible, so that a file name cannot repaint the terminal.
@@ -11,10 +11,14 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
 
@@ -46,24 +50,29 @@ def note(text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; numbers stand right, texts left."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """A table on standard output; numbers stand right, texts left.
 
+    No word is ever broken, so that names can be copied: cells wrap at spaces, and where even the longest words do not
+    fit side by side in the terminal, each row is printed as its first cell and `column: value` pairs below it.
+    Where standard output is not a terminal, the table is as wide as its content: a log or a pipe gets whole lines.
+    """
     body = [[visible(cell) for cell in row] for row in rows]
-    grid = Table(title=Text(title), title_justify="left", header_style="bold")
-    for i, column in enumerate(columns):
-        cells = [row[i] for row in body]
-        numeric = bool(cells) and all(_is_number(cell) for cell in cells)
-        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in body:
-        grid.add_row(*(Text(cell) for cell in row))
-    # Not a terminal: as wide as the content, so that a log or a pipe gets whole lines.
+    cells = [[column, *(row[i] for row in body)] for i, column in enumerate(columns)]
     out = _standard_output()
     console = Console(file=out)
+    border = 3 * len(columns) + 1
+    widths = _column_widths(cells, console.width - border if console.is_terminal else None)
+    if widths is None:
+        say("\n".join([title, *(line for row in body for line in _record(columns, row, console.width))]))
+        return
+    grid = Table(title=Text(title), title_justify="left", header_style="bold")
+    for column, width, (_, *values) in zip(columns, widths, cells, strict=True):
+        numeric = bool(values) and all(_is_number(value) for value in values)
+        grid.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", width=width)
+    for row in body:
+        grid.add_row(*(Text(cell) for cell in row))
     if not console.is_terminal:
-        console = Console(file=out, width=max(80, len(title), _width(grid)))
+        console = Console(file=out, width=max(80, len(title), sum(widths) + border))
     console.print(grid)
 
 
@@ -104,7 +113,8 @@ class Progress:
         what: what is being done ("extract").
         total: how many units; None where it is not known.
         unit: what is counted ("videos").
-        quiet: say nothing.
+        quiet: print nothing.
+        file: instead of standard error.
     """
 
     def __init__(self, what: str, total: int | None, unit: str, *, quiet: bool = False, file: TextIO | None = None):
@@ -119,10 +129,6 @@ class Progress:
     def __enter__(self) -> Progress:
         self._began_s = self._said_s = time.monotonic()
         if not self.quiet and self._file.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -137,14 +143,14 @@ class Progress:
         return self
 
     def advance(self, count: int = 1, text: str | None = None) -> None:
-        """`count` more units are done; `text` stands behind the bar."""
+        """Counts `count` more units; `text` is shown after the bar."""
         self.done += count
         if text is not None:
             self.text = visible(text)
         self._show(last=False)
 
     def update(self, text: str) -> None:
-        """Another remark behind the bar."""
+        """Shows another `text` after the bar."""
         self.text = visible(text)
         self._show(last=False)
 
@@ -185,8 +191,8 @@ def _standard_output() -> TextIO:
     """Where results go.
 
     Raises:
-        SystemExit: it was closed when the process began (`avel ... >&-`), so that not even an error could be told as
-            the one JSON object; ends the command with status 1 and one line on standard error.
+        SystemExit: it was closed when the process began (`avel ... >&-`), so that not even an error could be printed
+            as the one JSON object; ends the command with status 1 and one line on standard error.
     """
     if sys.stdout is None:
         raise SystemExit("avel: error: standard output is closed, and the result has nowhere to go")
@@ -201,9 +207,27 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _width(grid: object) -> int:
-    from rich.console import Console
-    from rich.measure import Measurement
+def _column_widths(cells: Sequence[Sequence[str]], available: int | None) -> list[int] | None:
+    """Width of each column of `cells` (header and values); None where their longest words do not fit in `available`."""
+    full = [max(map(cell_len, column)) for column in cells]
+    if available is None:
+        return full
+    widths = [max(cell_len(word) for cell in column for word in cell.split(" ")) for column in cells]
+    if sum(widths) > available:
+        return None
+    for _ in range(min(available, sum(full)) - sum(widths)):
+        narrowest = max(range(len(widths)), key=lambda i: full[i] - widths[i])
+        widths[narrowest] += 1
+    return widths
 
-    console = Console(width=10_000)
-    return Measurement.get(console, console.options, grid).maximum  # type: ignore[arg-type]  # rich's own Table
+
+def _record(columns: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """A row as lines: its first cell, then its other cells that are not empty; no pair is broken."""
+    lines = [row[0]]
+    pairs = [f"{column}: {cell}" if column else cell for column, cell in zip(columns[1:], row[1:], strict=True) if cell]
+    for pair in pairs:
+        if len(lines) > 1 and cell_len(lines[-1]) + 2 + cell_len(pair) <= width:
+            lines[-1] += f"  {pair}"
+        else:
+            lines.append(f"  {pair}")
+    return lines

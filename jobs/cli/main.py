@@ -32,7 +32,6 @@ from types import ModuleType
 from typing import NoReturn
 
 from catalog.errors import AvelError, BadArguments, RecipeMismatch
-from jobs.cli.console import note, print_json, visible
 
 OK, FAILED, BAD_ARGUMENTS, QUARANTINED = 0, 1, 2, 3
 
@@ -113,6 +112,8 @@ def _run(verb: Verb, arguments: list[str]) -> int:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has said what is wrong
         if parser.refusal is not None and "--json" in arguments:
+            from jobs.cli.console import print_json  # imports rich
+
             print_json({"error": parser.refusal, "kind": "BadArguments"})
         return stop.code if isinstance(stop.code, int) else BAD_ARGUMENTS
 
@@ -154,6 +155,8 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _explain(name: str, error: Exception, *, as_json: bool) -> None:
+    from jobs.cli.console import note, print_json, visible  # imports rich
+
     text = str(error) or type(error).__name__
     if as_json:
         with contextlib.suppress(OSError):  # where nothing can be written the line below is all that can be said

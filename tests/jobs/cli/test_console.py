@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from jobs.cli import console
+from jobs.cli.main import main
 
 
 def test_visible_spells_out_what_could_repaint_a_terminal() -> None:
@@ -24,6 +26,50 @@ def test_table_keeps_every_cell_whole_when_not_a_terminal(capsys: pytest.Capture
     assert "[bold]y[/bold]" in printed
     line = next(line for line in printed.splitlines() if "x" * 300 in line)
     assert line.split("│")[2].endswith(" 7 "), "numbers stand right"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, *, columns: int) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return terminal
+
+
+# What fits, what fits after wrapping texts at spaces, and what does not fit side by side at all.
+@pytest.mark.parametrize("name", ["short", "n" * 40, "n" * 70])
+def test_table_on_a_narrow_terminal_breaks_no_word(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    terminal = on_terminal(monkeypatch, columns=80)
+    text = "a licence of several words " * 3
+    console.table("Things", ["name", "count", "licence", ""], [[name, 7, text, "remark"], ["other", 8, "MIT", ""]])
+    printed = terminal.getvalue()
+    assert max(map(len, printed.splitlines())) <= 80 + 27 * (len(name) == 70)
+    words = printed.replace("│", " ").split()
+    for word in [name, "7", "other", "8", "remark", *text.split()]:
+        assert word in words
+    assert words.count("several") == 3
+    assert ("count: 7" in printed) == (len(name) == 70)
+
+
+@pytest.mark.parametrize("verb", [("recipe", "list"), ("weights", "list")])
+def test_tables_of_verbs_keep_names_whole_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("AVEL_WEIGHTS", str(tmp_path))
+    as_json = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", as_json)
+    assert main([*verb, "--json"]) == 0
+    (rows,) = (value for value in json.loads(as_json.getvalue()).values() if isinstance(value, list) and value)
+    terminal = on_terminal(monkeypatch, columns=80)
+    assert main([*verb]) == 0
+    words = terminal.getvalue().replace("│", " ").split()
+    assert {row[key] for row in rows for key in ("recipe", "encoder", "filename") if key in row} <= set(words)
 
 
 def test_print_json_refuses_nan() -> None:
