@@ -48,20 +48,20 @@ def run(args: argparse.Namespace) -> int:
     _check_encoders(args, wanted)
     _check_out(args.out)
     figures, report = _measure(wanted, args)
-    told = {"machine": _machine(), "figures": figures} | ({} if report is None else {"encoders": report.to_plain()})
+    answer = {"machine": _machine(), "figures": figures} | ({} if report is None else {"encoders": report.to_plain()})
     if args.json:
-        print_json(told)
+        print_json(answer)
     else:
         rows = [[f["what"], f"{f['value']:.3g} {f['unit']}", f["limit"], _MET[f["met"]], f["detail"]] for f in figures]
         table(f"Measured on {_machine()}", ["what", "figure", "limit", "met", "detail"], rows)
-    # Files last: what took minutes to measure has been shown, whatever becomes of them.
+    # Files last: if writing fails, what took minutes to measure has been printed.
     page = _page(args, report)
     if page is not None and report is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(markdown(report), encoding="utf-8")
         note(f"wrote {page}")
     elif args.out is not None:
-        args.out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     return FAILED if any(f["met"] is False for f in figures) else OK
 
 
@@ -75,24 +75,23 @@ def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str,
                 given = {_OPTIONS[option]: value for option, value in _encoders_options(args).items()}
                 report = encoders.report(Path(place), encoders.Options(**given))
                 measured = measurements(report)
-                for told_of, why in dict.fromkeys(
-                    (f"{r.encoder} {r.tower}", r.skipped) for r in report.rows if r.skipped
-                ):
-                    note(f"skipped {told_of}: {why}")
+                skipped = ((f"{row.encoder} {row.tower}", row.skipped) for row in report.rows if row.skipped)
+                for tower, why in dict.fromkeys(skipped):
+                    note(f"skipped {tower}: {why}")
             else:
                 measured = run_bench(name, Path(place))
         for m in measured:
-            told = {"bench": name, "what": m.what, "value": m.value, "unit": m.unit, "limit": m.limit}
-            figures.append(told | {"met": m.met, "detail": m.detail})
+            figure = {"bench": name, "what": m.what, "value": m.value, "unit": m.unit, "limit": m.limit}
+            figures.append(figure | {"met": m.met, "detail": m.detail})
     return figures, report
 
 
 def _encoders_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What was said of the bench `encoders`, by option."""
-    said = {option: getattr(args, option) for option in _OPTIONS}
+    """The options given for the bench `encoders`, and their values."""
+    given = {option: getattr(args, option) for option in _OPTIONS}
     return {
         option: tuple(value) if isinstance(value, list) else value
-        for option, value in said.items()
+        for option, value in given.items()
         if value is not None
     }
 
@@ -100,15 +99,15 @@ def _encoders_options(args: argparse.Namespace) -> dict[str, Any]:
 def _check_encoders(args: argparse.Namespace, wanted: list[str]) -> None:
     if "encoders" in wanted:
         return
-    said = [f"--{option}" for option in _encoders_options(args)]
+    given = [f"--{option}" for option in _encoders_options(args)]
     if args.out is not None and _is_page(args.out):
-        said.append(f"--out {args.out}")
-    if said:
-        raise BadArguments(f"{said[0]} goes with the bench `encoders`; add it to the names")
+        given.append(f"--out {args.out}")
+    if given:
+        raise BadArguments(f"{given[0]} goes with the bench `encoders`; add it to the names")
 
 
 def _check_out(out: Path | None) -> None:
-    """Refuse what would fail only after the measuring: a page's folders are made, others must be there."""
+    """Refuse before measuring a path that could not be written: a page's folders are made, others must exist."""
     if out is None:
         return
     above = out.absolute().parent
@@ -129,7 +128,7 @@ def _is_page(out: Path) -> bool:
 
 
 def _page(args: argparse.Namespace, report: Report | None) -> Path | None:
-    """Where the table of `encoders` goes; a GPU's is kept with the project's results unless told otherwise."""
+    """Where the table of `encoders` goes; a GPU's by default with the project's results."""
     if report is None:
         return None
     if args.out is not None:

@@ -34,7 +34,7 @@ def chosen_recipe(name: str, changed: Mapping[str, str], stored_as: str | None =
 def with_weights(
     recipes: Sequence[Recipe], texts: Sequence[str], *, for_text: bool = False
 ) -> tuple[list[Recipe], Weights]:
-    """The recipes with their checkpoints' hashes (other weights are another recipe), and where the files are.
+    """The recipes with their checkpoints' hashes (other weights are another recipe), and the files.
 
     Args:
         texts: of `--weights`.
@@ -42,7 +42,7 @@ def with_weights(
 
     Raises:
         BadArguments: no encoder makes such features, or a path is not there or not of this recipe's checkpoint.
-        MissingWeights: what is needed is nowhere; says how to get it.
+        MissingWeights: a needed file is absent; says how to get it.
     """
     given: dict[str, list[str]] = {recipe.name: [] for recipe in recipes}
     for text in texts:
@@ -53,29 +53,11 @@ def with_weights(
             given[recipes[0].name].append(text)
         else:
             raise BadArguments(f"--weights needs RECIPE:PATH with one of {', '.join(given)}, got {text!r}")
-    found, places = [], Weights()
+    found, files = [], Weights()
     for recipe in recipes:
-        _check_encoder(recipe)
-        assets = assets_of(recipe)
-        if not assets and given[recipe.name]:
-            raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {texts[0]!r} out")
-        try:
-            paths = weights.resolve(
-                assets, given[recipe.name], recipe_name=recipe.name, for_text=for_text, encoder=recipe.encoder
-            )
-        except weights.MissingWeights:
-            raise
-        except ValueError as error:
-            raise BadArguments(str(error)) from error
-        identity = weights.identity(assets, paths)
-        if recipe.weights_sha256 not in (None, identity):
-            told = ", ".join(str(path) for path in paths.values())
-            raise BadArguments(
-                f"recipe {recipe.name} is made with the weights {recipe.weights_sha256}, those at {told} are {identity}"
-            )
+        identity, files[recipe.name] = _resolve(recipe, given[recipe.name], for_text=for_text)
         found.append(replace(recipe, weights_sha256=identity))
-        places[recipe.name] = paths
-    return found, places
+    return found, files
 
 
 def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:
@@ -96,8 +78,29 @@ def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:
     return "cpu", 0
 
 
+def _resolve(recipe: Recipe, given: Sequence[str], *, for_text: bool) -> tuple[str | None, dict[str, Path]]:
+    """The identity of a recipe's checkpoints and their files; `given` are the paths named for it."""
+    _check_encoder(recipe)
+    assets = assets_of(recipe)
+    if not assets and given:
+        raise BadArguments(f"--weights: recipe {recipe.name} is made without weights; leave {given[0]!r} out")
+    try:
+        paths = weights.resolve(assets, given, recipe_name=recipe.name, for_text=for_text, encoder=recipe.encoder)
+    except weights.MissingWeights:
+        raise
+    except ValueError as error:
+        raise BadArguments(str(error)) from error
+    identity = weights.identity(assets, paths)
+    if recipe.weights_sha256 not in (None, identity):
+        raise BadArguments(
+            f"recipe {recipe.name} is made with the weights {recipe.weights_sha256}, those at "
+            f"{', '.join(map(str, paths.values()))} are {identity}"
+        )
+    return identity, paths
+
+
 def _check_encoder(recipe: Recipe) -> None:
-    """Recipes of a store (or of a head trained on it) may be of features that came from nowhere here."""
+    """Refuse a recipe of a store (or of a head trained on it) whose features no encoder here makes."""
     if recipe.encoder in encoder_names():
         return
     if recipe.encoder == ENCODER:

@@ -22,30 +22,35 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--weight-decay", type=float, help="(1e-2)")
     how.add_argument("--batch", type=int, help="items a step (16)")
     how.add_argument(
-        "--optimiser", choices=("adam", "adamw", "adamw-weights"), help="the last decays what multiplies only (adamw)"
+        "--optimiser",
+        choices=("adam", "adamw", "adamw-weights"),
+        help="adamw-weights decays matrices only, not biases or norms (adamw)",
     )
     how.add_argument(
         "--schedule",
         choices=("constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine"),
-        help="of the rate (constant)",
+        help="of the learning rate (constant)",
     )
     how.add_argument("--warmup-epochs", type=int, metavar="N", help="of warmup-cosine, with no other schedule (0)")
     how.add_argument(
-        "--crop-share", type=float, metavar="S", help="dense heads: least share of a video shown at a step (1)"
+        "--crop-share", type=float, metavar="S", help="dense heads: least share of a video in a random crop (1)"
     )
     how.add_argument(
         "--max-segments",
         type=_count_or_none,
         metavar="N",
-        help="dense heads: most segments of a video shown at a step; none: all (none)",
+        help="dense heads: most segments of a video in a step; none: all (none)",
     )
     how.add_argument(
-        "--clip-norm", type=_number_or_none, metavar="N", help="hold the gradient's norm below this; none: not (none)"
+        "--clip-norm",
+        type=_number_or_none,
+        metavar="N",
+        help="clip the gradient to this norm; none: do not clip (none)",
     )
     how.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
-        help="of the head while it is trained; validation is float32 (float32)",
+        help="of training; validation is float32 (float32)",
     )
     how.add_argument(
         "--ema",
@@ -68,7 +73,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         default=1,
-        help="torch's CPU threads; heads are small, and more of them wait for one another (default: %(default)s)",
+        help="torch's CPU threads; more seldom help, since heads are small (default: %(default)s)",
     )
     how.add_argument("--device", default="cpu", help="torch's name, such as cuda (default: %(default)s)")
 

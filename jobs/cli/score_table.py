@@ -20,7 +20,7 @@ _METRICS = {
 _EXPLAINED = {
     "majority": "majority (commonest class of training)",
     "always_event": "always_event (commonest event class)",
-    "class_known": "class_known (told each item's class)",
+    "class_known": "class_known (given each item's class)",
     "whole_video": "whole_video (each class, all the time)",
     "mean_length": "mean_length (each class, in the middle)",
 }

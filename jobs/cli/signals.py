@@ -1,4 +1,4 @@
-"""Long work that ends well when it is asked to: the first signal is a wish, the second an order."""
+"""Signals of long-running verbs: the first asks for an orderly stop, the second ends the process at once."""
 
 from __future__ import annotations
 

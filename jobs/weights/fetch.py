@@ -8,7 +8,7 @@ from typing import Any
 
 from catalog.errors import BadArguments
 from jobs.cli.console import Progress, note, print_json, say, visible
-from jobs.weights.manifest import add_encoder, asset_of, row_of, spec_of
+from jobs.weights.manifest import add_encoder, asset_of, row_of, spec_of, state_text
 from pipeline.encoder import EncoderSpec
 from pipeline.weights.asset import Asset
 from pipeline.weights.folder import MissingWeights, fetch, size_text, weights_folder
@@ -21,7 +21,7 @@ examples:
   avel weights fetch audioclip --text
   avel weights fetch imagebind --accept-licence
   AVEL_WEIGHTS_MIRROR=https://files.example.org/weights avel weights fetch audioclip
-Run it again after an interruption: what has come is not fetched again. Files go to $AVEL_WEIGHTS (default:
+Run it again after an interruption: what is here is not fetched again. Files go to $AVEL_WEIGHTS (default:
 ~/.cache/avel/weights); $AVEL_WEIGHTS_MIRROR is a base URL that stands in for all publishers.
 """
 
@@ -42,17 +42,17 @@ def run(args: argparse.Namespace) -> int:
     for asset in absent:
         if not asset.non_commercial:
             continue
-        told = f"{asset.filename} may be used non-commercially only: {asset.licence}"
+        terms = f"{asset.filename} may be used non-commercially only: {asset.licence}"
         if not args.accept_licence:
-            raise BadArguments(f"{told}; read the licence, and say --accept-licence if you keep to it")
-        note(f"avel weights fetch: {visible(told)}")
+            raise BadArguments(f"{terms}; read the licence, and give --accept-licence if you keep to it")
+        note(f"avel weights fetch: {visible(terms)}")
     by_hand = []
     for asset in assets:
-        with _Bytes(asset, quiet=args.json) as bar:
+        with _FetchBar(asset, quiet=args.json) as bar:
             try:
                 path = fetch(asset, folder, bar, on_wait=lambda: note("avel weights fetch: another process fetches it"))
             except MissingWeights as error:
-                # The others can still come.
+                # The other assets may still be fetched.
                 by_hand.append(str(error))
                 continue
             except KeyboardInterrupt:
@@ -60,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
                 raise
         if not args.json:
             state = row_of(spec, asset, folder)["state"]
-            told = "no hash is published to check it with" if state == "present" else state
-            say(f"{visible(path)}: {told}" + ("" if asset in absent else ", was here already"))
+            say(f"{visible(path)}: {state_text(state)}" + ("" if asset in absent else ", was here already"))
     if args.json:
         rows = [{**row_of(spec, asset, folder), "fetched": asset in absent} for asset in assets]
         answer: dict[str, Any] = {"encoder": spec.name, "folder": str(folder), "assets": rows}
@@ -79,15 +78,15 @@ def _wanted(spec: EncoderSpec, args: argparse.Namespace) -> list[Asset]:
     return [asset for asset in spec.assets if asset.use == "features" or args.text]
 
 
-class _Bytes:
-    """Bytes as a progress bar in MB, whose rate leaves out what an earlier fetch brought."""
+class _FetchBar:
+    """A progress bar in MB for a fetch; bytes of an interrupted earlier fetch are left out of its rate."""
 
     def __init__(self, asset: Asset, *, quiet: bool) -> None:
         self._asset, self._quiet = asset, quiet
         self._began = 0
         self._bar: Progress | None = None
 
-    def __enter__(self) -> _Bytes:
+    def __enter__(self) -> _FetchBar:
         return self
 
     def __call__(self, done: int, total: int | None) -> None:

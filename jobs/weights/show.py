@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         lines: list[tuple[str, object]] = [
             ("file", asset.filename + (" (a folder)" if asset.is_folder else "")),
             ("for", "text features alone" if asset.use == "text" else "media features"),
-            ("from", asset.url or "no URL: to be got by hand"),
+            ("from", asset.url or "no URL: fetch it by hand"),
             ("size", f"{asset.bytes} bytes ({size_text(asset.bytes)})" if asset.bytes is not None else "not stated"),
         ]
         stated = {
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         }
         lines += [(f"published {what}", value) for what, value in stated.items() if value is not None]
         if not asset.has_stated_hash:
-            lines.append(("published hash", "none: what comes is remembered by its SHA-256"))
+            lines.append(("published hash", "none: the SHA-256 of the first copy is recorded"))
         lines += [
             ("licence", licence_text(asset)),
             ("citation", asset.citation or spec.citation),

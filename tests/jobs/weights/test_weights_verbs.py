@@ -123,7 +123,7 @@ def test_show_tells_what_is_published_and_what_to_type(folder: Path, capsys: pyt
     told = capsys.readouterr().out
     for part in (
         *(SHA256, f"{len(CONTENT)} bytes", "https://example.org/toy.pt", "The toy paper", "The big paper", str(folder)),
-        *("CC BY-NC 4.0 (NON-COMMERCIAL)", "avel weights fetch toy --text --accept-licence", "to be got by hand"),
+        *("CC BY-NC 4.0 (NON-COMMERCIAL)", "avel weights fetch toy --text --accept-licence", "fetch it by hand"),
         "avel weights add toy hand.pt --asset hand",
     ):
         assert part in told
@@ -148,7 +148,7 @@ def test_fetch_gets_the_files_once(folder: Path, site: Publisher, capsys: pytest
 
 def test_fetch_non_commercial_needs_a_yes(folder: Path, site: Publisher, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "fetch", "toy"]) == 2
-    assert "say --accept-licence if you keep to it" in capsys.readouterr().err
+    assert "give --accept-licence if you keep to it" in capsys.readouterr().err
     assert site.requests == []
     assert main(["weights", "fetch", "toy", "--accept-licence"]) == 0
     printed = capsys.readouterr()
