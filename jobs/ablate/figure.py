@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from heads.ablation.table import Table
 from heads.runs.record import Numbers
 from jobs.ablate.results import PAPER, REMEMBERED, Result
@@ -18,8 +21,6 @@ _LONGEST = 80
 def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path, *, title: str) -> None:
     """Write the picture of the table's first metric; its format by the suffix of `path`."""
     # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     metric = table.metrics[0]
     names = [", ".join(result.row.labels) for result in results]

@@ -17,10 +17,10 @@ from jobs.train.verb import anchored, check_data_set
 
 # (variant's key, seed) -> what to train; variant's key -> why it is not.
 Orders = dict[tuple[str, int], Order]
-WhyNot = dict[str, str]
+SkipReasons = dict[str, str]
 
 
-def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Orders, WhyNot]:
+def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Orders, SkipReasons]:
     """What to train for the tables; a variant that several rows share once.
 
     Raises:
@@ -31,17 +31,17 @@ def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Or
     recipes = _recipes(args, store, chosen)
     base = _base_changes(args.set)
     orders: Orders = {}
-    why_not: WhyNot = {}
+    skipped: SkipReasons = {}
     variants = {v.key(): v for table in chosen.values() for row in table.rows if (v := row.variant) is not None}
     for key, variant in variants.items():
         recipe = recipes.get(variant.role)
         if recipe is None:
-            why_not[key] = f"no features: --recipe {variant.role}=NAME"
+            skipped[key] = f"no features: --recipe {variant.role}=NAME"
             continue
         options: dict[str, str] = {}
         if variant.train_share != 100:
             if "train_list" not in options_of(args.dataset):
-                why_not[key] = f"{args.dataset} has no reduced training lists"
+                skipped[key] = f"{args.dataset} has no reduced training lists"
                 continue
             options = {"train_list": f"{variant.train_share / 100:g}"}
         trains = spec(variant.head).needs_training
@@ -64,7 +64,7 @@ def orders_of(args: argparse.Namespace, chosen: Mapping[str, Table]) -> tuple[Or
                 overwrite=args.overwrite,
                 restart=False,
             )
-    return orders, why_not
+    return orders, skipped
 
 
 def _recipes(args: argparse.Namespace, store: FeatureStore, chosen: Mapping[str, Table]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How alike sound and picture are at each pair of times, by the heads of a table: the number, and matrices drawn.
+"""Cosine similarity of audio and frames at each pair of times, by the heads of a table: the number, and matrices drawn.
 
 The number is kept in the run's folder, as `similarity_test.json`: it takes a forward pass of the whole split.
 """
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from heads.ablation.cross_similarity import cross_similarity, mean_of_std
@@ -56,7 +58,7 @@ def read_similarity(folder: Path) -> Numbers:
 def draw_similarity(folders: Mapping[str, Path], split: Split, path: Path, *, title: str) -> None:
     """Draw matrices of the videos with the most events: of the features as stored, then of each run's encoders.
 
-    Features as stored are left out where sound and picture differ in width. A run with LCC is drawn in its common
+    Features as stored are left out where audio and frames differ in width. A run with LCC is drawn in its common
     space too.
 
     Args:
@@ -64,8 +66,6 @@ def draw_similarity(folders: Mapping[str, Path], split: Split, path: Path, *, ti
         path: of the picture; its format by the suffix.
     """
     # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     runs = {label: read_run(folder) for label, folder in folders.items()}
     items = sorted(split.present.tolist(), key=lambda n: (-len(split.items[n].events), n))[:_VIDEOS]

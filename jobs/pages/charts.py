@@ -113,62 +113,92 @@ def line_chart(
     finite = [value for _, _, values in curves for value in values if math.isfinite(value)]
     if not finite:
         return None
-    left, right, top, bottom = 46.0, width - 14, 14.0, height - 34
     ticks = nice_ticks(min(finite), max(finite), 4)
-    low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
-    first, last = min(at), max(at)
-
-    def x_of(epoch: float) -> float:
-        return round(left + (right - left) * ((epoch - first) / (last - first) if last > first else 0.5), 1)
-
-    def y_of(value: float) -> float:
-        return round(bottom - (bottom - top) * (value - low) / (high - low), 1)
-
-    lines = []
-    for name, kind, values in curves:
-        runs: list[list[tuple[float, float]]] = [[]]
-        for epoch, value in zip(at, values, strict=True):
-            if math.isfinite(value):
-                runs[-1].append((x_of(epoch), y_of(value)))
-            elif runs[-1]:
-                runs.append([])
-        lines.append(
-            Line(
-                name=name,
-                kind=kind,
-                pieces=tuple(" ".join(f"{x:g},{y:g}" for x, y in run) for run in runs if len(run) > 1),
-                dots=tuple(run[0] for run in runs if len(run) == 1),
-            )
-        )
-    marks, said = [], []
+    frame = _Frame(
+        left=46.0,
+        right=width - 14,
+        top=14.0,
+        bottom=height - 34,
+        first=min(at),
+        last=max(at),
+        low=min(ticks[0], *finite),
+        high=max(ticks[-1], *finite),
+    )
     mark_x = None
+    marks: list[tuple[float, float, str, float, str]] = []
+    spoken: list[str] = []
     if chosen is not None and chosen in at:
-        mark_x = x_of(chosen)
-        n = list(at).index(chosen)
-        there = sorted(((values[n], name, kind) for name, kind, values in curves if math.isfinite(values[n])))
-        for i, (value, name, kind) in enumerate(there):
-            # The lower curve's number stands below it, so that two near each other do not overlap.
-            below = i == 0 and len(there) > 1 and y_of(value) < bottom - 20
-            marks.append((mark_x, y_of(value), number(value, percent), 17.0 if below else -9.0, kind))
-            said.append(f"{name} {number(value, percent)}")
+        mark_x = frame.x(chosen)
+        marks, spoken = _marks(frame, list(at).index(chosen), mark_x, curves, percent)
     return LineChart(
         title=title,
         x_name=x_name,
         width=width,
         height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        x_ticks=tuple(Tick(at=x_of(tick), text=f"{tick:g}") for tick in _x_ticks(at)),
-        y_ticks=tuple(Tick(at=y_of(tick), text=_tick_text(tick, ticks, percent)) for tick in ticks),
-        lines=tuple(lines),
+        left=frame.left,
+        right=frame.right,
+        top=frame.top,
+        bottom=frame.bottom,
+        x_ticks=tuple(Tick(at=frame.x(tick), text=f"{tick:g}") for tick in _x_ticks(at)),
+        y_ticks=tuple(Tick(at=frame.y(tick), text=_tick_text(tick, ticks, percent)) for tick in ticks),
+        lines=tuple(_line(frame, name, kind, at, values) for name, kind, values in curves),
         mark_x=mark_x,
         mark_points=tuple(marks),
-        mark_anchor="end" if mark_x is not None and mark_x > (left + right) / 2 else "start",
-        summary=f"{title} over {x_name}s {first:g} to {last:g}"
-        + (f"; at the chosen {x_name} {chosen:g}: {', '.join(said)}" if said else ""),
+        mark_anchor="end" if mark_x is not None and mark_x > (frame.left + frame.right) / 2 else "start",
+        summary=f"{title} over {x_name}s {frame.first:g} to {frame.last:g}"
+        + (f"; at the chosen {x_name} {chosen:g}: {', '.join(spoken)}" if spoken else ""),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """Where a chart's values lie in pixels."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    first: float
+    last: float
+    low: float
+    high: float
+
+    def x(self, epoch: float) -> float:
+        share = (epoch - self.first) / (self.last - self.first) if self.last > self.first else 0.5
+        return round(self.left + (self.right - self.left) * share, 1)
+
+    def y(self, value: float) -> float:
+        return round(self.bottom - (self.bottom - self.top) * (value - self.low) / (self.high - self.low), 1)
+
+
+def _line(frame: _Frame, name: str, kind: str, at: Sequence[float], values: Sequence[float]) -> Line:
+    """A curve in pieces: it is broken where a value is not finite."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for epoch, value in zip(at, values, strict=True):
+        if math.isfinite(value):
+            runs[-1].append((frame.x(epoch), frame.y(value)))
+        elif runs[-1]:
+            runs.append([])
+    return Line(
+        name=name,
+        kind=kind,
+        pieces=tuple(" ".join(f"{x:g},{y:g}" for x, y in run) for run in runs if len(run) > 1),
+        dots=tuple(run[0] for run in runs if len(run) == 1),
+    )
+
+
+def _marks(
+    frame: _Frame, index: int, mark_x: float, curves: Sequence[tuple[str, str, Sequence[float]]], percent: bool
+) -> tuple[list[tuple[float, float, str, float, str]], list[str]]:
+    """Points and numbers of the curves at the marked epoch, and the same in words."""
+    there = sorted((values[index], name, kind) for name, kind, values in curves if math.isfinite(values[index]))
+    marks, spoken = [], []
+    for i, (value, name, kind) in enumerate(there):
+        # The lower curve's number stands below it, so that two near each other do not overlap.
+        below = i == 0 and len(there) > 1 and frame.y(value) < frame.bottom - 20
+        marks.append((mark_x, frame.y(value), number(value, percent), 17.0 if below else -9.0, kind))
+        spoken.append(f"{name} {number(value, percent)}")
+    return marks, spoken
 
 
 def heat_map(

@@ -6,14 +6,12 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from catalog.recipe import Recipe
+from heads.runs.record import RunRecord
 from jobs.cli.console import visible
-from jobs.report.run import ReportedRun
-
-if TYPE_CHECKING:
-    from catalog.recipe import Recipe
-    from heads.runs.record import RunRecord
+from jobs.report.reported_run import ReportedRun
+from pipeline.recipes import presets
 
 
 def commands(
@@ -78,7 +76,6 @@ def _labels_line(record: RunRecord) -> list[list[object]]:
 
 def _recipe_words(recipe: Recipe) -> list[object]:
     """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
-    from pipeline.recipes import presets
 
     near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
     if not near:

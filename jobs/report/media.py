@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from catalog.errors import MediaError
 from catalog.video import REASONS
 from jobs.pages.charts import NUM_BINS
-from jobs.report.run import Extraction
+from jobs.report.reported_run import Extraction
 from jobs.report.segments.timeline import PICTURE_HEIGHT_PX, Media, energy_path, picture_strip, picture_times_s
+from pipeline.sandbox.fetch import local_copy
+from pipeline.sandbox.parent import Sandbox
 
 MOST_BINS = 100_000  # of a whole medium that is much longer than its timeline
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pipeline.sandbox.parent import Sandbox
 
 
 def read_media(
@@ -33,8 +30,6 @@ def read_media(
     """
     if not shown:
         return
-    from pipeline.sandbox.fetch import local_copy
-    from pipeline.sandbox.parent import Sandbox
 
     with Sandbox() as sandbox:
         for video_id, shown_s in shown:

@@ -9,15 +9,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from heads import registry
+from heads.runs.record import RunRecord
 from jobs.pages.charts import number
-from jobs.report.run import ReportedRun
+from jobs.report.reported_run import ReportedRun
 
-if TYPE_CHECKING:
-    from heads.runs.record import RunRecord
-
-_MODALITIES = {"both": "sound and picture", "audio": "sound only", "visual": "picture only"}
+_MODALITIES = {"both": "audio and frames", "audio": "audio only", "visual": "frames only"}
+_TASKS = {"segments": "decides segment by segment", "events": "finds events with times of their own"}
 _METRICS = {
     "accuracy": "Accuracy",
     "segment_f1": "Segment F1",
@@ -134,8 +133,6 @@ def system_name(record: RunRecord) -> str:
 
 def remarks(run: ReportedRun, compared: Sequence[ReportedRun]) -> list[str]:
     """Where a run compared was made from something else."""
-    from heads.registry import is_dense
-
     found = []
     for other in compared:
         for what, mine, theirs in (
@@ -145,10 +142,9 @@ def remarks(run: ReportedRun, compared: Sequence[ReportedRun]) -> list[str]:
         ):
             if mine != theirs:
                 found.append(f"{other.folder.name} was made with another {what}: {theirs}, not {mine}.")
-        dense = is_dense(other.record.head)
-        if dense != is_dense(run.record.head):
-            told = "finds events with times of their own" if dense else "decides segment by segment"
-            found.append(f"{other.folder.name} {told}: this run's measures are not told of it.")
+        task = registry.spec(other.record.head).task
+        if task != registry.spec(run.record.head).task:
+            found.append(f"{other.folder.name} {_TASKS[task]}: this run's measures do not apply to it.")
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.report.run import ReportedRun, check_once, read_rows, text_of
+from jobs.report.reported_run import ReportedRun, check_once, read_rows, text_of
 
 # Of a medium: thirty years. Beyond, sums and shares of times could overflow.
 LONGEST_S = 1e9

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from heads.metrics.unav100 import DetectionScore, EventTable, detection_score
 from jobs.report.dense.evidence import DenseItem
-from jobs.report.run import ReportedRun
+from jobs.report.reported_run import ReportedRun
 
 RIGHT, DUPLICATE, WRONG_CLASS, BADLY_PLACED, BOTH_WRONG, BACKGROUND = range(6)
 # As people read them.

@@ -13,7 +13,7 @@ import numpy as np
 from jobs.pages.charts import Tick
 from jobs.report.dense.evidence import DenseItem
 from jobs.report.dense.scores import KINDS, RIGHT, DenseCounts, Verdict
-from jobs.report.run import ReportedRun, Span
+from jobs.report.reported_run import ReportedRun, Span
 from jobs.report.segments.timeline import MOST_SPANS, Bar, Media, axis_ticks, colours_of, lanes, picture_times_s
 
 # True events of one video that are drawn; UnAV-100's busiest has 23.

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.report.run import Judged
+from heads.evaluation.protocol import class_metrics
+from heads.evaluation.run_filter import filter_runs
+from heads.metrics import ave
+from jobs.report.reported_run import Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,6 @@ class Mistake:
 
 def confusion(items: Sequence[Judged], num_classes: int) -> NDArray[np.int64]:
     """(K, K) int64 segments, rows the truth, columns the prediction, of items with one class a segment."""
-    from heads.metrics import ave
 
     true, predicted = (
         np.concatenate([hot_TK.argmax(axis=1) for hot_TK in hots] or [np.zeros(0, dtype=np.int64)])
@@ -55,7 +57,6 @@ def measures(items: Sequence[Judged], num_classes: int) -> dict[str, float]:
     Args:
         num_classes: background included.
     """
-    from heads.evaluation.protocol import class_metrics
 
     if not any(item.num_segments for item in items):
         return {}
@@ -70,7 +71,6 @@ def smoothed(items: Sequence[Judged], minimum: int) -> list[Judged]:
 
     A segment whose class the filter changed has no score.
     """
-    from heads.evaluation.run_filter import filter_runs
 
     if not items:
         return []

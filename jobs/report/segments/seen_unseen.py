@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heads.metrics.confusion_seen_unseen import PREDICTED_GROUPS, TRUE_GROUPS, group_confusion
+from heads.metrics.confusion_seen_unseen import confusion_seen_unseen as count
 from jobs.pages.charts import HeatMap, heat_map
-from jobs.report.run import Judged, ReportedRun
+from jobs.report.reported_run import Judged, ReportedRun
 from jobs.report.segments.scores import row_shares, stacked
 
 _SAID = {
@@ -53,8 +55,6 @@ def halves(items: Sequence[Judged], run: ReportedRun) -> Halves | None:
     """Both, with seen classes before unseen ones in the columns; None where an item does not say which it is of."""
     if not items or any(item.seen is None for item in items):
         return None
-    from heads.metrics.confusion_seen_unseen import PREDICTED_GROUPS, TRUE_GROUPS, group_confusion
-    from heads.metrics.confusion_seen_unseen import confusion_seen_unseen as count
 
     predicted_NT, true_NT, counted_NT = stacked(items)
     seen_N = np.array([item.seen is True for item in items])

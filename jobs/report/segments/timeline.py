@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from catalog.grid import SegmentGrid
 from jobs.pages.charts import Tick, nice_ticks
-from jobs.report.run import Judged, ReportedRun, Span, runs_of_true, segment_edges_s, spans
+from jobs.report.reported_run import Judged, ReportedRun, Span, runs_of_true, segment_edges_s, spans
 
 NUM_COLOURS = 10
 NUM_PICTURES = 10
@@ -149,7 +150,6 @@ def picture_times_s(duration_s: float) -> tuple[float, ...]:
 
 def picture_strip(pictures: Sequence[NDArray[np.uint8] | None]) -> str:
     """Pictures, uint8 (H, W, 3) of any size or None, side by side as one WebP `data:` URI, each cut to its cell."""
-    from PIL import Image, ImageOps
 
     size = (PICTURE_WIDTH_PX - PICTURE_GAP_PX, PICTURE_HEIGHT_PX)
     strip = Image.new("RGBA", (PICTURE_WIDTH_PX * len(pictures), PICTURE_HEIGHT_PX))  # gaps are see-through

@@ -9,7 +9,7 @@ import pytest
 
 from catalog.datasets import ovavebench
 from heads.ablation import table
-from jobs.ablate.verb import _keep
+from jobs.ablate.run import keep_tables
 from jobs.cli.main import main
 from tests.heads import planted_texts
 
@@ -39,11 +39,11 @@ def test_head_without_parameters_runs_once_whatever_the_seeds(
 
 def test_tables_of_earlier_calls_are_kept_unless_they_are_another_papers(tmp_path: Path) -> None:
     path = tmp_path / "tables.json"
-    _keep(path, "ave-clip", "a paper", {"1": {"rows": [1]}, "2": {"rows": [2]}})
-    _keep(path, "ave-clip", "a paper", {"2": {"rows": [3]}})
+    keep_tables(path, "ave-clip", "a paper", {"1": {"rows": [1]}, "2": {"rows": [2]}})
+    keep_tables(path, "ave-clip", "a paper", {"2": {"rows": [3]}})
     assert json.loads(path.read_text())["tables"] == {"1": {"rows": [1]}, "2": {"rows": [3]}}
-    _keep(path, "ov-avel", "another", {"data": {}})
+    keep_tables(path, "ov-avel", "another", {"data": {}})
     assert json.loads(path.read_text()) == {"paper": "ov-avel", "source": "another", "tables": {"data": {}}}
     path.write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
-        _keep(path, "ov-avel", "another", {})
+        keep_tables(path, "ov-avel", "another", {})

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jobs.pages.charts import NUM_BINS
 from jobs.report.media import read_media
-from jobs.report.run import Extraction, StoredVideo, read_predictions, read_run
+from jobs.report.reported_run import Extraction, StoredVideo, read_predictions, read_run
 from jobs.report.segments.timeline import NUM_PICTURES, Media, axis_s
 
 

@@ -13,12 +13,24 @@ import pytest
 
 from jobs.report.commands import commands
 from jobs.report.page import build, render
-from jobs.report.run import Extraction, StoredVideo, read_predictions, read_run
-from jobs.report.segments.timeline import Media, choose, picture_strip, timeline
+from jobs.report.part import ReportRequest
+from jobs.report.reported_run import Extraction, StoredVideo, read_run
+from jobs.report.segments.part import make
+from jobs.report.segments.timeline import Media, picture_strip
 from pipeline.recipes import find_recipe
 from tests.jobs.report.document import Document, check_self_contained
 
 HOSTILE = '<script>alert("x")</script>\nnew line "quoted" & \u202ereversed'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown(ReportRequest):
+    """A request whose media are given instead of decoded."""
+
+    found: Media
+
+    def media(self, shown: Sequence[tuple[str, float]]) -> list[Media]:
+        return [self.found] * len(shown)
 
 
 def _page(
@@ -30,22 +42,17 @@ def _page(
     extraction: Extraction | None = None,
 ) -> tuple[str, Document]:
     run = read_run(folder)
-    items = read_predictions(run, "test")
-    others = [read_run(other) for other in compared]
-    html = render(
-        build(
-            run,
-            split="test",
-            items=items,
-            extraction=extraction or Extraction(problem="no store here"),
-            timelines=[
-                timeline(item, run, media or Media(strip_problem="it is gone", energy_problem="it is gone"))
-                for item in choose(items or (), num_videos, run.record.seed)
-            ],
-            compared=others,
-            commands=commands(run, out=Path("page.html"), num_videos=num_videos, compared=others),
-        )
+    found = media or Media(strip_problem="it is gone", energy_problem="it is gone")
+    request = Shown(
+        run=run,
+        split="test",
+        extraction=extraction or Extraction(problem="no store here"),
+        compared=[read_run(other) for other in compared],
+        num_videos=num_videos,
+        found=found,
     )
+    again = commands(run, out=Path("page.html"), num_videos=num_videos, compared=request.compared)
+    html = render(build(request, make(request), commands=again))
     check_self_contained(html)
     return html, Document(html)
 
@@ -79,8 +86,8 @@ def test_page_shows_the_metrics_of_the_run_the_baselines_and_the_runs_compared(m
     heading, accuracy, loss = document.table("Metric")
     assert accuracy == ["Accuracy", "43.75 %", "50.00 %", "31.25 %", "17.80 %", "4.56 %"]
     assert loss == ["Loss", "1.5", "1.25", "–", "–", "–"]
-    assert heading[1] == "linear, sound and picturetest"
-    assert heading[3] == "linear, sound onlyother, test"
+    assert heading[1] == "linear, audio and framestest"
+    assert heading[3] == "linear, audio onlyother, test"
     assert "majority" in heading[4]
     assert "always_event" in heading[5]
 
@@ -129,7 +136,7 @@ def test_page_shows_counts_by_status_and_reason(make_run: Any) -> None:
     assert "extracted 1,200" in document.text
     assert document.table("Reason")[1:] == [
         ["missing_file", "nothing lies at the path or URL", "quarantined", "4"],
-        ["no_audio", "picture only: the audio features are missing", "partial", "3"],
+        ["no_audio", "frames only: the audio features are missing", "partial", "3"],
     ]
 
 

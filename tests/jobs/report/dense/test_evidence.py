@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jobs.report.dense.evidence import MOST_EVENTS, read_dense_predictions
-from jobs.report.run import read_run
+from jobs.report.reported_run import read_run
 from tests.jobs.report.made_dense import CLASSES, rows, run_fields
 
 MADE = rows(2)

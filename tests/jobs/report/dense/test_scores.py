@@ -8,7 +8,7 @@ import pytest
 from heads.evaluation.evaluate_dense import evaluate_dense
 from jobs.report.dense.evidence import DenseItem, read_dense_predictions
 from jobs.report.dense.scores import KINDS, MULTIPLES, DenseCounts, count, verdict
-from jobs.report.run import read_run
+from jobs.report.reported_run import read_run
 from tests.heads import dense_planted
 from tests.jobs.report.made_dense import CLASSES, metrics_of, rows, run_fields, score_of
 

@@ -8,7 +8,7 @@ import pytest
 from jobs.report.dense.evidence import read_dense_predictions
 from jobs.report.dense.scores import DenseCounts, count
 from jobs.report.dense.timeline import MOST_TRUE, DenseJudged, DenseTimeline, choose_extremes, dense_timeline
-from jobs.report.run import ReportedRun, read_run
+from jobs.report.reported_run import ReportedRun, read_run
 from jobs.report.segments.timeline import MOST_SPANS, Media
 from tests.jobs.report.made_dense import CLASSES, rows, run_fields
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from jobs.report.run import Judged
+from jobs.report.reported_run import Judged
 from jobs.report.segments.scores import class_scores, confusion, row_shares, top_mistakes
 
 

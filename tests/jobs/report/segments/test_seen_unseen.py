@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from heads.evaluation.run_filter import filter_runs
-from jobs.report.run import Judged, ReportedRun, read_predictions, read_run
+from jobs.report.reported_run import Judged, ReportedRun, read_predictions, read_run
 from jobs.report.segments.scores import measures, smoothed
 from jobs.report.segments.seen_unseen import halves
 from jobs.report.segments.timeline import Media, timeline

@@ -13,7 +13,7 @@ from PIL import Image
 
 from catalog.grid import GridRule
 from catalog.recipe import Recipe, VideoSampling
-from jobs.report.run import Judged, ReportedRun, read_predictions, read_run
+from jobs.report.reported_run import Judged, ReportedRun, read_predictions, read_run
 from jobs.report.segments.timeline import (
     MOST_SPANS,
     NUM_PICTURES,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.report.run import chosen_epoch, read_extraction, read_predictions, read_run, validation_metric
+from jobs.report.reported_run import chosen_epoch, read_extraction, read_predictions, read_run, validation_metric
 
 ROW = {"item": "i", "video": "v", "labels_true": [0, 2], "labels_pred": [0, 1], "score": [0.5, 0.5], "mask": [True] * 2}
 

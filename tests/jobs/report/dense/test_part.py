@@ -13,7 +13,7 @@ import pytest
 from jobs.cli.main import main
 from jobs.report.commands import commands
 from jobs.report.dense.scores import KINDS
-from jobs.report.run import read_run
+from jobs.report.reported_run import read_run
 from jobs.train.verb import add_arguments
 from tests.jobs.report.document import Document, check_self_contained
 from tests.jobs.report.made_dense import CLASSES, metrics_of, rows, run_fields, score_of
@@ -56,8 +56,8 @@ def test_page_shows_map_of_the_run_the_baselines_and_the_runs_compared(make_run:
         r'<ul class="bars" aria-label="Mean mAP 0.1:0.9 of each system">.*?</ul>', html, flags=re.DOTALL
     )
     assert re.findall(r'<span class="name">(.*?)</span>', bars) == [
-        "loco, sound and picture",
-        "loco, sound and picture (other)",  # two bars of one name are told apart
+        "loco, audio and frames",
+        "loco, audio and frames (other)",  # two bars of one name are told apart
         "each class, all the time",
         "each class, in the middle",
     ]
@@ -206,7 +206,7 @@ def test_page_says_that_heads_of_segments_have_other_measures(make_run: Any) -> 
     segments = make_run("segments", CLASSES, None, background=None, metrics={"test": {"segment_map": 0.25}})
     dense = make_run("dense", CLASSES, made, **run_fields(made))
     _, document = _report(dense, "--compare", str(segments))
-    assert "segments decides segment by segment: this run's measures are not told of it." in document.text
+    assert "segments decides segment by segment: this run's measures do not apply to it." in document.text
     _, document = _report(segments, "--compare", str(dense))
     assert "dense finds events with times of their own: this run's measures" in document.text
 
