@@ -13,7 +13,8 @@ from catalog.recipe import Recipe
 from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.encode import load_encoder
-from pipeline.extract import extract
+from pipeline.executors.ray_cluster import RaySettings
+from pipeline.extract import ExtractOptions, extract
 from pipeline.recipes import find_recipe
 from pipeline.sandbox.parent import Sandbox
 from pipeline.unit import one_thread
@@ -36,10 +37,10 @@ def measure(folder: Path) -> list[Measurement]:
 
     decode_s, decoded = _decode_only(videos, recipe)
     encode_s = _encode_only(decoded, recipe)
-    one_lane = extract(videos, [recipe], folder / "one", executor="local", workers=1)
+    one_lane = extract(videos, [recipe], folder / "one", ExtractOptions(workers=1))
     cores = os.cpu_count() or 1
-    local = extract(videos, [recipe], folder / "local", executor="local", workers=cores)
-    on_ray = extract(videos, [recipe], folder / "ray", executor="ray", workers=cores)
+    local = extract(videos, [recipe], folder / "local", ExtractOptions(workers=cores))
+    on_ray = extract(videos, [recipe], folder / "ray", ExtractOptions(ray=RaySettings(), workers=cores))
     media_s = NUM_CLIPS * SECONDS
     floor_s = max(decode_s, encode_s)
     return [

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from catalog.video import Video
 from pipeline.recipes import find_recipe
-from pipeline.extract import extract
+from pipeline.extract import ExtractOptions, extract
 
 def peak_kib(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -40,7 +40,8 @@ def watch():
 
 watcher = threading.Thread(target=watch)
 watcher.start()
-done = extract([Video(id="v", uri=sys.argv[1])], [find_recipe("descriptors-1s")], sys.argv[2], workers=1)
+videos, recipes = [Video(id="v", uri=sys.argv[1])], [find_recipe("descriptors-1s")]
+done = extract(videos, recipes, sys.argv[2], ExtractOptions(workers=1))
 ended.set()
 watcher.join()
 peak = [peak_kib("self"), child]

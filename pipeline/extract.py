@@ -11,10 +11,11 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from catalog.errors import RecipeMismatch
 from catalog.recipe import Recipe
@@ -27,7 +28,7 @@ from pipeline.executors.local import LocalExecutor
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
-from pipeline.plan import Committed, Plan, Unit, check_reasons, plan_units
+from pipeline.plan import NOTHING_COMMITTED, Committed, Plan, Unit, check_reasons, plan_units
 from pipeline.recipes import check_settings, feature_shapes
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox.parent import Limits
@@ -40,8 +41,6 @@ _POLL_S = 0.25
 _WORST_FIRST = ("pending", "quarantined", "partial", "extracted")
 PENDING = Outcome(status="pending")
 
-ExecutorName = Literal["local", "ray"]
-
 
 class Stop(Protocol):
     """Says whether to stop; a `threading.Event` does."""
@@ -50,7 +49,7 @@ class Stop(Protocol):
 
 
 class Executor(Protocol):
-    """Runs units, in any order."""
+    """Runs units, in any order. A context manager: workers start on entering and end on leaving."""
 
     def submit(self, unit: Unit) -> None:
         """Queues a unit."""
@@ -59,38 +58,102 @@ class Executor(Protocol):
         """The units that have finished, after at most `timeout_s`; raises what ends the job."""
 
 
-def extract(
-    videos: Sequence[Video],
-    recipes: Sequence[Recipe],
-    store_uri: str | os.PathLike[str],
-    *,
-    executor: ExecutorName = "local",
-    workers: int | None = None,
-    weights: Mapping[str, Mapping[str, Path]] | None = None,
-    device: str = "cpu",
-    retry_reasons: Collection[str] = (),
-    limits: Limits | None = None,
-    ray_settings: RaySettings | None = None,
-    commit_every_s: float = COMMIT_EVERY_S,
-    wait_s: float = 0.0,
-    on_progress: Callable[[RunSummary], None] | None = None,
-    stop: Stop | None = None,
-) -> RunSummary:
-    """Extracts what the store has not yet, and commits it.
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """How to extract. Of these only `weights` and, between CPU and GPU, `device` can change a value.
 
-    Args:
-        videos: the wanted ones, ids distinct; their order decides the order of new rows.
-        recipes: one or more, names distinct; one decode feeds them all.
-        store_uri: a store, or a free place for a new one.
-        executor: "local" runs in this process, "ray" on a local Ray or a cluster; the arrays are equal.
+    Attributes:
+        ray: run on Ray, a local one or a cluster; None runs in this process. The arrays are equal.
         workers: how many units run at once; None is one a CPU.
         weights: recipe name -> asset name -> file, for encoders that have weights.
         device: where encoders run, "cpu" or "cuda".
         retry_reasons: partial and quarantined videos of these reasons are tried again; "all" for any reason.
-        limits: time and memory of the decoding child.
-        ray_settings: address, encode workers and so on, for executor "ray".
+        limits: time and memory of each decoding child.
         commit_every_s: the longest time that finished units stay uncommitted.
         wait_s: how long to wait for another writer of the store.
+    """
+
+    ray: RaySettings | None = None
+    workers: int | None = None
+    weights: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    device: str = "cpu"
+    retry_reasons: Collection[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    commit_every_s: float = COMMIT_EVERY_S
+    wait_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        check_reasons(self.retry_reasons)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an extraction would do.
+
+    Attributes:
+        plan: the units to be worked on.
+        store: None where there is none yet.
+        summary: the store's state, as of a run that does nothing.
+    """
+
+    plan: Plan
+    store: FeatureStore | None
+    summary: RunSummary
+
+
+def preview(
+    videos: Sequence[Video],
+    recipes: Sequence[Recipe],
+    store_uri: str | os.PathLike[str],
+    *,
+    retry_reasons: Collection[str] = (),
+) -> Preview:
+    """Finds what the store lacks; nothing is written or locked.
+
+    Raises:
+        RecipeMismatch: the store has a recipe of that name with other settings.
+        ValueError: videos or recipes that `extract` refuses.
+    """
+    if not videos or not recipes:
+        raise ValueError(f"extraction needs videos and recipes, got {len(videos)} and {len(recipes)}")
+    names = tuple(recipe.name for recipe in recipes)
+    if len(set(names)) != len(names):
+        raise ValueError(f"recipe names must be distinct, got {', '.join(names)}")
+    for recipe in recipes:
+        check_settings(recipe)
+    store, committed = None, NOTHING_COMMITTED
+    if exists(store_uri):
+        store = open_store(store_uri)
+        for recipe in recipes:
+            _refuse_other_settings(store, recipe)
+        committed = _committed(store, names)
+    plan = plan_units(videos, names, committed, retry_reasons)
+    summary = RunSummary(wanted=len(videos), skipped=plan.done)
+    if store is not None:
+        summary.snapshot = store.snapshot_id
+    _count_store(summary, videos, names, committed)
+    return Preview(plan=plan, store=store, summary=summary)
+
+
+def extract(
+    videos: Sequence[Video],
+    recipes: Sequence[Recipe],
+    store_uri: str | os.PathLike[str],
+    options: ExtractOptions = ExtractOptions(),
+    *,
+    planned: Preview | None = None,
+    on_progress: Callable[[RunSummary], None] | None = None,
+    stop: Stop | None = None,
+) -> RunSummary:
+    """Extracts what the store lacks, and commits it.
+
+    Args:
+        videos: the wanted ones, ids distinct; their order decides the order of new rows.
+        recipes: one or more, names distinct; one decode feeds them all.
+        store_uri: a store, or a free location for a new one.
+        planned: `preview` of the same videos, recipes, store and reasons, where the caller has made it already.
         on_progress: called in this thread after each finished unit with the summary so far.
         stop: asked several times a second; once set, what is finished is committed and the rest is left.
 
@@ -100,59 +163,34 @@ def extract(
     Raises:
         RecipeMismatch: the store has a recipe of that name with other settings.
         StoreBusy: another writer holds the store.
-        ValueError: an argument that cannot be.
+        ValueError: no videos or recipes, ids or names that are not distinct, settings that no encoder takes.
     """
-    if not videos or not recipes:
-        raise ValueError(f"extraction needs videos and recipes, got {len(videos)} and {len(recipes)}")
-    by_name = {recipe.name: recipe for recipe in recipes}
-    if len(by_name) != len(recipes):
-        raise ValueError(f"recipe names must be distinct, got {', '.join(recipe.name for recipe in recipes)}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
-    check_reasons(retry_reasons)
-    for recipe in recipes:
-        check_settings(recipe)
-    job = Job(recipes=tuple(recipes), weights=dict(weights or {}), device=device, limits=limits or Limits())
-
-    plan, found = _look(videos, by_name, store_uri, retry_reasons)
-    if found is not None and not plan.units:
-        return _summary_of(plan, videos, by_name, found)
-    store = create_store(store_uri) if found is None else found
-    with open_writer(store, wait_s=wait_s) as writer:
+    before = planned or preview(videos, recipes, store_uri, retry_reasons=options.retry_reasons)
+    if before.store is not None and not before.plan.units:
+        return before.summary
+    job = Job(recipes=tuple(recipes), weights=options.weights, device=options.device, limits=options.limits)
+    by_name = job.by_name()
+    names = tuple(by_name)
+    store = create_store(store_uri) if before.store is None else before.store
+    with open_writer(store, wait_s=options.wait_s) as writer:
         for recipe in recipes:
             ensure_recipe(writer, recipe, job.weights.get(recipe.name, {}))
         # Planned again under the lock: another writer may have done part of it meanwhile.
-        plan = plan_units(videos, tuple(by_name), _committed(store, by_name), retry_reasons)
-        wanted_workers = min(workers or available_cpus(), max(1, len(plan.units)))
-        summary = RunSummary(wanted=len(videos), skipped=plan.done, executor=executor, workers=wanted_workers)
-        ledger = Ledger(plan, by_name, writer, summary, workers=wanted_workers, commit_every_s=commit_every_s)
+        plan = plan_units(videos, names, _committed(store, names), options.retry_reasons)
+        workers = min(options.workers or available_cpus(), max(1, len(plan.units)))
+        kind = "local" if options.ray is None else "ray"
+        summary = RunSummary(wanted=len(videos), skipped=plan.done, executor=kind, workers=workers)
+        ledger = Ledger(plan, by_name, writer, summary, workers=workers, commit_every_s=options.commit_every_s)
         if plan.units and not (stop is not None and stop.is_set()):
             began_s = time.monotonic()
             # Stopped: while the workers were started.
-            with contextlib.suppress(Stopped), _running(executor, job, wanted_workers, ray_settings) as running:
+            with contextlib.suppress(Stopped), _executor(job, workers, options.ray) as executor:
                 summary.startup_s = time.monotonic() - began_s
-                _drive(plan, running, ledger, summary, on_progress, stop)
+                _drive(plan, executor, ledger, summary, on_progress, stop)
     summary.stopped = not ledger.finished
     summary.snapshot = store.snapshot_id
-    _count_store(summary, videos, by_name, store)
+    _count_store(summary, videos, names, _committed(store, names))
     return summary
-
-
-def preview(
-    videos: Sequence[Video],
-    recipes: Sequence[Recipe],
-    store_uri: str | os.PathLike[str],
-    *,
-    retry_reasons: Collection[str] = (),
-) -> tuple[Plan, RunSummary]:
-    """What `extract` would do, and the store's state; nothing is written or locked.
-
-    Raises:
-        RecipeMismatch, ValueError: as `extract`.
-    """
-    by_name = {recipe.name: recipe for recipe in recipes}
-    plan, found = _look(videos, by_name, store_uri, retry_reasons)
-    return plan, _summary_of(plan, videos, by_name, found)
 
 
 def ensure_recipe(writer: StoreWriter, recipe: Recipe, weights: Mapping[str, Path]) -> None:
@@ -216,29 +254,8 @@ def _drive(
         summary.wall_s = time.monotonic() - began_s
 
 
-@contextlib.contextmanager
-def _running(executor: ExecutorName, job: Job, workers: int, ray_settings: RaySettings | None) -> Iterator[Executor]:
-    if executor == "ray":
-        with RayExecutor(job, workers=workers, settings=ray_settings or RaySettings()) as on_ray:
-            yield on_ray
-        return
-    with LocalExecutor(job, workers=workers) as local:
-        yield local
-
-
-def _look(
-    videos: Sequence[Video],
-    recipes: Mapping[str, Recipe],
-    store_uri: str | os.PathLike[str],
-    retry_reasons: Collection[str],
-) -> tuple[Plan, FeatureStore | None]:
-    """The plan as things stand, and the store where there is one; wrong arguments are found before one is made."""
-    if not exists(store_uri):
-        return plan_units(videos, tuple(recipes), retry_reasons=retry_reasons), None
-    store = open_store(store_uri)
-    for recipe in recipes.values():
-        _refuse_other_settings(store, recipe)
-    return plan_units(videos, tuple(recipes), _committed(store, recipes), retry_reasons), store
+def _executor(job: Job, workers: int, ray: RaySettings | None) -> LocalExecutor | RayExecutor:
+    return LocalExecutor(job, workers=workers) if ray is None else RayExecutor(job, workers=workers, settings=ray)
 
 
 def _refuse_other_settings(store: FeatureStore, recipe: Recipe) -> None:
@@ -246,18 +263,18 @@ def _refuse_other_settings(store: FeatureStore, recipe: Recipe) -> None:
     entry = store.recipes().get(recipe.name)
     differences = [] if entry is None else entry.recipe.differences(recipe)
     if differences:
-        told = "; ".join(f"{path}: stored {stored}, wanted {wanted}" for path, stored, wanted in differences)
+        fields = "; ".join(f"{path}: stored {stored}, wanted {wanted}" for path, stored, wanted in differences)
         raise RecipeMismatch(
-            f"{store.uri} holds recipe {recipe.name!r} with other settings ({told}); "
+            f"{store.uri} holds recipe {recipe.name!r} with other settings ({fields}); "
             "store yours under another name with --as NAME, or extract into another store",
             differences,
         )
 
 
-def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
+def _committed(store: FeatureStore, names: Collection[str]) -> Committed:
     table = store.videos()
     outcomes = {}
-    for name in recipes:
+    for name in names:
         if name in store.recipes():
             held = store.outcomes(name)
             outcomes[name] = [
@@ -266,32 +283,16 @@ def _committed(store: FeatureStore, recipes: Mapping[str, Recipe]) -> Committed:
     return Committed(ids=table.ids, unit=table.unit, outcomes=outcomes)
 
 
-def _summary_of(
-    plan: Plan, videos: Sequence[Video], recipes: Mapping[str, Recipe], store: FeatureStore | None
-) -> RunSummary:
-    summary = RunSummary(wanted=len(videos), skipped=plan.done)
-    if store is None:
-        summary.store_statuses["pending"] = len(videos)
-    else:
-        summary.snapshot = store.snapshot_id
-        _count_store(summary, videos, recipes, store)
-    return summary
-
-
-def _count_store(
-    summary: RunSummary, videos: Sequence[Video], recipes: Mapping[str, Recipe], store: FeatureStore
-) -> None:
+def _count_store(summary: RunSummary, videos: Sequence[Video], names: Sequence[str], committed: Committed) -> None:
     """Counts the wanted videos by the worst of their recipes' outcomes."""
-    committed = _committed(store, recipes)
     row_of = {video_id: row for row, video_id in enumerate(committed.ids)}
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for video in videos:
         row = row_of.get(video.id)
         worst = PENDING
-        if row is not None:
-            held = [outcomes[row] for outcomes in committed.outcomes.values()]
-            held += [PENDING] * (len(recipes) - len(held))
+        if row is not None and len(committed.outcomes) == len(names):
+            held = (outcomes[row] for outcomes in committed.outcomes.values())
             worst = min(held, key=lambda outcome: _WORST_FIRST.index(outcome.status))
         statuses[worst.status] += 1
         if worst.reason:

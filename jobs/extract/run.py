@@ -20,7 +20,7 @@ from jobs.cli.recipe_options import changes
 from jobs.cli.signals import stoppable
 from pipeline.encode import check_weights
 from pipeline.executors.ray_cluster import RaySettings
-from pipeline.extract import ExecutorName, available_cpus, extract, preview
+from pipeline.extract import ExtractOptions, available_cpus, extract, preview
 from pipeline.plan import check_reasons
 from pipeline.run_summary import RunSummary
 
@@ -41,26 +41,24 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             for recipe in recipes:
                 check_weights(recipe, weights[recipe.name])
-        plan, before = preview(videos, recipes, args.store, retry_reasons=args.retry)
-        if args.dry_run or not plan.units:
-            return _print_summary(before, args, allowed, to_do=plan.num_videos)
+        planned = preview(videos, recipes, args.store, retry_reasons=args.retry)
+        to_do = planned.plan.num_videos
+        if args.dry_run or not to_do:
+            return _print_summary(planned.summary, args, allowed, to_do=to_do)
 
         device, gpus = device_of(args.device, recipes)
-        with Progress("extract", plan.num_videos, "videos", quiet=args.json) as progress:
+        options = ExtractOptions(
+            ray=_ray_settings(args, gpus) if _on_ray(args, to_do, gpus) else None,
+            workers=args.workers,
+            weights=weights,
+            device=device,
+            retry_reasons=args.retry,
+            commit_every_s=args.commit_every,
+            wait_s=args.wait,
+        )
+        with Progress("extract", to_do, "videos", quiet=args.json) as progress:
             summary = extract(
-                videos,
-                recipes,
-                args.store,
-                executor=_executor(args, plan.num_videos, gpus),
-                workers=args.workers,
-                weights=weights,
-                device=device,
-                retry_reasons=args.retry,
-                ray_settings=_ray_settings(args, gpus),
-                commit_every_s=args.commit_every,
-                wait_s=args.wait,
-                on_progress=_shown(progress),
-                stop=stop,
+                videos, recipes, args.store, options, planned=planned, on_progress=_shown(progress), stop=stop
             )
         status = _print_summary(summary, args, allowed, to_do=0)
     if summary.stopped and received:
@@ -91,16 +89,14 @@ def _recipes(args: argparse.Namespace) -> list[Recipe]:
     return [chosen_recipe(name, changed, args.name) for name in args.recipe]
 
 
-def _executor(args: argparse.Namespace, num_videos: int, gpus: int) -> ExecutorName:
+def _on_ray(args: argparse.Namespace, num_videos: int, gpus: int) -> bool:
     only_ray = [
         flag for flag, value in (("--address", args.address), ("--encode-workers", args.encode_workers)) if value
     ]
     if args.executor == "local" and only_ray:
         raise BadArguments(f"{only_ray[0]} goes with --executor ray")
     pays = num_videos >= RAY_PAYS_VIDEOS and available_cpus() >= RAY_PAYS_CPUS
-    if args.executor == "ray" or (args.executor == "auto" and (only_ray or pays or gpus > 1)):
-        return "ray"
-    return "local"
+    return args.executor == "ray" or (args.executor == "auto" and (bool(only_ray) or pays or gpus > 1))
 
 
 def _ray_settings(args: argparse.Namespace, gpus: int) -> RaySettings:

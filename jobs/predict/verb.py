@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     from jobs.cli.console import Progress, print_json
     from jobs.cli.main import OK, QUARANTINED
     from jobs.predict.plot import FORMATS, draw
-    from pipeline.extract import extract
+    from pipeline.extract import ExtractOptions, extract
 
     _check(args, FORMATS)
     trained = read_run(args.run_folder)
@@ -131,10 +131,7 @@ def run(args: argparse.Namespace) -> int:
                 videos,
                 [recipe],
                 place,
-                executor="local",
-                workers=args.workers,
-                weights=weights,
-                device=device,
+                ExtractOptions(workers=args.workers, weights=weights, device=device),
                 on_progress=on_progress,
             )
         found = _predict(

@@ -19,7 +19,7 @@ from pipeline import plan
 from pipeline.executors.job import Job
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
-from pipeline.extract import extract
+from pipeline.extract import ExtractOptions, extract
 from pipeline.recipes import find_recipe
 from pipeline.run_summary import RunSummary
 from pipeline.unit import UnitResult
@@ -205,9 +205,10 @@ def test_ray_fused_and_split_give_the_arrays_of_this_process(videos: Path, tmp_p
     from catalog.datasets import folder
 
     wanted, recipe = folder.load(videos).videos, find_recipe(RECIPE)
-    extract(wanted, [recipe], tmp_path / "local", workers=1)
-    extract(wanted, [recipe], tmp_path / "fused", executor="ray", workers=2)
-    extract(wanted, [recipe], tmp_path / "split", executor="ray", workers=1, ray_settings=RaySettings(encode_workers=1))
+    extract(wanted, [recipe], tmp_path / "local", ExtractOptions(workers=1))
+    extract(wanted, [recipe], tmp_path / "fused", ExtractOptions(ray=RaySettings(), workers=2))
+    split = ExtractOptions(ray=RaySettings(encode_workers=1), workers=1)
+    extract(wanted, [recipe], tmp_path / "split", split)
     local = small.arrays(tmp_path / "local")
     for other in ("fused", "split"):
         held = small.arrays(tmp_path / other)
@@ -253,7 +254,7 @@ def test_ray_workers_that_are_killed_are_replaced_and_leave_no_trace(
 ) -> None:
     monkeypatch.setattr(plan, "UNIT_VIDEOS", 2)  # five units, so that some are in hand when the first is finished
     wanted, recipe = dataset.load("folder", str(videos)).videos, find_recipe(RECIPE)
-    extract(wanted, [recipe], tmp_path / "local", workers=1)
+    extract(wanted, [recipe], tmp_path / "local", ExtractOptions(workers=1))
     kinds = ["FusedWorker"] if not encode_workers else ["EncodeWorker", "DecodeWorker"]
     killed: list[str] = []
 
@@ -264,10 +265,8 @@ def test_ray_workers_that_are_killed_are_replaced_and_leave_no_trace(
         kill_workers(kinds[len(killed)])
         killed.append(kinds[len(killed)])
 
-    settings = RaySettings(encode_workers=encode_workers)
-    summary = extract(
-        wanted, [recipe], tmp_path / "ray", executor="ray", workers=2, ray_settings=settings, on_progress=kill
-    )
+    options = ExtractOptions(ray=RaySettings(encode_workers=encode_workers), workers=2)
+    summary = extract(wanted, [recipe], tmp_path / "ray", options, on_progress=kill)
     assert killed == kinds
     assert dict(summary.statuses) == {"extracted": 10}, summary.reasons
     assert small.differences(small.arrays(tmp_path / "ray"), small.arrays(tmp_path / "local")) == []

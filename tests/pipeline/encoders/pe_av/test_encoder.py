@@ -25,7 +25,7 @@ from catalog.store.reader import open_store
 from pipeline.clips import Clips
 from pipeline.encode import encode_clips, load_encoder
 from pipeline.encoders.pe_av import encoder as pe_av
-from pipeline.extract import extract
+from pipeline.extract import ExtractOptions, extract
 from pipeline.networks.checkpoint import BadCheckpoint
 from pipeline.recipes import find_recipe
 from tests.pipeline.encoders.small_pe_av import DEVIATION, LOOKS, MEAN, small_model, write_small
@@ -187,8 +187,7 @@ def test_extraction_of_real_media_equals_the_library_on_what_they_hold(
         folder_dataset.load(media).videos,
         [RECIPE],
         tmp_path / "store",
-        workers=1,
-        weights={RECIPE.name: {"pe_av": folder}},
+        ExtractOptions(workers=1, weights={RECIPE.name: {"pe_av": folder}}),
     )
     store = open_store(str(tmp_path / "store"))
     for name, numbers in REAL.items():
