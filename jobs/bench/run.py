@@ -70,16 +70,16 @@ def _measure(names: list[str], args: argparse.Namespace) -> tuple[list[dict[str,
     report = None
     for name in names:
         note(f"bench {name} …")
-        with tempfile.TemporaryDirectory(prefix=f"avel-bench-{name}-", dir=args.folder) as place:
+        with tempfile.TemporaryDirectory(prefix=f"avel-bench-{name}-", dir=args.folder) as folder:
             if name == "encoders":
                 given = {_OPTIONS[option]: value for option, value in _encoders_options(args).items()}
-                report = encoders.report(Path(place), encoders.Options(**given))
+                report = encoders.report(Path(folder), encoders.Options(**given))
                 measured = measurements(report)
                 skipped = ((f"{row.encoder} {row.tower}", row.skipped) for row in report.rows if row.skipped)
                 for tower, why in dict.fromkeys(skipped):
                     note(f"skipped {tower}: {why}")
             else:
-                measured = run_bench(name, Path(place))
+                measured = run_bench(name, Path(folder))
         for m in measured:
             figure = {"bench": name, "what": m.what, "value": m.value, "unit": m.unit, "limit": m.limit}
             figures.append(figure | {"met": m.met, "detail": m.detail})
@@ -120,7 +120,7 @@ def _check_out(out: Path | None) -> None:
         raise BadArguments(f"--out {out}: the folder {above} does not exist")
     there = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
     if not os.access(there, os.W_OK):
-        raise BadArguments(f"--out {out}: {there} cannot be written; choose another place")
+        raise BadArguments(f"--out {out}: {there} is not writable; choose another path")
 
 
 def _is_page(out: Path) -> bool:

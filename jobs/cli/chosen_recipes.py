@@ -42,7 +42,7 @@ def with_weights(
 
     Raises:
         BadArguments: no encoder makes such features, or a path is not there or not of this recipe's checkpoint.
-        MissingWeights: a needed file is absent; says how to get it.
+        MissingWeights: a needed file is absent; the message has the commands to get it.
     """
     given: dict[str, list[str]] = {recipe.name: [] for recipe in recipes}
     for text in texts:

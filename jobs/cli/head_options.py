@@ -1,4 +1,4 @@
-"""The options that say how a head is trained: one spelling for every verb that trains.
+"""The options of training a head: one spelling for every verb that trains.
 
 `--epochs --lr --weight-decay --batch --optimiser --schedule --warmup-epochs --crop-share --max-segments --clip-norm`
 `--precision --ema --keep --patience --threads --device`, and `--set FIELD=VALUE` for fields of a head's config.

@@ -1,4 +1,4 @@
-"""The arguments that name a store and say how it is written: one spelling for every verb that has them."""
+"""The arguments about a store: which one, at which commit, and how long to wait for it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from jobs.cli.chosen_dataset import load_dataset
 from jobs.cli.console import print_json, say, table, visible
 from jobs.cli.dataset_options import add_dataset_arguments
 
-HELP = "count a data set's items, events and classes, and say what is odd in its files"
+HELP = "count a data set's items, events and classes, and list what is odd in its files"
 EXAMPLES = """\
 examples:
   avel dataset inspect ave --root AVE_Dataset

@@ -21,7 +21,7 @@ examples:
   avel store export features out --format unav-npy --recipe i3d-vggish-unav
   avel store export features out --format zarr --recipe descriptors-1s --json
 
-Beside the files lies videos.json, by which `avel store import` gives the same store again. Segments that were not
+videos.json, written beside the files, lets `avel store import` restore the same store. Segments that were not
 computed are NaN; --fill 0 writes zeros for code that cannot take them.
 """
 

@@ -166,10 +166,10 @@ def _summary(args: argparse.Namespace, recipe: Recipe, world: World, dataset: Da
 
 
 def _check_store(uri: str, recipe: Recipe, *, overwrite: bool) -> None:
-    """Refuses to write where features would be lost or mixed.
+    """Refuse a store in which features would be lost or mixed.
 
     Raises:
-        BadArguments: says what is there and what to do.
+        BadArguments: the store holds this recipe, and may not or cannot be replaced.
     """
     if not exists(uri):
         return
@@ -183,16 +183,15 @@ def _check_store(uri: str, recipe: Recipe, *, overwrite: bool) -> None:
         )
     # A store's rows are never written in place: a recipe is replaced by replacing a store that is nothing else.
     others = [name for name in held if name != recipe.name]
-    if others or store.tags() or held[recipe.name].recipe.encoder != planting.ENCODER or store.place.path is None:
-        why = (
-            f"it also holds {', '.join(others)}"
-            if others
-            else f"it has the tags {', '.join(store.tags())}"
-            if store.tags()
-            else "it is not local"
-            if store.place.path is None
-            else f"its {recipe.name} was made with encoder {held[recipe.name].recipe.encoder}"
-        )
+    encoder = held[recipe.name].recipe.encoder
+    reasons = {
+        f"it also holds {', '.join(others)}": bool(others),
+        f"it has the tags {', '.join(store.tags())}": bool(store.tags()),
+        "it is not local": store.place.path is None,
+        f"its {recipe.name} was made with encoder {encoder}": encoder != planting.ENCODER,
+    }
+    why = next((reason for reason, applies in reasons.items() if applies), None)
+    if why is not None:
         raise BadArguments(f"--overwrite: {uri} is left as it is: {why}; give another name with --as")
 
 
@@ -207,7 +206,7 @@ def _write(
     if recipe.name not in old.recipes():
         _fill(old, args, recipe, world, dataset, progress)
         return old
-    assert old.place.path is not None  # _check_store has seen to it
+    assert old.place.path is not None  # checked by _check_store
     path = old.place.path
     with (
         open_writer(old, wait_s=args.wait),

@@ -17,7 +17,7 @@ examples:
   avel weights list --check
   avel weights list --json
 States: `verified` is what its publisher states, `present` is here (its hash is not known yet: --check reads it; or none
-is stated), `partial` is an interrupted fetch, `differs` is another file. Files lie in $AVEL_WEIGHTS (default:
+is stated), `partial` is an interrupted fetch, `differs` is another file. Files are in $AVEL_WEIGHTS (default:
 ~/.cache/avel/weights).
 """
 

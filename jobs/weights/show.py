@@ -8,7 +8,7 @@ from jobs.cli.console import print_json, say, table
 from jobs.weights.manifest import add_encoder, commands, licence_text, row_of, spec_of
 from pipeline.weights.folder import size_text, weights_folder
 
-HELP = "show an encoder's checkpoints in full: source, hash, licence, citation, where they lie, how to get them"
+HELP = "show an encoder's checkpoints in full: source, hash, licence, citation, path, how to get them"
 
 EXAMPLES = """\
 examples:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         lines += [
             ("licence", licence_text(asset)),
             ("citation", asset.citation or spec.citation),
-            ("lies at", row["path"]),
+            ("path", row["path"]),
             ("state", row["state"]),
         ]
         here = {"bytes here": row["bytes_here"], "SHA-256 here": row["sha256_here"]}
