@@ -20,8 +20,8 @@ WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
 
 
 @dataclass(kw_only=True)
-class Progress:
-    """How far a run is.
+class FinetuneProgress:
+    """State of a fine-tuning run between epochs.
 
     Attributes:
         before: validation's numbers of the weights given.
@@ -51,7 +51,7 @@ def save(
     optimiser: torch.optim.Optimizer,
     queue: FeatureQueue,
     settings: Mapping[str, Any],
-    done: Progress,
+    done: FinetuneProgress,
 ) -> None:
     """Replaces the checkpoint.
 
@@ -80,7 +80,7 @@ def resume(
     queue: FeatureQueue,
     settings: Mapping[str, Any],
     device: str,
-) -> Progress | None:
+) -> FinetuneProgress | None:
     """Where the folder's checkpoint stands, everything restored; None without one.
 
     Raises:
@@ -99,7 +99,7 @@ def resume(
         module.load_state_dict(held["module"])
         optimiser.load_state_dict(held["optimiser"])
         queue.restore(held["queue"])
-        return Progress(
+        return FinetuneProgress(
             before=held["before"], best=held["best"], best_epoch=held["best_epoch"], history=list(held["history"])
         )
     except (RuntimeError, KeyError, TypeError) as error:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from catalog.errors import AvelError
 from pipeline.finetune import augment
 from pipeline.finetune.contrastive import FeatureQueue, backward_in_pieces, info_nce, inverse_temperature
-from pipeline.finetune.folder import Numbers, Progress, resume, save, save_weights, scalars
+from pipeline.finetune.folder import FinetuneProgress, Numbers, resume, save, save_weights, scalars
 from pipeline.finetune.pairs import ItemPairs, Pairs
 from pipeline.finetune.retrieval import recall_at
 
@@ -172,7 +172,7 @@ def finetune(
     done = resume(folder, towers.module, optimiser, queue, identity, device)
     if done is None:
         before = _evaluate(towers, pairs, val, settings)
-        done = Progress(before=before, best=before)
+        done = FinetuneProgress(before=before, best=before)
         save_weights(towers.published_state(), folder)
     with scalars(folder) as writer:
         for epoch in range(len(done.history) + 1, settings.epochs + 1):
@@ -195,7 +195,7 @@ def finetune(
     return _finetuned(done, stopped=False)
 
 
-def _finetuned(done: Progress, *, stopped: bool) -> Finetuned:
+def _finetuned(done: FinetuneProgress, *, stopped: bool) -> Finetuned:
     return Finetuned(
         before=done.before,
         after=done.best,
