@@ -155,7 +155,7 @@ write_run(folder, replace(run.record, seed=9), run.head.state_dict(), {}, overwr
 
 def replaced(run: Path, renaming: int, then: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", REPLACE, str(run), str(renaming), then]
-    return subprocess.run(words, check=False, timeout=120, capture_output=True, text=True)
+    return subprocess.run(words, check=False, timeout=900, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(("renaming", "seed"), [(1, 3), (2, 3), (3, 9)])

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import safetensors
 
 from catalog.datasets import ave
+from heads.training.checkpoint import FILE
 from heads.training.order import Order
 from heads.training.settings import Settings
 from jobs.train.parallel import carry_out_all
 from tests.heads import planted
-
-LIMIT_S = 60
+from tests.jobs.train.held import HANG_S
 
 
 @pytest.fixture(scope="module")
@@ -55,47 +58,48 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Order]:
 
 def test_outcomes_are_in_the_order_given_and_a_failure_is_one_of_them(order: Callable[..., Order]) -> None:
     orders = {
-        "long": order("long", epochs=150),
+        "long": order("long", epochs=10**6),
         "wrong": replace(order("wrong", epochs=1), root="/nowhere"),
         "unknown": replace(order("unknown", epochs=1), recipe="nosuch"),
         "short": order("short", epochs=1),
     }
-    # A terminal's signals reach the workers too, and they are deaf to them once they have begun: the parent decides.
-    sender = threading.Thread(
-        target=_once, args=((orders["short"].out / "run.json").exists, lambda: _send(signal.SIGTERM))
-    )
-    sender.start()
-    outcomes = carry_out_all(orders, threading.Event(), jobs=2, what="runs", quiet=True)
-    sender.join()
+    stop = threading.Event()
+
+    def send_and_stop() -> None:
+        # A terminal signals the workers too, and they are deaf to it once they have begun: the parent decides.
+        workers = _workers()
+        _send(signal.SIGTERM)
+        before = _epochs_kept(orders["long"])
+        _wait(lambda: _epochs_kept(orders["long"]) > before)
+        assert len(workers) == 2
+        assert all(worker.is_running() for worker in workers)
+        stop.set()
+
+    # "long" ends with `stop` alone, so the others were another worker's: both have begun.
+    with _once((orders["short"].out / "run.json").exists, send_and_stop):
+        outcomes = carry_out_all(orders, stop, jobs=2, what="runs", quiet=True)
     assert list(outcomes) == ["long", "wrong", "unknown", "short"]
-    assert [outcome.stopped for outcome in outcomes.values()] == [False] * 4
+    assert [outcome.stopped for outcome in outcomes.values()] == [True, False, False, False]
     assert (outcomes["long"].error, outcomes["short"].error) == (None, None)
     assert "/nowhere" in str(outcomes["wrong"].error)
     assert "recipe nosuch: the store" in str(outcomes["unknown"].error)
     assert "it has descriptors-1s" in str(outcomes["unknown"].error)
-    assert [(one.out / "run.json").exists() for one in orders.values()] == [True, False, False, True]
+    assert [(one.out / "run.json").exists() for one in orders.values()] == [False, False, False, True]
 
 
 def test_stopped_runs_say_so_and_those_not_begun_never_begin(order: Callable[..., Order]) -> None:
     stop = threading.Event()
     orders = {name: order(f"stopped-{name}", epochs=10**6) for name in ("first", "second")}
-    began = threading.Thread(target=_once, args=(lambda: _partial(orders["first"]).exists(), stop.set))
-    began.start()
-    outcomes = carry_out_all(orders, stop, jobs=1, what="runs", quiet=True)
-    began.join()
+    with _once(_partial(orders["first"]).exists, stop.set):
+        outcomes = carry_out_all(orders, stop, jobs=1, what="runs", quiet=True)
     assert [outcome.stopped for outcome in outcomes.values()] == [True, True]
     assert not _partial(orders["second"]).exists()
 
 
 def test_worker_that_is_killed_is_told_as_such(order: Callable[..., Order]) -> None:
     orders = {"one": order("killed", epochs=10**6)}
-
-    killer = threading.Thread(
-        target=_once, args=(lambda: _partial(orders["one"]).exists(), lambda: _send(signal.SIGKILL))
-    )
-    killer.start()
-    outcomes = carry_out_all(orders, threading.Event(), jobs=None, what="runs", quiet=True)
-    killer.join()
+    with _once(_partial(orders["one"]).exists, lambda: _send(signal.SIGKILL)):
+        outcomes = carry_out_all(orders, threading.Event(), jobs=None, what="runs", quiet=True)
     assert "a worker process died" in str(outcomes["one"].error)
 
 
@@ -106,11 +110,9 @@ def test_worker_that_dies_of_what_stops_all_is_stopped(order: Callable[..., Orde
         stop.set()
         _send(signal.SIGTERM)
 
-    # While it starts: it is not yet deaf.
-    sender = threading.Thread(target=_once, args=(lambda: bool(_workers()), interrupt))
-    sender.start()
-    outcomes = carry_out_all({"one": order("starting", epochs=1)}, stop, jobs=1, what="runs", quiet=True)
-    sender.join()
+    # While it starts: it is not yet deaf (and if it were by now, it would be stopped by its parent).
+    with _once(lambda: bool(_workers()), interrupt):
+        outcomes = carry_out_all({"one": order("starting", epochs=10**6)}, stop, jobs=1, what="runs", quiet=True)
     assert outcomes["one"].stopped
     assert outcomes["one"].error is None
 
@@ -134,8 +136,25 @@ def _partial(order: Order) -> Path:
     return order.out.with_name(f"{order.out.name}.partial")
 
 
-def _once(ready: Callable[[], bool], then: Callable[[], None]) -> None:
-    until_s = time.monotonic() + LIMIT_S
-    while not ready() and time.monotonic() < until_s:
+def _epochs_kept(order: Order) -> int:
+    path = _partial(order) / FILE
+    if not path.exists():
+        return 0
+    with safetensors.safe_open(path, framework="pt") as file:
+        return len(json.loads(file.metadata()["told"])["history"])
+
+
+@contextlib.contextmanager
+def _once(ready: Callable[[], bool], then: Callable[[], None]) -> Iterator[None]:
+    """Does `then` in a thread when it is `ready`, while the block runs; what goes wrong there goes wrong here."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: (_wait(ready), then()))
+        yield
+        done.result()
+
+
+def _wait(ready: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + HANG_S
+    while not ready():
+        assert time.monotonic() < until_s, "a hang"
         time.sleep(0.01)
-    then()

@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
-import safetensors
 
 from catalog.datasets import ave
 from heads.runs.folder import read_record
-from heads.training.checkpoint import FILE
 from jobs.cli.main import main
 from tests.heads import planted
-
-# A hang is a failure.
-LIMIT_S = 120
+from tests.jobs.train.held import HANG_S, Held
 
 
 @pytest.fixture(scope="module")
@@ -110,38 +104,16 @@ def test_seeds_that_diverge_are_named_and_exit_1(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def epochs_kept(runs: Path) -> list[int]:
-    """How far the checkpoints of seeds 0 and 1 are."""
-    found = []
-    for path in (runs / f"seed-{seed}.partial" / FILE for seed in (0, 1)):
-        if not path.exists():
-            found.append(0)
-            continue
-        with safetensors.safe_open(path, framework="pt") as file:
-            found.append(len(json.loads(file.metadata()["told"])["history"]))
-    return found
-
-
 def test_seeds_killed_and_stopped_go_on_and_leave_no_process(folder: Path, tmp_path: Path) -> None:
-    more = ["--seeds", "2", "--jobs", "2", "--epochs", "120", "--patience", "0", "--batch", "5", "--json"]
-    command = [sys.executable, "-m", "jobs.cli.main", *words(folder, tmp_path / "runs", *more)]
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        before = epochs_kept(tmp_path / "runs")
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            for _ in range(LIMIT_S * 100):
-                if any(now > then for now, then in zip(epochs_kept(tmp_path / "runs"), before, strict=True)):
-                    break
-                try:
-                    process.wait(timeout=0.01)
-                except subprocess.TimeoutExpired:
-                    continue
-                break
-            family = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(number)
-            _, said = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+    more = ["--seeds", "2", "--jobs", "2", "--epochs", "9", "--patience", "0", "--batch", "5", "--json"]
+    for epoch, number in ((3, signal.SIGKILL), (6, signal.SIGTERM)):
+        held = Held(epoch, tmp_path / f"at-{epoch}", words(folder, tmp_path / "runs", *more))
+        held.wait_for("seed-0", "seed-1")
+        family = psutil.Process(held.process.pid).children(recursive=True)
         assert len(family) >= 2
-        assert psutil.wait_procs(family, timeout=LIMIT_S)[1] == [], "a worker outlives its parent"
+        status, said = held.end(number)
+        assert status == (-number if number == signal.SIGKILL else 128 + number), said
+        assert psutil.wait_procs(family, timeout=HANG_S)[1] == [], "a worker outlives its parent"
     assert main(words(folder, tmp_path / "runs", *more)) == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1", "seeds.json"]
     alone = [word for word in more if word not in ("--seeds", "--jobs", "2")]
