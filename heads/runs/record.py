@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    InstanceOf,
+    PositiveInt,
+    ValidationError,
+)
 
 from catalog.recipe import Recipe
 from heads.registry import is_dense, names, spec
@@ -70,9 +79,9 @@ class RunRecord:
         got = self.config.get("num_classes")
         if got != wanted:
             raise ValueError(f"a head for {len(self.classes)} classes needs {wanted} outputs, its config says {got}")
-        strange = sorted(set(self.unseen) - set(self.classes))
-        if strange:
-            raise ValueError(f"unseen classes are among the classes, got {strange[0]!r}")
+        unexpected = sorted(set(self.unseen) - set(self.classes))
+        if unexpected:
+            raise ValueError(f"unseen classes are among the classes, got {unexpected[0]!r}")
         if self.texts is not None and not spec(self.head).needs_texts:
             raise ValueError(f"texts must be null for head {self.head}, which does not choose among class texts")
 
@@ -119,9 +128,12 @@ class RunRecord:
         known = [f.name for f in dataclasses.fields(cls)]
         if value.keys() != set(known):
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(value.keys() ^ set(known)))}")
-        for name, check, wanted in _CHECKS:
-            if not check(value[name]):
-                raise ValueError(f"{name} must be {wanted}, got {str(value[name])[:80]}")
+        try:
+            _Json.model_validate(value)
+        except ValidationError as error:
+            name = str(error.errors(include_url=False)[0]["loc"][0])
+            wanted = _Json.model_fields[name].description
+            raise ValueError(f"{name} must be {wanted}, got {str(value[name])[:80]}") from error
         recipe = Recipe.from_json(value["recipe"]["json"])
         if recipe.fingerprint() != value["recipe"]["fingerprint"]:
             raise ValueError(
@@ -135,57 +147,70 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no finite number")
 
 
-def _is_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        for number in value.values()
+# Not `str`: a path may hold bytes that are no UTF-8, which pydantic's texts refuse.
+_Text = InstanceOf[str]
+_Numbers = dict[_Text, int | FiniteFloat]
+
+
+def _distinct(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
+        raise ValueError("a text occurs twice")
+    return texts
+
+
+def _known(head: str) -> str:
+    if head not in names():
+        raise ValueError("unknown")
+    return head
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Recipe(_Strict):
+    name: _Text
+    json_: _Text = Field(alias="json")
+    fingerprint: _Text
+
+
+class _Store(_Strict):
+    uri: _Text
+    snapshot: _Text
+
+
+class _Dataset(_Strict, extra="allow"):
+    __pydantic_extra__: dict[str, _Text]
+    name: _Text
+    root: _Text
+    media: _Text | None
+
+
+class _Texts(_Strict):
+    vocabulary: _Text
+    prompt: _Text
+    background: _Text
+
+
+class _Json(_Strict):
+    """The fields of `run.json`; a description is what a field must be."""
+
+    head: Annotated[_Text, AfterValidator(_known)] = Field(description="a head of this version")
+    config: dict[_Text, Any] = Field(description="an object")
+    classes: Annotated[list[_Text], AfterValidator(_distinct)] = Field(
+        min_length=1, description="a list of different texts"
     )
-
-
-def _is_texts(value: object, keys: Collection[str], *, optional: Sequence[str] = ()) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == set(keys)
-        and all(isinstance(value[key], str) or (key in optional and value[key] is None) for key in keys)
-    )
-
-
-_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("head", lambda v: v in names(), "a head of this version"),
-    ("config", lambda v: isinstance(v, dict), "an object"),
-    (
-        "classes",
-        lambda v: isinstance(v, list) and len(v) > 0 and all(isinstance(c, str) for c in v) and len(set(v)) == len(v),
-        "a list of different texts",
-    ),
-    ("background", lambda v: v is None or isinstance(v, str), "a text or null"),
-    (
-        "num_segments",
-        lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool) and v > 0),
-        "null or a whole number above 0",
-    ),
-    ("recipe", lambda v: _is_texts(v, ("name", "json", "fingerprint")), "an object of name, json and fingerprint"),
-    ("store", lambda v: _is_texts(v, ("uri", "snapshot")), "an object of uri and snapshot"),
-    (
-        "dataset",
-        lambda v: isinstance(v, dict) and _is_texts(v, {*v, *_DATASET_KEYS}, optional=("media",)),
-        "an object of name, root and media",
-    ),
-    ("seed", lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"),
-    ("training", lambda v: isinstance(v, dict), "an object"),
-    (
-        "metrics",
-        lambda v: isinstance(v, dict) and all(map(_is_numbers, v.values())),
-        "an object of objects of finite numbers",
-    ),
-    ("baselines", _is_numbers, "an object of finite numbers"),
-    ("history", lambda v: isinstance(v, list) and all(map(_is_numbers, v)), "a list of objects of finite numbers"),
-    ("versions", lambda v: isinstance(v, dict) and all(isinstance(t, str) for t in v.values()), "an object of texts"),
-    ("created", lambda v: isinstance(v, str), "a text"),
-    ("unseen", lambda v: isinstance(v, list) and all(isinstance(c, str) for c in v), "a list of texts"),
-    (
-        "texts",
-        lambda v: v is None or _is_texts(v, ("vocabulary", "prompt", "background")),
-        "null or an object of vocabulary, prompt and background",
-    ),
-)
+    background: _Text | None = Field(description="a text or null")
+    num_segments: PositiveInt | None = Field(description="null or a whole number above 0")
+    recipe: _Recipe = Field(description="an object of name, json and fingerprint")
+    store: _Store = Field(description="an object of uri and snapshot")
+    dataset: _Dataset = Field(description="an object of name, root and media")
+    seed: int = Field(description="a whole number")
+    training: dict[_Text, Any] = Field(description="an object")
+    metrics: dict[_Text, _Numbers] = Field(description="an object of objects of finite numbers")
+    baselines: _Numbers = Field(description="an object of finite numbers")
+    history: list[_Numbers] = Field(description="a list of objects of finite numbers")
+    versions: dict[_Text, _Text] = Field(description="an object of texts")
+    created: _Text = Field(description="a text")
+    unseen: list[_Text] = Field(description="a list of texts")
+    texts: _Texts | None = Field(description="null or an object of vocabulary, prompt and background")

@@ -21,9 +21,10 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from heads.runs.record import Numbers
-from heads.training.optim import AveragedWeights
+from heads.training.optim import canonical_schedule
 
 FORMAT = 1
 FILE = "checkpoint.safetensors"
@@ -59,7 +60,7 @@ class Moving:
     head: nn.Module
     stepper: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    averaged: AveragedWeights | None
+    averaged: AveragedModel | None
     order: torch.Generator
     device: str
 
@@ -67,7 +68,7 @@ class Moving:
         """Everything but the scaler's numbers, named as in the file."""
         found = {f"head/{name}": tensor for name, tensor in self.head.state_dict().items()}
         if self.averaged is not None:
-            found |= {f"mean/{name}": tensor for name, tensor in self.averaged.mean().items()}
+            found |= {f"mean/{name}": tensor for name, tensor in self.averaged.module.named_parameters()}
         for index, entries in self.stepper.state_dict()["state"].items():
             found |= {f"optimiser/{index}/{key}": tensor for key, tensor in entries.items()}
         found |= {"generator/order": self.order.get_state(), "generator/cpu": torch.get_rng_state()}
@@ -83,7 +84,12 @@ class Moving:
         """
         self.head.load_state_dict(_under("head/", tensors))
         if self.averaged is not None:
-            self.averaged.restore(_under("mean/", tensors))
+            held, mean = dict(self.averaged.module.named_parameters()), _under("mean/", tensors)
+            if {name: p.shape for name, p in held.items()} != {name: p.shape for name, p in mean.items()}:
+                raise ValueError("averaged parameters are not those of the head")
+            with torch.no_grad():
+                for name, parameter in held.items():
+                    parameter.copy_(mean[name])
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.stepper.param_groups for p in group["params"]]
         for name, tensor in _under("optimiser/", tensors).items():
@@ -170,6 +176,8 @@ class Checkpoint:
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Each field that is not the same, as "name: there, now here"."""
+    if "schedule" in there:
+        there = {**there, "schedule": canonical_schedule(str(there["schedule"]))}
     names = [*here, *(name for name in there if name not in here)]
     return [f"{n}: {there.get(n)}, now {here.get(n)}" for n in names if there.get(n) != here.get(n)]
 

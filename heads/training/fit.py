@@ -27,7 +27,7 @@ from heads.data.device import DeviceBatch
 from heads.data.split import Split
 from heads.runs.record import Numbers
 from heads.training.checkpoint import Checkpoint, Moving, Progress
-from heads.training.optim import AveragedWeights, optimiser, rate_share
+from heads.training.optim import averaged, optimiser, schedule
 from heads.training.settings import Settings
 
 
@@ -115,7 +115,7 @@ def fit(
                 settings.optimiser, head, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay
             ),
             scaler=torch.amp.GradScaler(torch.device(settings.device).type, enabled=settings.precision == "float16"),
-            averaged=None if settings.ema is None else AveragedWeights(head, settings.ema),
+            averaged=None if settings.ema is None else averaged(head, settings.ema),
             order=torch.Generator().manual_seed(settings.seed),
             device=settings.device,
         )
@@ -153,12 +153,12 @@ def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Nu
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
     row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | getattr(head, "scalars", dict)()
-    with contextlib.nullcontext() if moving.averaged is None else moving.averaged.swapped():
-        row |= task.validate(head)
-        best = done.history[done.best_epoch - 1] if done.best_epoch else None
-        if best is None or settings.keep == "last" or _standing(row) > _standing(best):
-            done.best_epoch = epoch
-            done.best_state = {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
+    judged = head if moving.averaged is None else moving.averaged.module
+    row |= task.validate(judged)
+    best = done.history[done.best_epoch - 1] if done.best_epoch else None
+    if best is None or settings.keep == "last" or _validation_rank(row) > _validation_rank(best):
+        done.best_epoch = epoch
+        done.best_state = {name: tensor.detach().cpu().clone() for name, tensor in judged.state_dict().items()}
     row["seconds"] = round(time.perf_counter() - began_s, 4)
     done.history.append(row)
     return row
@@ -172,8 +172,7 @@ def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Number
     shuffled = train.present[torch.randperm(len(train.present), generator=moving.order).numpy()]
     for step in range(steps):
         items = shuffled[step * settings.batch_size : (step + 1) * settings.batch_size]
-        share = rate_share(
-            settings.schedule,
+        share = schedule(settings.schedule).share(
             step=(epoch - 1) * steps + step,
             total=settings.epochs * steps,
             epoch=epoch,
@@ -194,13 +193,13 @@ def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Number
         scaler.step(stepper)
         scaler.update()
         if moving.averaged is not None:
-            moving.averaged.update()
+            moving.averaged.update_parameters(head)
         loss_sum += float(sums_B.detach().double().sum())
         loss_count += float(counts_B.sum())
     return {"train_loss": loss_sum / loss_count, "learning_rate": rate}
 
 
-def _standing(row: Numbers) -> tuple[float, float]:
+def _validation_rank(row: Numbers) -> tuple[float, float]:
     """What makes one epoch better than another."""
     return next((row[k] for k in row if k.startswith("val_") and k != "val_loss"), 0.0), -row["val_loss"]
 

@@ -1,27 +1,90 @@
-"""Optimisers, schedules and averaged weights: what training settings name."""
+"""Optimisers, learning rate schedules and averaged weights, by their names in the training settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Optimiser = Literal["adam", "adamw", "adamw-weights"]
-Schedule = Literal["constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine"]
 OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw", "adamw-weights")
-SCHEDULES: tuple[Schedule, ...] = ("constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine")
 
-# Published steps: the factor, and the epochs after which it applies.
-_STEPS: dict[Schedule, tuple[float, tuple[int, ...]]] = {"psp": (0.8, (60, 120)), "cmbs": (0.5, (10, 20, 30))}
 
-# A cosine ends at this share of the peak; the first tenth of the steps warms up (for one-cycle: three tenths).
-_FLOOR = 0.01
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate over a training, as shares of its peak: a warm-up, then steps or a cosine.
 
-# UnAV's rate ends at 1e-8 of a published 1e-4.
-_WARMUP_FLOOR = 1e-4
+    Attributes:
+        factor, steps: the rate is multiplied by `factor` after each of the epochs `steps`.
+        floor: a cosine falls from 1 to this share at the last step; None has no cosine.
+        warmup_share: of all steps; in them the rate rises in a straight line and reaches 1 with the last.
+        from_zero: the first of the warm-up's steps, whose number is a setting, has the rate 0.
+    """
+
+    factor: float = 1.0
+    steps: tuple[int, ...] = ()
+    floor: float | None = None
+    warmup_share: float = 0.0
+    from_zero: bool = False
+
+    def share(self, *, step: int, total: int, epoch: int, warmup_steps: int = 0) -> float:
+        """The share of the learning rate at a step.
+
+        Args:
+            step: from 0; `total` steps in all, the warm-up's included.
+            epoch: from 1.
+            warmup_steps: the warm-up's steps, for a schedule that begins at zero; the others have a share or none.
+        """
+        if self.floor is None:
+            return float(self.factor ** sum(epoch > mark for mark in self.steps))
+        warm = warmup_steps if self.from_zero else max(1, round(total * self.warmup_share))
+        if step < warm:
+            return step / max(1, warm - 1) if self.from_zero else (step + 1) / warm
+        passed = min((step - warm) / max(1, total - warm), 1.0)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * passed))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Schedule(),
+    "cosine": Schedule(floor=0.01, warmup_share=0.1),
+    "one-cycle": Schedule(floor=0.01, warmup_share=0.3),
+    # UnAV: its rate ends at 1e-8 of a published 1e-4.
+    "warmup-cosine": Schedule(floor=1e-4, from_zero=True),
+}
+
+# Names that settings and saved runs of earlier versions have for published steps. PSP's code steps no further than 120.
+_EARLIER_NAMES = {"psp": "0.8@60,120", "cmbs": "0.5@10,20,30"}
+_STEPS = re.compile(r"(0?\.[0-9]+)@([0-9]+(?:,[0-9]+)*)")
+
+
+def canonical_schedule(text: str) -> str:
+    """The spelling of a schedule in this version; what is no schedule is returned as it is."""
+    return _EARLIER_NAMES.get(text, text)
+
+
+def schedule(text: str) -> Schedule:
+    """A schedule by its name in `SCHEDULES`, or steps such as "0.8@60,120": x 0.8 after epochs 60 and 120.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = canonical_schedule(text)
+    if text in SCHEDULES:
+        return SCHEDULES[text]
+    steps = _STEPS.fullmatch(text)
+    if steps is None:
+        raise ValueError(
+            f"schedule must be one of {', '.join(SCHEDULES)}, or steps such as 0.5@10,20 (x 0.5 after epochs 10 and "
+            f"20), got {text!r}"
+        )
+    return Schedule(factor=float(steps[1]), steps=tuple(map(int, steps[2].split(","))))
+
 
 # What multiplies: the matrices of these modules decay under "adamw-weights".
 _WEIGHED = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention, nn.RNNBase)
@@ -52,90 +115,11 @@ def optimiser(name: Optimiser, head: nn.Module, *, learning_rate: float, weight_
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
 
 
-def rate_share(schedule: Schedule, *, step: int, total: int, epoch: int, warmup_steps: int = 0) -> float:
-    """The share of the learning rate at a step.
+def averaged(head: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the head's parameters, which begins with them; buffers follow the head's.
 
-    Args:
-        step: from 0; `total` steps in all, the warm-up's included.
-        epoch: from 1.
-        warmup_steps: of "warmup-cosine"; the others have none or their own.
-
-    "psp" is the published schedule of PSP: x 0.8 after epochs 60 and 120 (its code's guard ends there). "cmbs" is that
-    of CMBS: x 0.5 after epochs 10, 20 and 30. "warmup-cosine" is that of UnAV: from 0 in a straight line to 1 at the
-    last warm-up step (so the first step changes nothing), then a cosine to 1e-4 of it.
+    Call `update_parameters(head)` after each step. `module` is a head with the averaged parameters.
     """
-    if schedule == "constant":
-        return 1.0
-    if schedule in _STEPS:
-        factor, marks = _STEPS[schedule]
-        return float(factor ** sum(epoch > mark for mark in marks))
-    if schedule == "warmup-cosine":
-        if step < warmup_steps:
-            return step / max(1, warmup_steps - 1)
-        return _cosine(step - warmup_steps, total - warmup_steps, floor=_WARMUP_FLOOR)
-    warm = max(1, round(total * (0.3 if schedule == "one-cycle" else 0.1)))
-    if step < warm:
-        return (step + 1) / warm
-    return _cosine(step - warm, total - warm, floor=_FLOOR)
-
-
-def _cosine(step: int, total: int, *, floor: float) -> float:
-    """From 1 to `floor` in `total` steps; there it stays."""
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step / max(1, total), 1.0)))
-
-
-class AveragedWeights:
-    """An exponential moving average of a head's parameters; buffers are taken as they are."""
-
-    def __init__(self, head: nn.Module, decay: float) -> None:
-        """Begins with the head's own parameters."""
-        self._head, self._decay = head, decay
-        self._mean = {name: p.detach().clone() for name, p in head.named_parameters()}
-
-    def update(self) -> None:
-        """After a step."""
-        with torch.no_grad():
-            for name, parameter in self._head.named_parameters():
-                self._mean[name].lerp_(parameter, 1 - self._decay)
-
-    def state(self) -> dict[str, Tensor]:
-        """The head's state with averaged parameters."""
-        state = {name: tensor.detach().clone() for name, tensor in self._head.state_dict().items()}
-        return state | {name: tensor.clone() for name, tensor in self._mean.items()}
-
-    def mean(self) -> dict[str, Tensor]:
-        """The averaged parameters by name, for a checkpoint."""
-        return self._mean
-
-    def restore(self, mean: Mapping[str, Tensor]) -> None:
-        """Goes on from a checkpoint's.
-
-        Raises:
-            ValueError: a parameter is missing, not wanted or of another shape.
-        """
-        if {name: p.shape for name, p in self._mean.items()} != {name: p.shape for name, p in mean.items()}:
-            raise ValueError("averaged parameters are not those of the head")
-        for name, held in self._mean.items():
-            held.copy_(mean[name])
-
-    def swapped(self) -> _Swapped:
-        """A context in which the head has the averaged parameters."""
-        return _Swapped(self._head, self._mean)
-
-
-class _Swapped:
-    def __init__(self, head: nn.Module, mean: dict[str, Tensor]) -> None:
-        self._head, self._mean = head, mean
-
-    def __enter__(self) -> None:
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        with torch.no_grad():
-            for name, parameter in self._head.named_parameters():
-                held = parameter.detach().clone()
-                parameter.copy_(self._mean[name])
-                self._mean[name].copy_(held)
+    model = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]  # torch's
+    model.update_parameters(head)  # the first call copies, all later ones average
+    return model

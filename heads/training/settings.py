@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from heads.registry import spec
-from heads.training.optim import OPTIMISERS, SCHEDULES, Optimiser, Schedule
+from heads.training.optim import OPTIMISERS, Optimiser, canonical_schedule, schedule
 
 # Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
 MAX_LEARNING_RATE = 1e6
@@ -31,7 +31,8 @@ class Settings:
         patience: stop after this many epochs without a better validation; 0 never stops early.
         seed: of parameters and of the order of items.
         device: torch's name.
-        optimiser, schedule: see `heads.training.optim`.
+        optimiser: see `heads.training.optim.optimiser`.
+        schedule: of the learning rate, see `heads.training.optim.schedule`.
         clip_norm: the gradient's norm is held below; None leaves it.
         precision: what the head computes in while it is trained (parameters, loss and validation are float32 always);
             float16 scales the loss, and needs a GPU.
@@ -53,7 +54,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     optimiser: Optimiser = "adamw"
-    schedule: Schedule = "constant"
+    schedule: str = "constant"
     clip_norm: float | None = None
     precision: Precision = "float32"
     ema: float | None = None
@@ -63,11 +64,10 @@ class Settings:
     max_segments: int | None = None
 
     def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"optimiser must be one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, "
-                f"got {self.optimiser!r} and {self.schedule!r}"
-            )
+        object.__setattr__(self, "schedule", canonical_schedule(self.schedule))
+        schedule(self.schedule)
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
         if self.clip_norm is not None and not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
             raise ValueError(f"clip_norm must lie above 0, got {self.clip_norm}")
         if min(self.epochs, self.batch_size) < 1 or self.patience < 0 or self.seed < 0:

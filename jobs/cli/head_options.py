@@ -28,8 +28,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--schedule",
-        choices=("constant", "cosine", "one-cycle", "psp", "cmbs", "warmup-cosine"),
-        help="of the learning rate (constant)",
+        metavar="NAME",
+        help="of the learning rate: constant, cosine, one-cycle, warmup-cosine, or steps such as 0.5@10,20: halved "
+        "after epochs 10 and 20 (constant)",
     )
     how.add_argument("--warmup-epochs", type=int, metavar="N", help="of warmup-cosine, with no other schedule (0)")
     how.add_argument(

@@ -58,7 +58,7 @@ SPEC = HeadSpec(
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
         "optimiser": "adam",
-        "schedule": "psp",
+        "schedule": "0.8@60,120",
     },
 )
 

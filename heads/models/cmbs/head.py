@@ -56,7 +56,7 @@ SPEC = HeadSpec(
         "learning_rate": 7e-4,
         "weight_decay": 0.0,
         "optimiser": "adam",
-        "schedule": "cmbs",
+        "schedule": "0.5@10,20,30",
         "clip_norm": 0.5,
     },
 )

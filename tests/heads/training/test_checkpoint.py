@@ -17,7 +17,7 @@ from heads.data.split import Split, read_split
 from heads.registry import build, configure, is_dense, names, spec
 from heads.training.checkpoint import FILE, Checkpoint, Moving, OtherTraining, Progress
 from heads.training.fit import Fitted, TrainingStopped, fit
-from heads.training.optim import AveragedWeights, optimiser
+from heads.training.optim import averaged, optimiser
 from heads.training.segment_task import SegmentTask
 from heads.training.settings import Settings, published_settings
 
@@ -102,7 +102,7 @@ def moving(head: nn.Module, *, ema: float | None = None, scaled: bool = False) -
         head=head,
         stepper=optimiser("adamw", head, learning_rate=1e-3, weight_decay=0.0),
         scaler=torch.amp.GradScaler("cpu", enabled=scaled, init_scale=8.0),
-        averaged=None if ema is None else AveragedWeights(head, ema),
+        averaged=None if ema is None else averaged(head, ema),
         order=torch.Generator(),
         device="cpu",
     )
@@ -149,6 +149,15 @@ def test_checkpoint_of_another_head_is_told_as_damaged(tmp_path: Path) -> None:
         Checkpoint(tmp_path, {}).resume(moving(fresh("psp")))
     # One without averaged parameters cannot go on as one with them.
     with pytest.raises(ValueError, match="averaged parameters"):
+        Checkpoint(tmp_path, {}).resume(moving(fresh("linear"), ema=0.5))
+
+
+def test_checkpoint_of_other_averaged_parameters_is_told_as_damaged(tmp_path: Path) -> None:
+    there = moving(fresh("linear"), ema=0.5)
+    assert there.averaged is not None
+    there.averaged.module.get_submodule("classify").weight = nn.Parameter(torch.zeros(1))
+    Checkpoint(tmp_path, {}).write(there, Progress())
+    with pytest.raises(ValueError, match="not those of the head"):
         Checkpoint(tmp_path, {}).resume(moving(fresh("linear"), ema=0.5))
 
 

@@ -96,8 +96,9 @@ def by_hand(data: Dataset, train: Split, settings: Settings) -> tuple[dict[str, 
     weights = [head.classify.weight] if settings.optimiser == "adamw-weights" else list(head.parameters())
     others = [p for p in head.parameters() if all(p is not weight for weight in weights)]
     kind = torch.optim.Adam if settings.optimiser == "adam" else torch.optim.AdamW
-    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    stepper = kind([group for group in groups if group["params"]], lr=1.0)
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": settings.weight_decay}]
+    groups += [{"params": others, "weight_decay": 0.0}] if others else []
+    stepper = kind(groups, lr=1.0)
     mean = {name: p.detach().clone() for name, p in head.named_parameters()}
     order = torch.Generator().manual_seed(settings.seed)
     steps = -(-len(kept) // settings.batch_size)
@@ -106,7 +107,8 @@ def by_hand(data: Dataset, train: Split, settings: Settings) -> tuple[dict[str, 
         torch.manual_seed(settings.seed)
         for epoch in range(settings.epochs):
             shuffled, epoch_loss = torch.tensor(kept)[torch.randperm(len(kept), generator=order)], 0.0
-            for step, items in enumerate(shuffled.split(settings.batch_size)):
+            for step in range(steps):
+                items = shuffled[step * settings.batch_size :][: settings.batch_size]
                 share = rate(
                     settings.schedule, epoch * steps + step, settings.epochs * steps, settings.warmup_epochs * steps
                 )

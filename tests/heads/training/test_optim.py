@@ -18,8 +18,9 @@ from heads.data.targets import truth
 from heads.evaluation.evaluate import mean_loss
 from heads.evaluation.predict import logits
 from heads.registry import build, configure, is_dense, names, spec
+from heads.training.checkpoint import differences
 from heads.training.fit import Fitted, fit
-from heads.training.optim import SCHEDULES, AveragedWeights, optimiser, rate_share
+from heads.training.optim import optimiser, schedule
 from heads.training.segment_task import SegmentTask
 from heads.training.settings import Settings, published_settings
 
@@ -44,21 +45,36 @@ def fresh(name: str = "linear") -> nn.Module:
 
 
 def test_cmbs_halves_the_rate_after_epochs_10_20_and_30() -> None:
-    shares = [rate_share("cmbs", step=0, total=1, epoch=epoch) for epoch in range(1, 201)]
+    steps = schedule(published_settings("cmbs").schedule)
+    shares = [steps.share(step=0, total=1, epoch=epoch) for epoch in range(1, 201)]
     assert shares == [1.0] * 10 + [0.5] * 10 + [0.25] * 10 + [0.125] * 170
-    assert published_settings("cmbs").schedule == "cmbs"
+
+
+def test_names_of_earlier_versions_are_the_steps_that_they_stood_for() -> None:
+    assert Settings(schedule="psp") == Settings(schedule=published_settings("psp").schedule)
+    assert Settings(schedule="cmbs").schedule == published_settings("cmbs").schedule == "0.5@10,20,30"
+    assert schedule("psp").steps == (60, 120)
+    # An interrupted training of an earlier version goes on.
+    assert differences({"schedule": "psp", "seed": 1}, {"schedule": "0.8@60,120", "seed": 1}) == []
+    assert differences({"schedule": "psp"}, {"schedule": "cosine"}) == ["schedule: 0.8@60,120, now cosine"]
+
+
+@pytest.mark.parametrize("text", ["steep", "0.5", "0.5@", "2@10", "0.5@10,", "-0.5@10", "0.5@10@20", "1e-1@3"])
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"schedule must be one of constant, .* or steps such as"):
+        Settings(schedule=text)
 
 
 def test_warmup_cosine_equals_the_published_rates(shared: Path) -> None:
     wanted = np.load(shared / "parity" / "heads" / "decode" / "decode.npz", allow_pickle=False)["lr/values"]
-    rates = [1e-4 * rate_share("warmup-cosine", step=k, total=360, epoch=1, warmup_steps=40) for k in range(361)]
+    rates = [1e-4 * schedule("warmup-cosine").share(step=k, total=360, epoch=1, warmup_steps=40) for k in range(361)]
     np.testing.assert_allclose(rates, wanted, rtol=1e-12)
 
 
 def test_warmup_cosine_of_one_warm_step_or_none_divides_by_nothing() -> None:
-    assert rate_share("warmup-cosine", step=0, total=5, epoch=1, warmup_steps=1) == 0.0
-    assert rate_share("warmup-cosine", step=0, total=5, epoch=1) == 1.0
-    assert rate_share("warmup-cosine", step=4, total=5, epoch=1, warmup_steps=9) == 0.5
+    assert schedule("warmup-cosine").share(step=0, total=5, epoch=1, warmup_steps=1) == 0.0
+    assert schedule("warmup-cosine").share(step=0, total=5, epoch=1) == 1.0
+    assert schedule("warmup-cosine").share(step=4, total=5, epoch=1, warmup_steps=9) == 0.5
 
 
 def test_adamw_weights_decays_what_multiplies_and_nothing_else() -> None:
@@ -90,13 +106,14 @@ def test_adamw_weights_decays_what_multiplies_and_nothing_else() -> None:
 
 
 def test_every_published_schedule_exists() -> None:
-    assert {published_settings(name).schedule for name in names()} <= set(SCHEDULES)
+    for name in names():
+        schedule(published_settings(name).schedule)
 
 
 def test_rate_of_an_epochs_last_step_is_in_the_history(splits: tuple[Dataset, Split, Split]) -> None:
     # Twelve items in batches of five: three steps an epoch, of 36; the cosine begins after four.
     history = trained(splits, fresh(), epochs=12, schedule="cosine", learning_rate=1e-2).history
-    wanted = [1e-2 * rate_share("cosine", step=3 * epoch - 1, total=36, epoch=epoch) for epoch in range(1, 13)]
+    wanted = [1e-2 * schedule("cosine").share(step=3 * epoch - 1, total=36, epoch=epoch) for epoch in range(1, 13)]
     assert [row["learning_rate"] for row in history] == wanted
 
 
@@ -128,11 +145,6 @@ def test_averaged_weights_of_a_training_are_the_slow_sum(splits: tuple[Dataset, 
     kept = trained(splits, fresh(), epochs=3, batch_size=12, learning_rate=0.05, ema=decay)
     assert kept.best_epoch == 3, "the test needs a best epoch that is the last"
     torch.testing.assert_close(kept.state["classify.weight"].double(), mean, rtol=0, atol=1e-6)  # float32 sums
-
-
-def test_averaged_weights_of_another_head_are_refused() -> None:
-    with pytest.raises(ValueError, match="not those of the head"):
-        AveragedWeights(fresh(), 0.5).restore({"classify.weight": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("name", [n for n in names() if not is_dense(n) and not spec(n).needs_texts])

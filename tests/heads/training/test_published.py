@@ -13,7 +13,7 @@ import torch
 from catalog.dataset import Dataset
 from catalog.store.reader import FeatureStore
 from heads.registry import is_dense, names, spec
-from heads.training.optim import AveragedWeights, optimiser, rate_share
+from heads.training.optim import averaged, optimiser, schedule
 from heads.training.run import train_run
 from heads.training.settings import Settings, published_settings
 
@@ -50,17 +50,17 @@ def test_head_that_needs_texts_says_so(store: FeatureStore, data: Dataset) -> No
 
 def test_published_settings_are_the_heads_unless_given() -> None:
     psp = published_settings("psp", batch_size=None, epochs=7)
-    assert (psp.epochs, psp.batch_size, psp.optimiser, psp.schedule) == (7, 128, "adam", "psp")
+    assert (psp.epochs, psp.batch_size, psp.optimiser, psp.schedule) == (7, 128, "adam", "0.8@60,120")
     assert published_settings("linear") == Settings()
-    with pytest.raises(ValueError, match="schedule one of"):
+    with pytest.raises(ValueError, match="schedule must be one of"):
         published_settings("linear", schedule="steep")
     with pytest.raises(ValueError, match="clip_norm"):
         published_settings("linear", clip_norm=-1.0)
 
 
 def test_rates_of_the_schedules() -> None:
-    def rates(schedule: Any, total: int) -> list[float]:
-        return [rate_share(schedule, step=step, total=total, epoch=step + 1) for step in range(total)]
+    def rates(name: str, total: int) -> list[float]:
+        return [schedule(name).share(step=step, total=total, epoch=step + 1) for step in range(total)]
 
     assert set(rates("constant", 10)) == {1.0}
     cosine = rates("cosine", 100)
@@ -73,12 +73,10 @@ def test_rates_of_the_schedules() -> None:
 def test_averaged_weights_are_the_mean_by_hand() -> None:
     head = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(head.weight, 1.0)
-    averaged = AveragedWeights(head, 0.9)
+    mean = averaged(head, 0.9)
     step = optimiser("adam", head, learning_rate=0.1, weight_decay=0.0)
     assert isinstance(step, torch.optim.Adam)
     torch.nn.init.constant_(head.weight, 2.0)
-    averaged.update()
-    assert float(averaged.state()["weight"]) == pytest.approx(1.1)
-    with averaged.swapped():
-        assert head.weight.item() == pytest.approx(1.1)
+    mean.update_parameters(head)
+    assert mean.module.get_parameter("weight").item() == pytest.approx(1.1)
     assert head.weight.item() == 2.0

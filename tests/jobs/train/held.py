@@ -69,7 +69,7 @@ def hold(epoch: int, folder: Path) -> None:
         return carry_out(asked, materials, on_epoch=wait, stop=stop)
 
     order.carry_out = held  # type: ignore[assignment]  # where each of the two ways to train finds it
-    parallel.carry_out = held  # type: ignore[assignment]
+    parallel.carry_out = held  # type: ignore[assignment, attr-defined]
 
 
 if __name__ in ("__main__", "__mp_main__"):

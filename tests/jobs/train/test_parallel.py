@@ -147,8 +147,13 @@ def _epochs_kept(order: Order) -> int:
 @contextlib.contextmanager
 def _once(ready: Callable[[], bool], then: Callable[[], None]) -> Iterator[None]:
     """Does `then` in a thread when it is `ready`, while the block runs; what goes wrong there goes wrong here."""
+
+    def wait_and_do() -> None:
+        _wait(ready)
+        then()
+
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        done = pool.submit(lambda: (_wait(ready), then()))
+        done = pool.submit(wait_and_do)
         yield
         done.result()
 

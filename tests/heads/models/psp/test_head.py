@@ -92,7 +92,7 @@ def test_size_is_the_published_one_less_its_unused_layers() -> None:
     picture, classifiers, event = 512 * 128 + 128, 2 * (256 * 64 + 64 * 28), 256 * 64 + 64 + 64 * 2 + 2
     assert used == 1_548_657
     assert round((used + picture + classifiers + event) / 1e6, 2) == 1.67  # measured of the published code
-    assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["schedule"]) == (300, 128, "psp")
+    assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["schedule"]) == (300, 128, "0.8@60,120")
 
 
 @pytest.mark.parametrize(
