@@ -36,6 +36,7 @@ class Ledger:
         summary: counts go in here.
         workers: how many units run at once.
         commit_every_s: the longest time that appended rows stay uncommitted while units keep finishing.
+        max_held_bytes: features of finished units that wait for their turn, beyond which no unit starts ahead of turn.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Ledger:
         *,
         workers: int,
         commit_every_s: float,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self._plan = plan
         self._recipes = recipes
@@ -54,6 +56,7 @@ class Ledger:
         self._summary = summary
         self._ahead = UNITS_AHEAD_A_WORKER * workers
         self._commit_every_s = commit_every_s
+        self._max_held_bytes = max_held_bytes
         self._held: dict[int, UnitResult] = {}
         self._held_bytes = 0
         self._next = 0  # the unit that is appended next
@@ -67,7 +70,7 @@ class Ledger:
 
     def may_submit(self, index: int) -> bool:
         """Whether unit `index` may be started now. The unit that is due next always may."""
-        return index == self._next or (index < self._next + self._ahead and self._held_bytes < MAX_HELD_BYTES)
+        return index == self._next or (index < self._next + self._ahead and self._held_bytes < self._max_held_bytes)
 
     def take(self, result: UnitResult) -> None:
         """Takes a finished unit; appends it and those that waited for it where their turn has come."""

@@ -173,10 +173,12 @@ class UnitEncoder:
     Args:
         unit: whose events they are.
         encoders: recipe name -> encoder.
+        gather_bytes: clips of whole videos gathered up to this much are encoded together.
     """
 
-    def __init__(self, unit: Unit, encoders: Mapping[str, ClipEncoder]) -> None:
+    def __init__(self, unit: Unit, encoders: Mapping[str, ClipEncoder], *, gather_bytes: int = GATHER_BYTES) -> None:
         self._unit = unit
+        self._gather_bytes = gather_bytes
         self._encoders = encoders
         self._drafts = [_Draft() for _ in unit.videos]
         self._gathered: dict[str, list[tuple[int, Clips]]] = {name: [] for name in unit.recipes}
@@ -203,7 +205,7 @@ class UnitEncoder:
             return
         for name, clips in draft.whole.items():
             self._gathered[name].append((event.position, clips))
-            if sum(item.nbytes for _, item in self._gathered[name]) >= GATHER_BYTES:
+            if sum(item.nbytes for _, item in self._gathered[name]) >= self._gather_bytes:
                 self._encode_gathered(name)
         draft.whole = {}
 

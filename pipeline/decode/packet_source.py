@@ -18,10 +18,24 @@ MAX_WAITING_BYTES = 32 << 20
 
 
 class PacketSource:
-    """Packets by stream, each stream front to back at its own pace. Close it when all are done."""
+    """Packets by stream, each stream front to back at its own pace. Close it when all are done.
 
-    def __init__(self, path: str, streams: Sequence[int], heartbeat: Callable[[], None]) -> None:
-        self._path, self._heartbeat = path, heartbeat
+    Args:
+        path: of the medium.
+        streams: indices of one or two streams.
+        heartbeat: called once a packet.
+        max_waiting_bytes: coded bytes of one stream that may wait for the other.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        streams: Sequence[int],
+        heartbeat: Callable[[], None],
+        *,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        self._path, self._heartbeat, self._max_waiting_bytes = path, heartbeat, max_waiting_bytes
         self._container: Any = open_container(path)
         self._own: dict[int, PacketSource] = {}
         self._waiting: dict[int, deque[Any]] = {index: deque() for index in streams}
@@ -71,7 +85,7 @@ class PacketSource:
                 continue
             self._waiting[index].append(packet)
             self._waiting_bytes[index] += packet.size
-            if self._waiting_bytes[index] > MAX_WAITING_BYTES:
+            if self._waiting_bytes[index] > self._max_waiting_bytes:
                 self._part(index)
         return None
 

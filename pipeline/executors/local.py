@@ -149,7 +149,7 @@ class Channel:
         """Waits for room; raises Stopped once closed."""
         size = item.nbytes if item is not None and not isinstance(item, Unit) else 0
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_room(size))
+            self._changed.wait_for(lambda: self._closed or self.has_room(size))
             if self._closed:
                 raise Stopped
             self._items.append((item, size))
@@ -173,5 +173,5 @@ class Channel:
             self._closed = True
             self._changed.notify_all()
 
-    def _has_room(self, size: int) -> bool:
+    def has_room(self, size: int) -> bool:
         return len(self._items) < self._max_items and (self._bytes == 0 or self._bytes + size <= self._max_bytes)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,23 +19,24 @@ from catalog.errors import MediaError
 from catalog.media import local_path
 
 # A server may be busy for a moment: so long after the first and the second failure.
-_PAUSES_S = (0.2, 1.0)
+PAUSES_S = (0.2, 1.0)
 _CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def local_copy(uri: str) -> Iterator[Path]:
+def local_copy(uri: str, *, pauses_s: Sequence[float] = PAUSES_S) -> Iterator[Path]:
     """The medium at `uri` as a local file while the block lasts.
 
     Args:
         uri: a local path, `file://`, `s3://` (credentials as boto3 finds them; another server by $AVEL_S3_ENDPOINT),
             `https://` or whatever else fsspec knows.
+        pauses_s: how long to wait after each failure but the last.
 
     Yields:
         A path that this process and its children can open.
 
     Raises:
-        MediaError: missing_file or fetch_failed. A local path is not looked at here.
+        MediaError: missing_file or fetch_failed. A local path is not checked here.
     """
     try:
         path = local_path(uri)
@@ -45,12 +46,12 @@ def local_copy(uri: str) -> Iterator[Path]:
         yield Path(path)
     else:
         with tempfile.TemporaryFile(prefix="avel-fetch-") as copy:
-            _download(uri, copy)
+            _download(uri, copy, pauses_s)
             yield Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
 
 
-def _download(uri: str, copy: IO[bytes]) -> None:
-    for pause_s in (*_PAUSES_S, None):
+def _download(uri: str, copy: IO[bytes], pauses_s: Sequence[float]) -> None:
+    for pause_s in (*pauses_s, None):
         try:
             _copy(uri, copy)
             return
@@ -66,7 +67,7 @@ def _download(uri: str, copy: IO[bytes]) -> None:
 
 
 def _is_other_http_error(cause: BaseException | None) -> bool:
-    """fsspec says FileNotFoundError for every HTTP failure on opening; its cause tells a busy server from a 404."""
+    """fsspec raises FileNotFoundError for every HTTP failure on opening; its cause tells which it was."""
     is_http = cause is not None and type(cause).__module__.startswith("aiohttp")
     return is_http and getattr(cause, "status", None) not in (404, 410)
 

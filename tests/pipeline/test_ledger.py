@@ -68,9 +68,23 @@ def writer(store: FeatureStore) -> Iterator[StoreWriter]:
         yield writer
 
 
-def ledger_of(plan: Plan, writer: StoreWriter, *, workers: int = 1, commit_every_s: float = NEVER_S) -> Ledger:
-    summary = RunSummary(wanted=plan.num_videos, skipped=0)
-    return Ledger(plan, {"r": RECIPE}, writer, summary, workers=workers, commit_every_s=commit_every_s)
+def ledger_of(
+    plan: Plan,
+    writer: StoreWriter,
+    *,
+    workers: int = 1,
+    commit_every_s: float = NEVER_S,
+    max_held_bytes: int = stage.MAX_HELD_BYTES,
+) -> Ledger:
+    return Ledger(
+        plan,
+        {"r": RECIPE},
+        writer,
+        RunSummary(wanted=plan.num_videos, skipped=0),
+        workers=workers,
+        commit_every_s=commit_every_s,
+        max_held_bytes=max_held_bytes,
+    )
 
 
 def stored(store: FeatureStore) -> tuple[Sequence[str], list[float]]:
@@ -138,14 +152,11 @@ def test_ledger_counts_what_it_appends(writer: StoreWriter) -> None:
     assert (summary.decode_s, summary.encode_s) == (2.0, 4.0)
 
 
-def test_ledger_submitting_runs_ahead_by_units_and_by_bytes_only_so_far(
-    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ledger_submitting_runs_ahead_by_units_and_by_bytes_only_so_far(writer: StoreWriter) -> None:
     plan = plan_of(20)
-    ledger = ledger_of(plan, writer, workers=2)
+    ledger = ledger_of(plan, writer, workers=2, max_held_bytes=finished(plan.units[1]).nbytes)
     ahead = 2 * stage.UNITS_AHEAD_A_WORKER
     assert [ledger.may_submit(index) for index in range(20)] == [index < ahead for index in range(20)]
-    monkeypatch.setattr(stage, "MAX_HELD_BYTES", finished(plan.units[1]).nbytes)
     ledger.take(finished(plan.units[1]))
     # What is due next may always go, or nothing would ever be appended again.
     assert [ledger.may_submit(index) for index in range(4)] == [True, False, False, False]

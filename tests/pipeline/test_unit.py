@@ -10,7 +10,7 @@ from catalog.errors import MediaError
 from pipeline import unit as stage
 from pipeline.clips import Clips
 from pipeline.sandbox.parent import DecoderKilled
-from pipeline.unit import MAX_ATTEMPTS, MAX_FOREIGN_KILLS, Stopped, UnitResult, decode_unit, run_unit
+from pipeline.unit import MAX_ATTEMPTS, MAX_FOREIGN_KILLS, Stopped, UnitEncoder, UnitResult, decode_unit, run_unit
 from tests.pipeline import made_units
 from tests.pipeline.made_units import Attempt, ScriptedDecoder, ShadeEncoder, clips, decoded, local_copy
 
@@ -53,9 +53,12 @@ def test_unit_short_videos_are_encoded_together_in_the_units_order() -> None:
     assert told(result) == [("", 1)] * 3
 
 
-def test_unit_short_videos_beyond_the_gathering_limit_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "GATHER_BYTES", 2 * clips("v").nbytes)
-    _, _, encoder = run({f"v{i:02d}": [whole(f"v{i:02d}")] for i in range(5)})
+def test_unit_short_videos_beyond_the_gathering_limit_are_encoded_in_parts() -> None:
+    decoder, encoder = ScriptedDecoder({f"v{i:02d}": [whole(f"v{i:02d}")] for i in range(5)}), ShadeEncoder()
+    gathering = UnitEncoder(made_units.unit(5), {"r": encoder}, gather_bytes=2 * clips("v").nbytes)
+    for event in decode_unit(made_units.unit(5), {"r": made_units.recipe()}, decoder, local_copy):
+        gathering.add(event)
+    gathering.finish()
     assert encoder.calls == [("v00", "v01"), ("v02", "v03"), ("v04",)]
 
 

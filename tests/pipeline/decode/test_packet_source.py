@@ -37,11 +37,8 @@ def test_packets_one_stream_drained_before_the_other_equal_each_alone(clip: Path
         assert got[stream] == alone(clip, stream)
 
 
-def test_packets_that_wait_too_long_come_from_a_container_of_their_own(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.decode.packet_source.MAX_WAITING_BYTES", 1000)
-    source = PacketSource(str(clip), [0, 1], lambda: None)
+def test_packets_that_wait_too_long_come_from_a_container_of_their_own(clip: Path) -> None:
+    source = PacketSource(str(clip), [0, 1], lambda: None, max_waiting_bytes=1000)
     first_sound = next(source.packets(1))
     pictures = [bytes(packet) for packet in source.packets(0)]
     sounds = [bytes(first_sound), *(bytes(packet) for packet in source.packets(1))]

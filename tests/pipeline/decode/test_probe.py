@@ -199,17 +199,14 @@ def _packets_of(source: PacketSource, stream: int, num: int) -> list[tuple[int |
 
 @pytest.mark.parametrize("ahead", [0, 1])
 @pytest.mark.parametrize("most", [1 << 20, 3000])
-def test_packet_source_gives_each_stream_whole_and_in_order(
-    shared: Path, monkeypatch: pytest.MonkeyPatch, most: int, ahead: int
-) -> None:
+def test_packet_source_gives_each_stream_whole_and_in_order(shared: Path, most: int, ahead: int) -> None:
     # With 3000 bytes the stream that waits soon gets a container of its own.
-    monkeypatch.setattr("pipeline.decode.packet_source.MAX_WAITING_BYTES", most)
     path = str(_malformed(shared) / "good_10s.mp4")
     alone = []
     for stream in (0, 1):
         with av.open(path) as container:
             alone.append([(packet.pts, packet.size) for packet in container.demux(container.streams[stream])])
-    source = PacketSource(path, [0, 1], lambda: None)
+    source = PacketSource(path, [0, 1], lambda: None, max_waiting_bytes=most)
     behind = 1 - ahead
     assert _packets_of(source, behind, 5) == alone[behind][:5]
     assert _packets_of(source, ahead, 10**6) == alone[ahead]

@@ -111,10 +111,9 @@ def test_fetch_http_absent_is_missing_file(site: str) -> None:
     assert caught.value.reason == "missing_file"
 
 
-def test_fetch_busy_server_is_asked_again(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.sandbox.fetch._PAUSES_S", (0.0, 0.0))
+def test_fetch_busy_server_is_asked_again(site: str) -> None:
     _Site.busy = 2
-    with local_copy(f"{site}/busy.mp4") as path:
+    with local_copy(f"{site}/busy.mp4", pauses_s=(0.0, 0.0)) as path:
         assert path.read_bytes() == PAYLOAD
     assert _Site.busy == 0
 
@@ -141,22 +140,23 @@ class _Faulty(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
 def test_fetch_backend_that_gives_too_little_is_asked_again_and_not_believed(
     monkeypatch: pytest.MonkeyPatch, pauses_s: tuple[float, ...]
 ) -> None:
-    monkeypatch.setattr("pipeline.sandbox.fetch._PAUSES_S", pauses_s)
     monkeypatch.setattr(_Faulty, "tries", 0)
     fsspec.register_implementation("faulty", _Faulty, clobber=True)
     if pauses_s:
-        with local_copy("faulty://x.mp4") as path:
+        with local_copy("faulty://x.mp4", pauses_s=pauses_s) as path:
             assert path.read_bytes() == PAYLOAD
     else:
-        with pytest.raises(MediaError, match="2560000 of 3840000 bytes came") as caught, local_copy("faulty://x.mp4"):
+        with (
+            pytest.raises(MediaError, match="2560000 of 3840000 bytes came") as caught,
+            local_copy("faulty://x.mp4", pauses_s=pauses_s),
+        ):
             pass
         assert caught.value.reason == "fetch_failed"
 
 
 @pytest.mark.parametrize("name", ["short.mp4", "never.mp4"])
-def test_fetch_broken_transfer_is_fetch_failed(site: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.sandbox.fetch._PAUSES_S", (0.0, 0.0))
-    with pytest.raises(MediaError) as caught, local_copy(f"{site}/{name}"):
+def test_fetch_broken_transfer_is_fetch_failed(site: str, name: str) -> None:
+    with pytest.raises(MediaError) as caught, local_copy(f"{site}/{name}", pauses_s=(0.0, 0.0)):
         pass
     assert caught.value.reason == "fetch_failed"
 
