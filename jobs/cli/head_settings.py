@@ -16,24 +16,24 @@ from heads.training.settings import Settings, published_settings
 from jobs.cli.head_options import NONE
 from jobs.cli.recipe_options import changes
 
-# Beyond, a process may be refused the threads, and torch then ends it without a word.
+# More threads than this may be refused by the system, and torch then aborts without a message.
 MAX_THREADS = 256
 
 
 def settings_of(args: argparse.Namespace, head: str, *, seed: int) -> Settings:
-    """How `head` is trained: as published, but for what the options say.
+    """The settings to train `head` with: the published ones, overridden by the options.
 
     A schedule without a warm-up of its own length leaves out the published number of its epochs.
 
     Raises:
-        BadArguments: a setting that cannot be.
+        BadArguments: an invalid setting.
     """
     if args.threads < 1:
         raise BadArguments(f"--threads must be at least 1, got {args.threads}")
     if args.threads > MAX_THREADS:
         raise BadArguments(f"--threads must be at most {MAX_THREADS}, got {args.threads}")
     check_device(args.device)
-    # None says nothing, and a head may have been published with a number.
+    # An option that is not given is None, so that switching off a published number needs a value of its own.
     limits = {name: getattr(args, name) for name in ("clip_norm", "ema", "max_segments")}
     switched_off: dict[str, Any] = {name: None for name, value in limits.items() if value == NONE}
     limits |= switched_off
