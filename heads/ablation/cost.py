@@ -46,9 +46,9 @@ def cost(head_name: str, fields: Mapping[str, Any], *, segments: int) -> Cost:
         raise ValueError(f"needs a segment and a head without class texts, got {segments} and {head_name}")
     config = read_config(head_name, fields)
     head = build(head_name, config).eval()
-    told = dataclasses.asdict(config)
+    fields = dataclasses.asdict(config)
     visual, audio = (
-        torch.zeros(1, segments, width) if (width := told[f"{name}_width"]) else None for name in ("visual", "audio")
+        torch.zeros(1, segments, width) if (width := fields[f"{name}_width"]) else None for name in ("visual", "audio")
     )
     counter = FlopCounterMode(display=False)
     # Of attention's CPU kernel torch counts nothing; as products it counts all.

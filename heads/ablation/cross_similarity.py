@@ -1,9 +1,9 @@
-"""How alike sound and picture of one video are at each pair of times: what a correspondence loss is to make varied.
+"""Cosine similarity of audio and frames of one video at each pair of times, which a correspondence loss makes vary.
 
-    S_ij = cosine of the picture's feature at i and the sound's at j        one video
+    S_ij = cosine of the visual feature at i and the audio one at j        one video
     mean of std = mean over videos of the standard deviation of S           a split
 
-A greater mean of std means features that tell times apart. LoCo's paper draws S before and after its unimodal encoders
+A greater mean of std means features that distinguish times. LoCo's paper draws S before and after its unimodal encoders
 and finds that LCC raises the mean.
 
 Readings of what the paper leaves open: "encoded" is what its figure shows by its words; the encoders' outputs meet in
@@ -11,7 +11,7 @@ one space only behind LCC's own maps, so "common" says more of LCC, and needs a 
 is the population's over all pairs of a video's segments that have the modality. Before the encoders both features must
 be of one width.
 
-T segments, V of them with a picture's feature, A with a sound's, C width.
+T segments, V of them with a visual feature, A with an audio one, C width.
 
 Source: the LoCo paper (locality-aware cross-modal correspondence learning for dense audio-visual events localization),
 figure 4, section 4.5.
@@ -53,7 +53,7 @@ class MeanOfStd:
 def cross_similarity(
     head: nn.Module | None, split: Split, item: int, *, stage: Stage = "encoded", device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """(V, A) float32 cosines of one item: rows are times of the picture, columns of the sound.
+    """(V, A) float32 cosines of one item: rows are times of the frames, columns of the audio.
 
     Args:
         head: a head with LoCo's trunk, of which the parameters are used as they stand; None for raw features.
@@ -128,7 +128,7 @@ def _trunk(head: nn.Module | None, stage: Stage) -> LocoTrunk | None:
     trunk = getattr(head, "trunk", None)
     if not isinstance(trunk, LocoTrunk) or len(trunk.config.streams) != 2:
         raise ValueError(
-            f"stage {stage} needs a head with encoders of sound and picture (loco, loco_texts, with both modalities), "
+            f"stage {stage} needs a head with encoders of audio and frames (loco, loco_texts, with both modalities), "
             f"got {type(head).__name__}; raw features need none"
         )
     if stage == "common" and trunk.lcc is None:
@@ -148,7 +148,7 @@ def _features(trunk: LocoTrunk | None, batch: DeviceBatch, stage: Stage) -> tupl
     """Both modalities' (T, C) of a batch of one item."""
     visual, audio = batch.visual, batch.audio
     if visual is None or audio is None:
-        raise ValueError("similarity needs features of sound and picture; this recipe has one of them")
+        raise ValueError("similarity needs features of audio and frames; this recipe has one of them")
     if trunk is None:
         visual_TC, audio_TC = (x[0] if x.ndim == 3 else x[0].flatten(1, -2).mean(dim=1) for x in (visual, audio))
         if visual_TC.shape[1] != audio_TC.shape[1]:

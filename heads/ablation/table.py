@@ -46,14 +46,14 @@ class Variant:
         object.__setattr__(self, "changes", types.MappingProxyType(dict(self.changes)))
 
     def key(self) -> str:
-        """A folder's name: the head, and a hash of all that tells this variant from the head's others."""
-        told = {
+        """A folder's name: the head, and a hash of all that distinguishes this variant from the head's others."""
+        distinct = {
             "changes": dict(self.changes),
             "modality": self.modality,
             "role": self.role,
             "train_share": self.train_share,
         }
-        return f"{self.head}-{fingerprint(told)[:12]}"
+        return f"{self.head}-{fingerprint(distinct)[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Row:
         labels: one for each of the table's columns.
         variant: what is trained; None for a method that is not built here.
         paper: metric -> the printed number, in per cent; without those the paper does not print.
-        remembered: were the printed numbers not at hand, and are they told from memory?
+        remembered: the printed numbers were not at hand and are from memory?
         smooth: least run of the run filter, in segments; 1 leaves it out.
         lead: points of per cent by which the table's reference row should lead this one; None where nothing is claimed.
     """
@@ -89,7 +89,7 @@ class Table:
         rows: in the paper's order.
         reading: how the table is read where the paper leaves it open; "" where it does not.
         reference: number of the row that the others are compared with; None where none is.
-        cost_segments: are parameters and FLOP told beside the metrics, of one item of so many segments? None: no.
+        cost_segments: parameters and FLOP of one item of so many segments are given beside the metrics; None: not.
     """
 
     title: str

@@ -1,1 +1,1 @@
-"""`avel ablate`: the verb, what it trains, what its runs come to, and the picture of a table."""
+"""`avel ablate`: the verb, what it trains, the results of its runs, and a table's figure."""

@@ -1,4 +1,4 @@
-"""A table as a picture: one bar a row, its standard deviation over the seeds, and the paper's number as a mark."""
+"""A table as a figure: one bar a row, its standard deviation over the seeds, and the paper's number as a mark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST = 80
 
 
 def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path, *, title: str) -> None:
-    """Write the picture of the table's first metric; its format by the suffix of `path`."""
+    """Draws the table's first metric; its format by the suffix of `path`."""
     # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
 
     metric = table.metrics[0]
@@ -27,20 +27,20 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
     figure = Figure(figsize=(9, 1.6 + 0.34 * (len(results) + len(baselines))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for place, result in enumerate(results):
+    for position, result in enumerate(results):
         spread = result.found.get(metric)
         if spread is None:
             why = visible(result.why)
             short = why if len(why) <= _LONGEST else why[: _LONGEST - 1] + "…"
-            axes.text(0, place, f" {short}", va="center", color="0.45", fontsize=8, parse_math=False)
+            axes.text(0, position, f" {short}", va="center", color="0.45", fontsize=8, parse_math=False)
         else:
             error = None if spread.sd is None else 100 * spread.sd
-            axes.barh(place, 100 * spread.mean, height=0.62, color="#3b6fb6", xerr=error, ecolor="0.2", capsize=3)
+            axes.barh(position, 100 * spread.mean, height=0.62, color="#3b6fb6", xerr=error, ecolor="0.2", capsize=3)
         paper = result.row.paper.get(metric)
         if paper is not None:
-            axes.plot([paper], [place], **_mark(result.row.remembered))
-    for place, value in enumerate(baselines.values(), start=len(results)):
-        axes.barh(place, 100 * value, height=0.62, color="0.75")
+            axes.plot([paper], [position], **_mark(result.row.remembered))
+    for position, value in enumerate(baselines.values(), start=len(results)):
+        axes.barh(position, 100 * value, height=0.62, color="0.75")
     printed = [result.row.remembered for result in results if metric in result.row.paper]
     if printed:
         for remembered, label in ((False, PAPER), (True, REMEMBERED)):
@@ -61,6 +61,6 @@ def draw(table: Table, results: Sequence[Result], baselines: Numbers, path: Path
 
 
 def _mark(remembered: bool) -> dict[str, Any]:
-    """How the paper's number is drawn: hollow where it is told from memory."""
+    """How the paper's number is drawn: hollow where it is from memory."""
     fill = "none" if remembered else "#c2571a"
     return {"marker": "D", "linestyle": "", "color": "#c2571a", "markersize": 5, "markerfacecolor": fill}

@@ -1,4 +1,4 @@
-"""What the runs of a table come to, row by row, and its file forms."""
+"""Results of a table's runs, row by row, and their file formats."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Result:
         found: metric to its spread over the seeds; empty where there is none.
         why: why there is none; "" where there is.
         lead: of the reference row over this one in the first metric, seed by seed; None where there is none.
-        cost: of a forward pass, where the table tells it.
+        cost: of a forward pass, where the table states it.
     """
 
     row: Row
@@ -46,7 +46,7 @@ class Result:
 
     @property
     def remark(self) -> str:
-        """Why there are no numbers, and that the paper's are told from memory."""
+        """Why there are no numbers, and that the paper's are from memory."""
         return "; ".join(filter(None, (self.why, REMEMBERED if self.row.remembered else "")))
 
     @property
@@ -65,11 +65,11 @@ def measured(row: Row, table: Table, folders: Sequence[Path]) -> Result:
     """
     runs = [_numbers(folder, row, table.metrics) for folder in folders]
     found = {name: Spread(values=tuple(float(run[name]) for run in runs)) for name in table.metrics}
-    told = None
+    measured_cost = None
     if table.cost_segments is not None:
         record = read_record(folders[0])
-        told = cost(record.head, record.config, segments=table.cost_segments)
-    return Result(row=row, found=found, cost=told)
+        measured_cost = cost(record.head, record.config, segments=table.cost_segments)
+    return Result(row=row, found=found, cost=measured_cost)
 
 
 def compared(table: Table, results: Sequence[Result]) -> list[Result]:
@@ -77,9 +77,9 @@ def compared(table: Table, results: Sequence[Result]) -> list[Result]:
     if table.reference is None or (first := results[table.reference].found.get(table.metrics[0])) is None:
         return list(results)
     found = []
-    for place, result in enumerate(results):
+    for position, result in enumerate(results):
         own = result.found.get(table.metrics[0])
-        if place == table.reference or own is None:
+        if position == table.reference or own is None:
             found.append(result)
             continue
         # A head without parameters has one run: it stands for all seeds.
@@ -116,8 +116,12 @@ def as_rows(table: Table, results: Sequence[Result], baselines: Numbers) -> tupl
     for result in results:
         cells = [*result.row.labels, *(spell(result.found.get(name)) for name in table.metrics)]
         if costs:
-            told = result.cost
-            cells += ["-", "-"] if told is None else [f"{told.parameters / 1e6:.2f}", f"{told.flop / 1e9:.2f}"]
+            costs_of_row = result.cost
+            cells += (
+                ["-", "-"]
+                if costs_of_row is None
+                else [f"{costs_of_row.parameters / 1e6:.2f}", f"{costs_of_row.flop / 1e9:.2f}"]
+            )
         if has_paper:
             paper = result.row.paper.get(first)
             cells.append("-" if paper is None else f"{paper:.1f}" + (" ?" if result.row.remembered else ""))

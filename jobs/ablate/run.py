@@ -48,15 +48,15 @@ def run(args: argparse.Namespace) -> int:
         status, failed = _train(args, orders)
         if status is not None:
             return status
-        told: dict[str, Any] = {}
+        shown: dict[str, Any] = {}
         for name, table in chosen.items():
             if MEAN_OF_STD in table.metrics:
                 failed |= _similarity(args, name, table, orders, skipped | failed)
             results, baselines = _results(table, orders, skipped | failed)
-            told[name] = _write(args, name, table, results, baselines)
-        keep_tables(args.out / "tables.json", args.paper, paper.SOURCE, told)
+            shown[name] = _write(args, name, table, results, baselines)
+        keep_tables(args.out / "tables.json", args.paper, paper.SOURCE, shown)
     if args.json:
-        print_json({"paper": args.paper, "source": paper.SOURCE, "out": str(args.out), "tables": told})
+        print_json({"paper": args.paper, "source": paper.SOURCE, "out": str(args.out), "tables": shown})
     else:
         say(f"tables: {args.out}/table-*.csv, table-*.png, tables.json; runs: {args.out}/runs")
     return 1 if failed else 0
@@ -73,7 +73,7 @@ def _chosen(names: Sequence[str] | None, tables: Mapping[str, Table]) -> list[st
 def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
 
     if as_json:
-        told = {
+        shown = {
             name: {
                 "title": table.title,
                 "reading": table.reading,
@@ -86,7 +86,7 @@ def _list(paper: str, chosen: Mapping[str, Table], *, as_json: bool) -> int:
             }
             for name, table in chosen.items()
         }
-        print_json({"paper": paper, "tables": told})
+        print_json({"paper": paper, "tables": shown})
         return 0
     for name, table in chosen.items():
         metric = table.metrics[0]
@@ -143,7 +143,7 @@ def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, SkipRe
                 wanted[key, seed] = order
         except BadArguments:
             raise
-        except (AvelError, ValueError, OSError) as error:  # something else lies at the run's place
+        except (AvelError, ValueError, OSError) as error:  # something else is at the run's path
             failed[key] = f"failed: {error}"
             note(f"avel ablate: error: {order.out.parent}: {error}")
     gathered.clear()
@@ -247,7 +247,7 @@ def _write(
     return as_json(table, results, baselines)
 
 
-def keep_tables(path: Path, paper: str, source: str, told: Mapping[str, Any]) -> None:
+def keep_tables(path: Path, paper: str, source: str, shown: Mapping[str, Any]) -> None:
     """Writes the tables, keeping those of earlier calls that this one did not run."""
 
     held: dict[str, Any] = {}
@@ -257,5 +257,5 @@ def keep_tables(path: Path, paper: str, source: str, told: Mapping[str, Any]) ->
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error}); remove it, the runs are kept") from error
     earlier = held.get("tables", {}) if held.get("paper") == paper else {}
-    value = {"paper": paper, "source": source, "tables": earlier | dict(told)}
+    value = {"paper": paper, "source": source, "tables": earlier | dict(shown)}
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

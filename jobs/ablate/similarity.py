@@ -36,8 +36,8 @@ def measure_similarity(folder: Path, split: Split) -> None:
     if (folder / FILE).exists():
         return
     found = mean_of_std(read_run(folder).head, split)
-    told = {MEAN_OF_STD: found.mean, "std_by_item": found.std_by_item}
-    write_whole(folder / FILE, json.dumps(told, indent=1, allow_nan=False) + "\n")
+    numbers = {MEAN_OF_STD: found.mean, "std_by_item": found.std_by_item}
+    write_whole(folder / FILE, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 
 def read_similarity(folder: Path) -> Numbers:
@@ -63,7 +63,7 @@ def draw_similarity(folders: Mapping[str, Path], split: Split, path: Path, *, ti
 
     Args:
         folders: label to a run's folder.
-        path: of the picture; its format by the suffix.
+        path: of the figure; its format by the suffix.
     """
     # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
 
@@ -76,8 +76,8 @@ def draw_similarity(folders: Mapping[str, Path], split: Split, path: Path, *, ti
     for axes_of_line, line, item in zip(grid, lines, items, strict=True):
         for axes, (label, similarity_VA) in zip(axes_of_line, line.items(), strict=True):
             image = axes.imshow(similarity_VA, vmin=-1, vmax=1, cmap="RdBu_r", origin="lower", aspect="auto")
-            told = f"{visible(label)}\n{visible(split.items[item].id)}, std {similarity_VA.std():.3f}"
-            axes.set_title(told, fontsize=8, parse_math=False)
+            title_of_item = f"{visible(label)}\n{visible(split.items[item].id)}, std {similarity_VA.std():.3f}"
+            axes.set_title(title_of_item, fontsize=8, parse_math=False)
             axes.tick_params(labelsize=7)
         axes_of_line[0].set_ylabel("segment seen", fontsize=8)
     for axes in grid[-1]:

@@ -27,7 +27,7 @@ examples:
       --set loco.lcc_stride=2
   avel ablate ave-clip --table 4 --set ave_clip.width=48 --epochs 16 --store S --dataset ave --root AVE --out runs/small
 Each table is written as table-NAME.csv and table-NAME.png, all of them as tables.json; a table of similarities also as
-table-NAME-RECIPE.png, with the test videos of the most events. The runs lie in OUT/runs; one that is there is not
+table-NAME-RECIPE.png, with the test videos of the most events. The runs lie in OUT/runs; one that exists is not
 trained again, also not for another table, so the same command goes on where it was stopped.
 Exit status: 0 all rows with features done; 1 a run failed (its row says why); 2 bad arguments, and of --dry-run a row
 that cannot be trained; 130/143 stopped.
@@ -64,6 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs a row (default: %(default)s)")
     parser.add_argument("--jobs", type=int, help="runs at a time (as many as the cores have threads for)")
-    parser.add_argument("--overwrite", action="store_true", help="train again where a run of other settings lies")
+    parser.add_argument("--overwrite", action="store_true", help="train again where a run of other settings exists")
     add_how(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 9  # steps of the heat map's scale
-NUM_BINS = 240  # of a sound-energy curve
+NUM_BINS = 240  # of an audio-energy curve
 
 # Width of an average character as a share of the font size; names are cut to what fits.
 _CHARACTER_WIDTH = 0.6
@@ -43,7 +43,7 @@ class LineChart:
     """Curves over epochs, or whatever `x_name` is.
 
     Attributes:
-        mark_points: each curve's x, y, text, the text's distance below y, and kind at the place marked.
+        mark_points: each curve's x, y, text, the text's distance below y, and kind at the marked epoch.
     """
 
     title: str
@@ -283,8 +283,8 @@ def _tick_text(tick: float, ticks: Sequence[float], percent: bool) -> str:
 
 
 def _x_ticks(at: Sequence[float]) -> list[float]:
-    """Each place where there are few, else round numbers within."""
-    places = sorted(set(at))
-    if len(places) <= 9 and max(places) - min(places) <= 9:
-        return places
-    return [tick for tick in nice_ticks(places[0], places[-1], 5) if places[0] <= tick <= places[-1]]
+    """Each value where there are few, else round numbers within."""
+    values = sorted(set(at))
+    if len(values) <= 9 and max(values) - min(values) <= 9:
+        return values
+    return [tick for tick in nice_ticks(values[0], values[-1], 5) if values[0] <= tick <= values[-1]]

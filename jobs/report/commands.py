@@ -19,24 +19,24 @@ def commands(
 ) -> str:
     """The command lines that make this run and this report again, one a line."""
     record = run.record
-    told = record.training
+    training = record.training
     media = ["--media", record.dataset["media"]] if record.dataset["media"] else []
     annotations = ["--dataset", record.dataset["name"], "--root", record.dataset["root"], *media]
     chosen: dict[str, object] = {"--head": record.head, "--vocabulary": (record.texts or {}).get("vocabulary")}
-    chosen |= {"--modality": told.get("modality"), "--epochs": told.get("epochs") or None}
-    chosen |= {"--lr": told.get("learning_rate"), "--weight-decay": told.get("weight_decay")}
-    chosen |= {"--batch": told.get("batch_size"), "--patience": told.get("patience"), "--seed": record.seed}
+    chosen |= {"--modality": training.get("modality"), "--epochs": training.get("epochs") or None}
+    chosen |= {"--lr": training.get("learning_rate"), "--weight-decay": training.get("weight_decay")}
+    chosen |= {"--batch": training.get("batch_size"), "--patience": training.get("patience"), "--seed": record.seed}
     chosen |= {"--unseen": record.dataset_options.get("unseen")}
-    chosen |= {"--optimiser": told.get("optimiser"), "--schedule": told.get("schedule")}
-    chosen |= {"--warmup-epochs": told.get("warmup_epochs") or None, "--keep": told.get("keep")}
-    chosen |= {"--crop-share": told.get("crop_share")}
+    chosen |= {"--optimiser": training.get("optimiser"), "--schedule": training.get("schedule")}
+    chosen |= {"--warmup-epochs": training.get("warmup_epochs") or None, "--keep": training.get("keep")}
+    chosen |= {"--crop-share": training.get("crop_share")}
     # Left out, a head's published value would be taken for them.
     for field in ("max_segments", "clip_norm", "ema"):
-        if field in told:
-            chosen["--" + field.replace("_", "-")] = "none" if told[field] is None else told[field]
-    chosen |= {"--precision": told.get("precision"), "--threads": told.get("threads")}
+        if field in training:
+            chosen["--" + field.replace("_", "-")] = "none" if training[field] is None else training[field]
+    chosen |= {"--precision": training.get("precision"), "--threads": training.get("threads")}
     settings = [word for option, value in chosen.items() if value is not None for word in (option, value)]
-    settings += [word for change in _changes(told.get("changes")) for word in ("--set", change)]
+    settings += [word for change in _changes(training.get("changes")) for word in ("--set", change)]
     share = record.dataset_options.get("train_list", "")
     settings += ["--train-share", f"{100 * float(share):g}"] if share in ("0.25", "0.5", "0.75") else []
     others = ["--smooth", smooth] if smooth is not None else []
@@ -51,10 +51,10 @@ def commands(
     return "\n".join(visible(shlex.join(map(str, line))) for line in lines)
 
 
-def _changes(told: object) -> list[str]:
-    """FIELD=VALUE of each field of the head's config that was changed, as the record tells it; a stranger's may lie."""
+def _changes(recorded: object) -> list[str]:
+    """FIELD=VALUE of each changed field of the head's config; a stranger's record may hold anything."""
     try:
-        changes = json.loads(told) if isinstance(told, str) else {}
+        changes = json.loads(recorded) if isinstance(recorded, str) else {}
     except (json.JSONDecodeError, RecursionError):
         return []
     if not isinstance(changes, dict):
@@ -75,7 +75,7 @@ def _labels_line(record: RunRecord) -> list[list[object]]:
 
 
 def _recipe_words(recipe: Recipe) -> list[object]:
-    """What `avel extract` needs to be told for `recipe`: the nearest preset and each setting that differs from it."""
+    """Arguments of `avel extract` for `recipe`: the nearest preset and each setting that differs from it."""
 
     near = [preset for preset in presets().values() if preset.encoder == recipe.encoder]
     if not near:

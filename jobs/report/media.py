@@ -1,4 +1,4 @@
-"""Pictures and sound energy of the media behind timelines, read in the sandbox's killable child alone."""
+"""Frames and audio energy of the media behind timelines, read in the sandbox's killable child alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from catalog.errors import MediaError
 from catalog.video import REASONS
 from jobs.pages.charts import NUM_BINS
 from jobs.report.reported_run import Extraction
-from jobs.report.segments.timeline import PICTURE_HEIGHT_PX, Media, energy_path, picture_strip, picture_times_s
+from jobs.report.segments.timeline import FRAME_HEIGHT_PX, Media, energy_path, frame_strip, frame_times_s
 from pipeline.sandbox.fetch import local_copy
 from pipeline.sandbox.parent import Sandbox
 
@@ -37,7 +37,7 @@ def read_media(
             if stored is None:
                 media = _unread(extraction.problem or "The store has no such video.")
             elif stored.reason.startswith("decoder_"):
-                # It broke or stalled the decoder twice; waiting for that once more tells nobody anything.
+                # It broke or stalled the decoder twice; waiting for that once more would show nothing.
                 media = _unread(f"{stored.reason}: {REASONS.get(stored.reason, '')}; it was not opened again.")
             else:
                 try:
@@ -52,32 +52,32 @@ def read_media(
 
 
 def _read(sandbox: Sandbox, path: Path | str, shown_s: float, duration_s: float) -> Media:
-    """Pictures and sound of the first `shown_s` seconds of a medium that lasts `duration_s` (NaN: not known)."""
+    """Frames and audio of the first `shown_s` seconds of a medium that lasts `duration_s` (NaN: not known)."""
     strip = strip_problem = energy = energy_problem = ""
     length_s = duration_s if math.isfinite(duration_s) and duration_s > 0 else shown_s
-    times_s = picture_times_s(shown_s)
+    times_s = frame_times_s(shown_s)
     # The last frame counts as shown for ever; behind the medium's end the strip shall stay empty.
     within_s = [time_s for time_s in times_s if time_s < length_s]
     try:
-        pictures = sandbox.thumbnails(path, within_s, PICTURE_HEIGHT_PX)
-        pictures += [None] * (len(times_s) - len(within_s))
-        if any(picture is not None for picture in pictures):
-            strip = picture_strip(pictures)
+        frames = sandbox.thumbnails(path, within_s, FRAME_HEIGHT_PX)
+        frames += [None] * (len(times_s) - len(within_s))
+        if any(frame is not None for frame in frames):
+            strip = frame_strip(frames)
         else:
-            strip_problem = "There is no picture."
+            strip_problem = "There are no frames."
     except MediaError as error:
         if error.reason != "no_video":
             return _unread(f"{error.reason}: {error.detail}")
-        strip_problem = "There is no picture."
+        strip_problem = "There are no frames."
     try:
         num_bins = max(1, min(MOST_BINS, round(NUM_BINS * length_s / shown_s)))
         loudness_N = sandbox.loudness(path, num_bins)
         if loudness_N.any():
             energy = energy_path(loudness_N[:NUM_BINS])
         else:
-            energy_problem = "There is no sound."
+            energy_problem = "There is no audio."
     except MediaError as error:
-        energy_problem = "There is no sound." if error.reason == "no_audio" else f"{error.reason}: {error.detail}"
+        energy_problem = "There is no audio." if error.reason == "no_audio" else f"{error.reason}: {error.detail}"
     return Media(strip=strip, strip_problem=strip_problem, energy=energy, energy_problem=energy_problem)
 
 

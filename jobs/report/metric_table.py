@@ -1,6 +1,6 @@
 """The metrics of a run beside those of the runs compared with and of trivial baselines: a table, and bars of the first.
 
-Metrics have a name for people; counts are told in sentences elsewhere.
+Metrics have a name for people; counts are given in sentences elsewhere.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from jobs.pages.numbers import grouped, length_text
 from jobs.report.metric_table import MetricTable, metric_name, metric_table, modality_name, remarks
 from jobs.report.part import Part, ReportRequest
 from jobs.report.reported_run import Extraction, ReportedRun, chosen_epoch, own_numbers, validation_metric
-from jobs.report.segments.timeline import NUM_PICTURES, PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX
+from jobs.report.segments.timeline import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, NUM_FRAMES
 
 # Charts of a head's own numbers; a stranger's run may name any.
 _MOST_CHARTS = 6
@@ -102,7 +102,7 @@ def render(page: Page) -> str:
         reasons=REASONS,
         levels=range(1, LEVELS + 1),
         num_bins=NUM_BINS,
-        strip_size=(NUM_PICTURES * PICTURE_WIDTH_PX, PICTURE_HEIGHT_PX),
+        strip_size=(NUM_FRAMES * FRAME_WIDTH_PX, FRAME_HEIGHT_PX),
         recipe_lines=recipe_lines,
         training_lines=training_lines,
         command_lines=page.commands.splitlines(),

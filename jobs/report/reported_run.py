@@ -49,7 +49,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """A run folder's record and its place."""
+    """A run's record and folder."""
 
     folder: Path
     record: RunRecord
@@ -136,7 +136,7 @@ def read_run(folder: Path) -> ReportedRun:
     """The record of the run in `folder`.
 
     Raises:
-        ValueError: no run lies there, or its record is damaged; the message names the file and the field.
+        ValueError: no run is there, or its record is damaged; the message names the file and the field.
     """
 
     return ReportedRun(folder=folder, record=read_record(folder))
@@ -146,7 +146,7 @@ def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
     """The judged items of `split`, in file order; None where the run has no such file.
 
     Raises:
-        ValueError: the file is damaged, or an item stands twice; the message names the item and the field.
+        ValueError: the file is damaged, or an item occurs twice; the message names the item and the field.
     """
     rows = read_rows(run, split)
     if rows is None:
@@ -157,7 +157,7 @@ def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
 
 
 def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """Where each item of `split` stands, for messages, and its unchecked fields; None where there is no such file.
+    """The location of each item of `split`, for messages, and its unchecked fields; None where there is no such file.
 
     Raises:
         ValueError: the file is no JSON list of objects; names it.
@@ -172,29 +172,27 @@ def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] 
 
 
 def check_once(item_ids: Sequence[str], run: ReportedRun, split: str) -> None:
-    """See that no item stands in the predictions of `split` twice: it would count twice.
+    """Checks that no item occurs twice in the predictions of `split`: it would count twice.
 
     Args:
         item_ids: in file order.
 
     Raises:
-        ValueError: one does; names it and both places.
+        ValueError: one does; names it and both positions.
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for i, item_id in enumerate(item_ids):
-        first = places.setdefault(item_id, i)
+        first = positions.setdefault(item_id, i)
         if first != i:
             path = run.folder / PREDICTIONS_FILE.format(split=split)
-            raise ValueError(
-                f"{path}[{i}].item: {repr(item_id)[:80]} stands at [{first}] already; each item stands once"
-            )
+            raise ValueError(f"{path}[{i}].item: {repr(item_id)[:80]} is at [{first}] already; each item occurs once")
 
 
 def text_of(value: object, where: str) -> str:
     """`value`, if it is a text that says something.
 
     Raises:
-        ValueError: it is not; names the place.
+        ValueError: it is not; names the location.
     """
     if not isinstance(value, str) or not value:
         raise ValueError(f"{where}: needs a text, got {repr(value)[:80]}")
@@ -202,7 +200,7 @@ def text_of(value: object, where: str) -> str:
 
 
 def read_extraction(run: ReportedRun) -> Extraction:
-    """Counts and places of the media, from the store at the run's snapshot; a store that cannot be read is stated."""
+    """Counts and locations of the media, from the store at the run's snapshot, or why it cannot be read."""
 
     record = run.record
     try:
@@ -317,15 +315,15 @@ def validation_metric(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def own_numbers(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """Names of what the head tells of itself by epoch: all that neither the training nor the validation tells."""
+    """Names of the head's own numbers by epoch: all that are neither of training nor of validation."""
     training = ("epoch", "train_loss", "learning_rate", "seconds")
     return sorted({n for epoch in history for n in epoch if n not in training and not n.startswith("val_")})
 
 
 def chosen_epoch(record: RunRecord) -> int | None:
     """The epoch whose weights were kept; None where the training does not say."""
-    said = record.training.get("best_epoch")
-    return said if isinstance(said, int) and not isinstance(said, bool) else None
+    kept = record.training.get("best_epoch")
+    return kept if isinstance(kept, int) and not isinstance(kept, bool) else None
 
 
 def _json(path: Path) -> object:

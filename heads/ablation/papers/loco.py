@@ -1,7 +1,7 @@
 """LoCo's tables 1, 2a to 2d and 3, and what its section 4.5 says of LCC.
 
 The text of the paper that is at hand has its tables without their numbers, so no row has a number of LoCo's: those of
-other methods are told from memory and marked so. What the text says in words: LoCo leads UniAV (fine-tuned for the one
+other methods are from memory and marked so. What the text says in words: LoCo leads UniAV (fine-tuned for the one
 task) by 1.7 points of average mAP and by 3.4 at tIoU 0.9; CDP leads the fixed window by 2.2 at 0.9; the learned
 Gaussian leads the other objectives, and windows of any size lead attention to all.
 
@@ -44,7 +44,7 @@ _METHODS = Table(
     title="methods",
     columns=("method", "features"),
     metrics=_METRICS,
-    reading="the methods' numbers are told from memory; CCNet is not in the paper's table; in the paper LoCo leads "
+    reading="the methods' numbers are from memory; CCNet is not in the paper's table; in the paper LoCo leads "
     "UniAV(STF) on ONE-PEACE by 1.7, and by 3.4 at 0.9; rows of ONE-PEACE take the recipe that is given without a role",
     rows=(
         _row("VSGN", _I3D, remembered=(24.5, 20.2, 15.9, 11.4, 6.8, 24.1)),
@@ -119,7 +119,7 @@ _SIMILARITY = Table(
     title="mean of std",
     columns=("encoders",),
     metrics=("average_map", "map_0.9", MEAN_OF_STD),
-    reading="mean over the test videos of the standard deviation of their cosines of sound and picture behind the "
+    reading="mean over the test videos of the standard deviation of their cosines of audio and frames behind the "
     "encoders (section 4.5), in hundredths; in the paper it rises with LCC",
     rows=(
         _row("without LCC", variant=_loco(lcc="off")),

@@ -32,13 +32,13 @@ _AVE = Table(
     columns=("variant",),
     metrics=("accuracy",),
     reference=0,
-    reading="confusable classes differ by modality, one place of four shows the event, more seconds are erased in "
+    reading="confusable classes differ by modality, one position of four shows the event, more seconds are erased in "
     "the test split; no stronger reason for long windows is planted",
     rows=(
         _ave_clip("whole"),
         Row(labels=("audio alone",), lead=15.0, variant=Variant(head="ave_clip", modality="audio")),
         Row(labels=("video alone",), lead=30.0, variant=Variant(head="ave_clip", modality="visual")),
-        _ave_clip("without AGVA (mean of the places)", 6.0, agva="off"),
+        _ave_clip("without AGVA (mean over positions)", 6.0, agva="off"),
         _ave_clip("window 10 alone", 0.5, windows="10"),
         _ave_clip("window 2 alone", windows="2"),
         _ave_clip("without EGTA", 0.5, egta="off"),
@@ -67,7 +67,7 @@ _UNAV = Table(
     columns=("variant",),
     metrics=("average_map", "average_map_strict", "map_0.5", "map_0.7", "map_0.9"),
     reference=0,
-    reading="an event is where sound and picture meet; what is only heard or only seen has a partner of its class at "
+    reading="an event is where audio and frames meet; what is only heard or only seen has a partner of its class at "
     "another time, which attention to the whole video finds. Of LCC and of moved windows nothing is claimed",
     rows=(
         _loco("whole"),

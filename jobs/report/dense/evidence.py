@@ -53,7 +53,7 @@ def read_dense_predictions(run: ReportedRun, split: str) -> tuple[DenseItem, ...
     """The items of `split`, in file order; None where the run has no such file.
 
     Raises:
-        ValueError: the file is damaged, or an item stands twice; the message names the item and the field.
+        ValueError: the file is damaged, or an item occurs twice; the message names the item and the field.
     """
     rows = read_rows(run, split)
     if rows is None:

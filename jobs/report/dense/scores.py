@@ -2,9 +2,9 @@
 
 E true events and P predictions of an item, K classes of the run, T thresholds of overlap.
 
-Average precision is the protocol's own (`heads.metrics.unav100`). What became of predictions is told at an overlap of
-0.5, in the manner of error diagnosis for temporal detection: a class with G events is told by its best G, 3 G and 10 G
-predictions, so that frequent classes do not drown rare ones.
+Average precision is the protocol's own (`heads.metrics.unav100`). Predictions are sorted by kind of error at an
+overlap of 0.5, in the manner of error diagnosis for temporal detection: a class with G events is judged by its best G,
+3 G and 10 G predictions, so that frequent classes do not drown rare ones.
 
 Source: Alwassel et al., ECCV 2018 (diagnosing error in temporal action detectors): the kinds of error, their bounds 0.5
 and 0.1, and the profile over multiples of G. A prediction that could be of two kinds is here of the earlier one in
@@ -42,7 +42,7 @@ class Verdict:
     """What became of an item's predictions and events at an overlap of 0.5.
 
     Attributes:
-        kind_P: int64, places in `KINDS`.
+        kind_P: int64, indexes into `KINDS`.
         score_E: float64, the score of the prediction that found the event; NaN where none did.
     """
 
@@ -74,7 +74,7 @@ class ErrorProfile:
 
     @property
     def total(self) -> int:
-        """Predictions told of."""
+        """Predictions counted."""
         return sum(self.counts)
 
 
@@ -119,7 +119,7 @@ class DenseCounts:
 
 
 def count(items: Sequence[DenseItem], run: ReportedRun) -> DenseCounts:
-    """All that is told of `items`."""
+    """All counts of `items`."""
     verdicts = tuple(map(verdict, items))
     threshold = best_threshold(items, verdicts)
     found = score(items)
@@ -219,13 +219,13 @@ def best_threshold(items: Sequence[DenseItem], verdicts: Sequence[Verdict]) -> T
 def error_profiles(
     items: Sequence[DenseItem], verdicts: Sequence[Verdict], num_classes: int
 ) -> tuple[ErrorProfile, ...]:
-    """What the best predictions are, for each of `MULTIPLES`; classes without an event have none to tell."""
+    """What the best predictions are, for each of `MULTIPLES`; classes without an event have none."""
     nothing = np.zeros(0, dtype=np.int64)
     events_K = np.bincount(np.concatenate([nothing, *(i.true_labels_E for i in items)]), minlength=num_classes)
     label_P = np.concatenate([nothing, *(item.predicted_labels_P for item in items)])
     score_P = np.concatenate([np.zeros(0), *(item.scores_P for item in items)])
     kind_P = np.concatenate([nothing, *(one.kind_P for one in verdicts)])
-    # Class after class, in each in descending score: the place of each prediction within its class.
+    # Class after class, in each in descending score: the rank of each prediction within its class.
     order_P = np.lexsort((-score_P, label_P))
     label_P, kind_P = label_P[order_P], kind_P[order_P]
     place_P = np.arange(len(label_P)) - np.searchsorted(label_P, label_P)

@@ -14,7 +14,7 @@ from jobs.pages.charts import Tick
 from jobs.report.dense.evidence import DenseItem
 from jobs.report.dense.scores import KINDS, RIGHT, DenseCounts, Verdict
 from jobs.report.reported_run import ReportedRun, Span
-from jobs.report.segments.timeline import MOST_SPANS, Bar, Media, axis_ticks, colours_of, lanes, picture_times_s
+from jobs.report.segments.timeline import MOST_SPANS, Bar, Media, axis_ticks, colours_of, frame_times_s, lanes
 
 # True events of one video that are drawn; UnAV-100's busiest has 23.
 MOST_TRUE = 100
@@ -47,7 +47,7 @@ class DenseJudged:
 
     @property
     def f1(self) -> float:
-        """Of events, at an overlap of 0.5; 1 where there is nothing to find and nothing was said."""
+        """Of events, at an overlap of 0.5; 1 where there is nothing to find and nothing was predicted."""
         total = self.num_true + self.num_shown
         return 2 * self.num_found / total if total else 1.0
 
@@ -82,7 +82,7 @@ class DenseTimeline:
     num_false: int
     f1: float
     media: Media
-    picture_times_s: tuple[float, ...]
+    frame_times_s: tuple[float, ...]
     rows: tuple[ClassRow, ...]
     hidden: int
     hidden_true: int
@@ -121,7 +121,7 @@ def dense_timeline(judged: DenseJudged, run: ReportedRun, media: Media) -> Dense
         num_false=judged.num_shown - judged.num_found,
         f1=judged.f1,
         media=media,
-        picture_times_s=picture_times_s(duration_s),
+        frame_times_s=frame_times_s(duration_s),
         rows=tuple(
             ClassRow(
                 label=label,

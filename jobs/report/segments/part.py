@@ -23,7 +23,7 @@ from jobs.report.segments.scores import (
     smoothed,
     top_mistakes,
 )
-from jobs.report.segments.seen_unseen import Halves, halves
+from jobs.report.segments.seen_unseen import SeenUnseen, seen_unseen
 from jobs.report.segments.timeline import Timeline, axis_s, choose, timeline
 
 NUM_MISTAKES = 12
@@ -37,7 +37,7 @@ class SegmentsPart:
     num_segments: int
     several_labels: bool
     heat: HeatMap | None
-    halves: Halves | None
+    seen_unseen: SeenUnseen | None
     mistakes: tuple[Mistake, ...]
     classes: tuple[ClassScore, ...]
     timelines: tuple[Timeline, ...]
@@ -98,7 +98,7 @@ def make(request: ReportRequest) -> SegmentsPart:
         num_segments=sum(item.num_segments for item in judged),
         several_labels=several,
         heat=None if counts_KK is None else _heat(counts_KK, run),
-        halves=None if several else halves(judged, run),
+        seen_unseen=None if several else seen_unseen(judged, run),
         mistakes=() if counts_KK is None else tuple(top_mistakes(counts_KK, run.labels, NUM_MISTAKES)),
         classes=tuple(class_scores(judged, run.labels)) if judged else (),
         timelines=_timelines(request, judged),

@@ -61,8 +61,8 @@ def measures(items: Sequence[Judged], num_classes: int) -> dict[str, float]:
     if not any(item.num_segments for item in items):
         return {}
     predicted_NT, true_NT, counted_NT = stacked(items)
-    told = all(item.seen is not None for item in items)
-    seen_N = np.array([item.seen is True for item in items]) if told else None
+    known = all(item.seen is not None for item in items)
+    seen_N = np.array([item.seen is True for item in items]) if known else None
     return class_metrics(predicted_NT, true_NT, counted_NT, background=num_classes - 1, seen_N=seen_N)
 
 

@@ -25,7 +25,7 @@ _SAID = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Half:
+class ClassGroup:
     """Videos of seen or of unseen classes: how many, and their confusion; rows are the classes that stand in them."""
 
     name: str
@@ -43,15 +43,15 @@ class GroupRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halves:
-    """Both halves, and the groups of `heads.metrics.confusion_seen_unseen`."""
+class SeenUnseen:
+    """Seen and unseen classes, and the groups of `heads.metrics.confusion_seen_unseen`."""
 
     said: tuple[str, ...]
     groups: tuple[GroupRow, ...]
-    halves: tuple[Half, ...]
+    class_groups: tuple[ClassGroup, ...]
 
 
-def halves(items: Sequence[Judged], run: ReportedRun) -> Halves | None:
+def seen_unseen(items: Sequence[Judged], run: ReportedRun) -> SeenUnseen | None:
     """Both, with seen classes before unseen ones in the columns; None where an item does not say which it is of."""
     if not items or any(item.seen is None for item in items):
         return None
@@ -68,8 +68,8 @@ def halves(items: Sequence[Judged], run: ReportedRun) -> Halves | None:
         ordered_KK = counts_KK[np.ix_(order, order)]
         rows = np.flatnonzero(ordered_KK.any(axis=1)).tolist()
         heat = heat_map(row_shares(ordered_KK), ordered_KK, labels, rows=rows) if rows else None
-        shown.append(Half(name=name, num_items=int(here_N.sum()), heat=heat))
-    return Halves(
+        shown.append(ClassGroup(name=name, num_items=int(here_N.sum()), heat=heat))
+    return SeenUnseen(
         said=tuple(_SAID[name] for name in PREDICTED_GROUPS),
         groups=tuple(
             GroupRow(
@@ -83,5 +83,5 @@ def halves(items: Sequence[Judged], run: ReportedRun) -> Halves | None:
             )
             for name, row in zip(TRUE_GROUPS, groups, strict=True)
         ),
-        halves=tuple(shown),
+        class_groups=tuple(shown),
     )

@@ -1,7 +1,7 @@
-"""Timelines of a sample of videos: pictures, sound energy, truth and prediction over one time axis.
+"""Timelines of a sample of videos: frames, audio energy, truth and prediction over one time axis.
 
 Everything horizontal is a share of the axis in per cent, so that the rows stay aligned at any width. Media are opened
-in the sandbox's child alone; what can no longer be read is said in the pictures' place.
+in the sandbox's child alone; a sentence takes the frames' place where they can no longer be read.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from jobs.pages.charts import Tick, nice_ticks
 from jobs.report.reported_run import Judged, ReportedRun, Span, runs_of_true, segment_edges_s, spans
 
 NUM_COLOURS = 10
-NUM_PICTURES = 10
+NUM_FRAMES = 10
 # One cell of the strip; shown at about two thirds of this on a laptop, which is sharp on dense screens too.
-PICTURE_HEIGHT_PX, PICTURE_WIDTH_PX, PICTURE_GAP_PX = 90, 120, 4
-# About 4 KB a picture; artefacts are not visible at the shown size.
-PICTURE_QUALITY = 55
+FRAME_HEIGHT_PX, FRAME_WIDTH_PX, FRAME_GAP_PX = 90, 120, 4
+# About 4 KB a frame; artefacts are not visible at the shown size.
+FRAME_QUALITY = 55
 # Below this (of full scale, as RMS) a curve scaled to its own peak would show the noise of silence.
 SILENCE = 1e-3
 MOST_SPANS = 24
@@ -34,7 +34,7 @@ MOST_SPANS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A coloured interval: where it lies on the axis, its colour's number, the class and what the pointer reads.
+    """A coloured interval: its position on the axis, its colour's number, the class and what the pointer reads.
 
     Attributes:
         score: in [0, 1]; None where there is none.
@@ -70,7 +70,7 @@ class Timeline:
     num_segments: int
     num_right: int
     media: Media
-    picture_times_s: tuple[float, ...]
+    frame_times_s: tuple[float, ...]
     true_lanes: tuple[tuple[Bar, ...], ...]
     predicted_lanes: tuple[tuple[Bar, ...], ...]
     smoothed_lanes: tuple[tuple[Bar, ...], ...] | None
@@ -114,7 +114,7 @@ def timeline(item: Judged, run: ReportedRun, media: Media, smoothed: Judged | No
         num_segments=item.num_segments,
         num_right=item.num_right,
         media=media,
-        picture_times_s=picture_times_s(duration_s),
+        frame_times_s=frame_times_s(duration_s),
         true_lanes=lanes(truth, colours, duration_s),
         predicted_lanes=lanes(kept, colours, duration_s),
         smoothed_lanes=None if smoothed is None else lanes(filtered, colours, duration_s),
@@ -143,24 +143,24 @@ def axis_ticks(duration_s: float) -> tuple[Tick, ...]:
     )
 
 
-def picture_times_s(duration_s: float) -> tuple[float, ...]:
-    """The middles of `NUM_PICTURES` equal parts of the axis."""
-    return tuple((i + 0.5) * duration_s / NUM_PICTURES for i in range(NUM_PICTURES))
+def frame_times_s(duration_s: float) -> tuple[float, ...]:
+    """The middles of `NUM_FRAMES` equal parts of the axis."""
+    return tuple((i + 0.5) * duration_s / NUM_FRAMES for i in range(NUM_FRAMES))
 
 
-def picture_strip(pictures: Sequence[NDArray[np.uint8] | None]) -> str:
+def frame_strip(frames: Sequence[NDArray[np.uint8] | None]) -> str:
     """Pictures, uint8 (H, W, 3) of any size or None, side by side as one WebP `data:` URI, each cut to its cell."""
 
-    size = (PICTURE_WIDTH_PX - PICTURE_GAP_PX, PICTURE_HEIGHT_PX)
-    strip = Image.new("RGBA", (PICTURE_WIDTH_PX * len(pictures), PICTURE_HEIGHT_PX))  # gaps are see-through
-    for i, picture in enumerate(pictures):
-        at = (i * PICTURE_WIDTH_PX + PICTURE_GAP_PX // 2, 0)
-        if picture is None:
+    size = (FRAME_WIDTH_PX - FRAME_GAP_PX, FRAME_HEIGHT_PX)
+    strip = Image.new("RGBA", (FRAME_WIDTH_PX * len(frames), FRAME_HEIGHT_PX))  # gaps are see-through
+    for i, frame in enumerate(frames):
+        at = (i * FRAME_WIDTH_PX + FRAME_GAP_PX // 2, 0)
+        if frame is None:
             strip.paste((127, 127, 127, 90), (*at, at[0] + size[0], size[1]))
         else:
-            strip.paste(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS), at)
+            strip.paste(ImageOps.fit(Image.fromarray(frame), size, Image.Resampling.LANCZOS), at)
     buffer = io.BytesIO()
-    strip.save(buffer, "WEBP", quality=PICTURE_QUALITY, method=4)
+    strip.save(buffer, "WEBP", quality=FRAME_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -84,7 +84,7 @@ def test_similarity_is_measured_once_and_read_as_a_metric(tmp_path: Path, data: 
 def test_similarity_of_a_head_without_encoders_of_both_is_refused(tmp_path: Path, data: tuple[Dataset, Split]) -> None:
     for name, head, changes in (("audio", "loco", {"modality": "audio", "width": 16}), ("linear", "linear", {})):
         folder = run(tmp_path / name, data, head, **changes)
-        with pytest.raises(ValueError, match="needs a head with encoders of sound and picture"):
+        with pytest.raises(ValueError, match="needs a head with encoders of audio and frames"):
             measure_similarity(folder, data[1])
         assert not (folder / FILE).exists()
 

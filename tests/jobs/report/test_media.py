@@ -13,7 +13,7 @@ from PIL import Image
 from jobs.pages.charts import NUM_BINS
 from jobs.report.media import read_media
 from jobs.report.reported_run import Extraction, StoredVideo, read_predictions, read_run
-from jobs.report.segments.timeline import NUM_PICTURES, Media, axis_s
+from jobs.report.segments.timeline import NUM_FRAMES, Media, axis_s
 
 
 def _media(make_run: Any, uri: Path | str, num_segments: int = 2, **stored: Any) -> Media:
@@ -27,8 +27,8 @@ def _media(make_run: Any, uri: Path | str, num_segments: int = 2, **stored: Any)
 
 def _cell_colours(media: Media) -> list[str]:
     strip = Image.open(io.BytesIO(base64.b64decode(media.strip.partition(",")[2]))).convert("RGB")
-    width = strip.size[0] / NUM_PICTURES
-    middles = [strip.getpixel((int((i + 0.5) * width), strip.size[1] // 2)) for i in range(NUM_PICTURES)]
+    width = strip.size[0] / NUM_FRAMES
+    middles = [strip.getpixel((int((i + 0.5) * width), strip.size[1] // 2)) for i in range(NUM_FRAMES)]
     names = []
     for colour in middles:
         assert isinstance(colour, tuple)

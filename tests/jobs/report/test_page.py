@@ -16,7 +16,7 @@ from jobs.report.page import build, render
 from jobs.report.part import ReportRequest
 from jobs.report.reported_run import Extraction, StoredVideo, read_run
 from jobs.report.segments.part import make
-from jobs.report.segments.timeline import Media, picture_strip
+from jobs.report.segments.timeline import Media, frame_strip
 from pipeline.recipes import find_recipe
 from tests.jobs.report.document import Document, check_self_contained
 
@@ -233,7 +233,7 @@ def test_page_of_zero_items_and_zero_videos_still_renders(make_run: Any) -> None
 def test_page_of_100_classes_and_of_long_multi_event_videos_stays_small(make_run: Any) -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (90, 160, 3), dtype=np.uint8) for _ in range(10)]  # the worst picture there is
-    media = Media(strip=picture_strip(noise), energy="M0,50 1,50Z")
+    media = Media(strip=frame_strip(noise), energy="M0,50 1,50Z")
     labels = [f"a sound with a long name, number {k}" for k in range(100)]
     one, document = _page(make_run("one", labels, _rows(300, 101, 60)), num_videos=12, media=media)
     assert len(one.encode()) < 3_000_000

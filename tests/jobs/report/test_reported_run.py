@@ -116,5 +116,5 @@ def test_read_extraction_of_a_store_or_snapshot_that_is_gone_says_so(
 def test_read_predictions_of_an_item_that_stands_twice_names_it(make_run: Any) -> None:
     rows = [ROW, ROW | {"item": "j"}, ROW | {"labels_pred": [0, 0]}]
     run = read_run(make_run("run", ["a", "b"], rows))
-    with pytest.raises(ValueError, match=r"predictions_test.json\[2\].item: 'i' stands at \[0\] already"):
+    with pytest.raises(ValueError, match=r"predictions_test.json\[2\].item: 'i' is at \[0\] already"):
         read_predictions(run, "test")

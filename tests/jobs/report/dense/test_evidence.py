@@ -93,5 +93,5 @@ def test_read_dense_predictions_that_are_no_list_of_items_name_the_file(make_run
 def test_read_dense_predictions_of_an_item_that_stands_twice_names_it(make_run: Any) -> None:
     rows = [ROW | {"item": "j"}, ROW, ROW | {"events_pred": []}]
     run = read_run(make_run("run", CLASSES, rows, **run_fields(MADE)))
-    with pytest.raises(ValueError, match=r"predictions_test.json\[2\].item: 'i' stands at \[1\] already"):
+    with pytest.raises(ValueError, match=r"predictions_test.json\[2\].item: 'i' is at \[1\] already"):
         read_dense_predictions(run, "test")

@@ -1,4 +1,4 @@
-"""Seen and unseen halves of a confusion, and the run filter over judged items, against slow counts."""
+"""Seen and unseen classes of a confusion, and the run filter over judged items, against slow counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from heads.evaluation.run_filter import filter_runs
 from jobs.report.reported_run import Judged, ReportedRun, read_predictions, read_run
 from jobs.report.segments.scores import measures, smoothed
-from jobs.report.segments.seen_unseen import halves
+from jobs.report.segments.seen_unseen import seen_unseen
 from jobs.report.segments.timeline import Media, timeline
 
 CLASSES = ["a", "b", "c", "d"]  # b and d unseen
@@ -46,7 +46,7 @@ def judged(make_run: Any, made: list[dict[str, Any]]) -> tuple[ReportedRun, list
 def test_halves_groups_and_cells_equal_slow_counts(make_run: Any) -> None:
     made = rows(20)
     run, items = judged(make_run, made)
-    found = halves(items, run)
+    found = seen_unseen(items, run)
     assert found is not None
     group = {0: "seen", 2: "seen", 1: "unseen", 3: "unseen", 4: "background"}
     counts: dict[tuple[str, str], int] = {}
@@ -64,8 +64,8 @@ def test_halves_groups_and_cells_equal_slow_counts(make_run: Any) -> None:
                 assert cell is not None
                 assert cell[0] == counts.get((line.name, said), 0)
                 assert cell[1] == cell[0] / line.total
-    assert [half.num_items for half in found.halves] == [10, 10]
-    for half, seen, classes in ((found.halves[0], True, "ac"), (found.halves[1], False, "bd")):
+    assert [half.num_items for half in found.class_groups] == [10, 10]
+    for half, seen, classes in ((found.class_groups[0], True, "ac"), (found.class_groups[1], False, "bd")):
         assert half.heat is not None
         # Seen classes stand before unseen ones; rows are those that the half's videos have.
         assert half.heat.names == ("a", "c", "b", "d", "background")
@@ -81,8 +81,8 @@ def test_halves_groups_and_cells_equal_slow_counts(make_run: Any) -> None:
 
 def test_halves_of_items_that_do_not_say_are_none(make_run: Any) -> None:
     run, items = judged(make_run, rows(4, seen=False))
-    assert halves(items, run) is None
-    assert halves([], run) is None
+    assert seen_unseen(items, run) is None
+    assert seen_unseen([], run) is None
     assert list(measures(items, 5)) == ["accuracy"]
 
 

@@ -15,15 +15,15 @@ from catalog.grid import GridRule
 from catalog.recipe import Recipe, VideoSampling
 from jobs.report.reported_run import Judged, ReportedRun, read_predictions, read_run
 from jobs.report.segments.timeline import (
+    FRAME_HEIGHT_PX,
+    FRAME_WIDTH_PX,
     MOST_SPANS,
-    NUM_PICTURES,
-    PICTURE_HEIGHT_PX,
-    PICTURE_WIDTH_PX,
+    NUM_FRAMES,
     Media,
     Timeline,
     choose,
     energy_path,
-    picture_strip,
+    frame_strip,
     timeline,
 )
 
@@ -136,16 +136,16 @@ def test_timeline_of_overlapping_windows_draws_hops_around_their_middles(make_ru
     assert bar.title == "class 0, 0.75 to 1.25 s"
 
 
-def test_picture_strip_puts_each_picture_in_its_cell() -> None:
+def test_frame_strip_puts_each_picture_in_its_cell() -> None:
     red_HWC = np.full((48, 200, 3), (255, 0, 0), dtype=np.uint8)
     blue_HWC = np.full((300, 100, 3), (0, 0, 255), dtype=np.uint8)
-    uri = picture_strip([red_HWC, None, blue_HWC])
+    uri = frame_strip([red_HWC, None, blue_HWC])
     prefix, _, data = uri.partition(",")
     assert prefix == "data:image/webp;base64"
     strip = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-    assert strip.size == (3 * PICTURE_WIDTH_PX, PICTURE_HEIGHT_PX)
-    middle = PICTURE_HEIGHT_PX // 2
-    colours = [strip.getpixel((int((i + 0.5) * PICTURE_WIDTH_PX), middle)) for i in range(3)]
+    assert strip.size == (3 * FRAME_WIDTH_PX, FRAME_HEIGHT_PX)
+    middle = FRAME_HEIGHT_PX // 2
+    colours = [strip.getpixel((int((i + 0.5) * FRAME_WIDTH_PX), middle)) for i in range(3)]
     for got, wanted in zip(colours, [(255, 0, 0), (127, 127, 127), (0, 0, 255)], strict=True):
         assert isinstance(got, tuple)
         assert max(abs(a - b) for a, b in zip(got, wanted, strict=True)) < 40  # lossy
@@ -167,6 +167,6 @@ def test_energy_path_rises_with_the_sound_and_stays_low_in_silence() -> None:
 
 def test_pictures_are_taken_within_the_axis(make_run: Any, tmp_path: Path) -> None:
     shown, _ = _one(make_run, {"labels_true": [0] * 5, "labels_pred": [0] * 5})
-    assert len(shown.picture_times_s) == NUM_PICTURES
-    assert shown.picture_times_s[0] == pytest.approx(0.25)
-    assert shown.picture_times_s[-1] == pytest.approx(4.75)
+    assert len(shown.frame_times_s) == NUM_FRAMES
+    assert shown.frame_times_s[0] == pytest.approx(0.25)
+    assert shown.frame_times_s[-1] == pytest.approx(4.75)
