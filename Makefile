@@ -1,4 +1,4 @@
-# Two commands on a fresh machine with Python 3.11: `make demo` and `make test`.
+# Two commands on a fresh machine with Python 3.11: `make demo` and `make test`; while working, `make check`.
 # Each makes .venv and installs the tested versions; a second call installs nothing.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +8,11 @@ KILLS ?= 20
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo demo-dense test test-slow kill-test lint format bench clean
+FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store tests/heads/blocks tests/heads/metrics \
+  tests/heads/data tests/heads/evaluation tests/pipeline/test_ledger.py tests/pipeline/test_plan.py \
+  tests/pipeline/test_write.py tests/pipeline/executors/test_suspects.py tests/jobs/cli
+
+.PHONY: demo demo-dense test tests check fast-tests test-slow kill-test lint format bench clean
 
 demo: .venv/installed
 	$(BIN)/avel demo
@@ -16,8 +20,18 @@ demo: .venv/installed
 demo-dense: .venv/installed
 	$(BIN)/avel demo --dense
 
-test: lint
+test: .venv/installed
+	$(MAKE) --no-print-directory --jobs 2 lint tests
+
+tests: .venv/installed
 	$(PYTEST)
+
+# For the inner loop: what fails most often, in little more than a minute.
+check: .venv/installed
+	$(MAKE) --no-print-directory --jobs 2 lint fast-tests
+
+fast-tests: .venv/installed
+	$(PYTEST) --exitfirst $(FAST_TESTS)
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow
