@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measurement import Measurement
 from heads.blocks.losses import cross_entropy
@@ -87,8 +88,6 @@ def step(name: str, *, batch: int = BATCH, rounds: int = _ROUNDS) -> Step:
 
 def flop_of(run: Callable[[], object]) -> int:
     """FLOP of a call on the CPU; torch itself does not count its CPU kernels of attention and LSTM."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     aten = torch.ops.aten
     counter = FlopCounterMode(
         display=False,

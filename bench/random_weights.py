@@ -16,13 +16,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
-    from catalog.recipe import Recipe
+from catalog.recipe import Recipe
+from pipeline.networks import (
+    clip_resnet,
+    esresnext,
+    i3d,
+    imagebind,
+    one_peace,
+    one_peace_video,
+    pe_core,
+    raft,
+    vgg19,
+    vggish,
+)
+from pipeline.networks.one_peace_layers import PATCH_PX
 
 SEED = 0
 _TABLE, _BIAS = 0.5, 0.02
@@ -50,8 +65,6 @@ def write(encoder: str, tower: str, folder: Path, *, small: bool = False) -> dic
     Returns:
         The encoder's assets that hold the tower, and where they are.
     """
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return _MAKERS[encoder](tower, folder, small)
@@ -74,8 +87,6 @@ def small_recipe(recipe: Recipe, *, frames: int) -> Recipe:
 
 def calibrate(modules: Iterable[nn.Module], run: Callable[[], object]) -> None:
     """Sets the running statistics of all batch norms to those of what `run` sends through them."""
-    from torch import nn
-
     norms = [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:
         return
@@ -91,9 +102,6 @@ def calibrate(modules: Iterable[nn.Module], run: Callable[[], object]) -> None:
 
 
 def _draw(module: nn.Module) -> None:
-    import torch
-    from torch import nn
-
     def fill(tensor: torch.Tensor, deviation: float) -> None:
         nn.init.uniform_(tensor, -(3**0.5) * deviation, 3**0.5 * deviation)
 
@@ -117,8 +125,6 @@ def _draw(module: nn.Module) -> None:
 
 
 def _save(parts: Mapping[str, nn.Module], path: Path) -> Path:
-    import torch
-
     state: dict[str, torch.Tensor] = {}
     for prefix, module in parts.items():
         _draw(module)
@@ -128,8 +134,6 @@ def _save(parts: Mapping[str, nn.Module], path: Path) -> Path:
 
 
 def _audioclip(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    from pipeline.networks import clip_resnet, esresnext
-
     if small:
         # Both: the width of the space is read from the one for pictures, whatever the recipe takes.
         one = (1, 1, 1, 1)
@@ -146,28 +150,20 @@ def _audioclip(tower: str, folder: Path, small: bool) -> dict[str, Path]:
 
 
 def _imagebind(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    from dataclasses import replace
-
-    from pipeline.networks.imagebind import Config, Tower
-
-    config = Config.published("vision" if tower == "visual" else "audio")
+    config = imagebind.Config.published("vision" if tower == "visual" else "audio")
     if small:
         config = replace(config, width=96, blocks=2, embedding=32)
-    return {"imagebind": _save({"": Tower(config)}, folder / "imagebind.pth")}
+    return {"imagebind": _save({"": imagebind.Tower(config)}, folder / "imagebind.pth")}
 
 
 def _vgg19_vggish(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    from pipeline.networks.vgg19 import Vgg19Maps
-    from pipeline.networks.vggish import Vggish
-
     if tower == "visual":
-        return {"vgg19": _save({"": Vgg19Maps()}, folder / "vgg19.pth")}
-    return {"vggish": _save({"": Vggish()}, folder / "vggish.pth")}
+        return {"vgg19": _save({"": vgg19.Vgg19Maps()}, folder / "vgg19.pth")}
+    return {"vggish": _save({"": vggish.Vggish()}, folder / "vggish.pth")}
 
 
 def _clip_clap(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     import transformers
-    from safetensors.torch import save_file
 
     # The text towers are not measured. The defaults of the rest are clip-vit-base-patch32 and clap-htsat-unfused.
     words = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -197,11 +193,6 @@ def _clip_clap(tower: str, folder: Path, small: bool) -> dict[str, Path]:
 
 
 def _one_peace(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    from dataclasses import replace
-
-    from pipeline.networks import one_peace, one_peace_video
-    from pipeline.networks.one_peace_layers import PATCH_PX
-
     sizes: dict[str, Any] = {"width": 48, "heads": 2, "layers": 2, "hidden": 96} if small else {}
     if tower == "visual":
         look = replace(one_peace_video.Config.published(), **sizes)
@@ -215,28 +206,23 @@ def _one_peace(tower: str, folder: Path, small: bool) -> dict[str, Path]:
 
 
 def _i3d_vggish(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    from pipeline.networks.i3d import Config, I3d
-    from pipeline.networks.raft import Raft
-
     if tower == "audio":
         return {"vggish": _vgg19_vggish(tower, folder, small)["vggish"]}
     if small:
-        return {"rgb": _save({"": I3d(Config(layout="hassony2", modality="rgb", width=8))}, folder / "i3d_rgb.pt")}
+        return {
+            "rgb": _save({"": i3d.I3d(i3d.Config(layout="hassony2", modality="rgb", width=8))}, folder / "i3d_rgb.pt")
+        }
     return {
-        "rgb": _save({"": I3d(Config.published("hassony2", "rgb"))}, folder / "i3d_rgb.pt"),
-        "flow": _save({"": I3d(Config.published("hassony2", "flow"))}, folder / "i3d_flow.pt"),
-        "raft": _save({"": Raft()}, folder / "raft-sintel.pth"),
+        "rgb": _save({"": i3d.I3d(i3d.Config.published("hassony2", "rgb"))}, folder / "i3d_rgb.pt"),
+        "flow": _save({"": i3d.I3d(i3d.Config.published("hassony2", "flow"))}, folder / "i3d_flow.pt"),
+        "raft": _save({"": raft.Raft()}, folder / "raft-sintel.pth"),
     }
 
 
 def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
-    import torch
     import transformers
-    from safetensors.torch import save_file
     from transformers.models.pe_audio.modeling_pe_audio import PeAudioContrastiveHead, PeAudioEncoder
     from transformers.models.pe_video.modeling_pe_video import PeVideoContrastiveHead, PeVideoEncoder
-
-    from pipeline.networks.pe_core import Config, PeCore, architecture_of
 
     # The parts are made one by one: the library's whole model would want timm for its picture tower. Sizes are the
     # library's own; the text tower is not measured, its width is that of the common space.
@@ -244,13 +230,13 @@ def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     body: dict[str, Any] = {}
     looks: dict[str, Any] = {"architecture": name}
     codec: dict[str, Any] = {}
-    core, width = Config.published(), 1024
+    core, width = pe_core.Config.published(), 1024
     if small:
         body = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
         body |= {"head_dim": 16, "num_key_value_heads": 2}
         looks["model_args"] = {"num_heads": 2, "embed_dim": 32, "img_size": 336}
-        own = architecture_of(name, {"num_heads": 2})
-        core = Config(width=32, layers=2, hidden=64, pool_hidden=64, features=20, architecture=own)
+        own = pe_core.architecture_of(name, {"num_heads": 2})
+        core = pe_core.Config(width=32, layers=2, hidden=64, pool_hidden=64, features=20, architecture=own)
         codec, width = {"encoder_hidden_size": 4, "codebook_dim": 12}, 32
     stand_in = transformers.ViTConfig(hidden_size=4, num_hidden_layers=0, num_attention_heads=1)
     stand_in.num_labels = core.features
@@ -263,7 +249,7 @@ def _pe_av(tower: str, folder: Path, small: bool) -> dict[str, Path]:
     if tower == "visual":
         seen = config.audio_video_config.video_config
         encoder: nn.Module = PeVideoEncoder(seen)
-        encoder.get_submodule("embedder").vision_model = torch.nn.ModuleDict({"timm_model": PeCore(core)})
+        encoder.get_submodule("embedder").vision_model = torch.nn.ModuleDict({"timm_model": pe_core.PeCore(core)})
         parts = {
             "video_model.video_encoder.": encoder,
             "video_model.video_head.": PeVideoContrastiveHead(seen.hidden_size, width),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.measurement import Measurement
+from catalog.datasets import folder as source
 from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
@@ -27,8 +28,6 @@ def measure(folder: Path) -> list[Measurement]:
     recipe = find_recipe("descriptors-1s")
     names = [f"videos/{i:06d}.mp4" for i in range(NUM_VIDEOS)]
     (folder / "list.txt").write_text("".join(f"{folder / name}\n" for name in names), encoding="utf-8")
-    from catalog.datasets import folder as source
-
     videos = source.load(folder / "list.txt").videos
     with open_writer(create_store(folder / "store")) as writer:
         writer.ensure_recipe(recipe, visual_shape=(4,), audio_shape=(4,), card={})
