@@ -17,23 +17,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import random_weights
 from bench.encoder_report import Report, Row, measurements
 from bench.measurement import Measurement
+from catalog.datasets import synthetic
 from catalog.recipe import Recipe
 from catalog.store.modal import Features
 from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.encode import Encoder, load_encoder
 from pipeline.encoder import encoder_names, encoder_presets, encoder_spec
-
-if TYPE_CHECKING:
-    from torch import nn
+from pipeline.networks.inference import arithmetic
+from pipeline.render import render
+from pipeline.sandbox.parent import Sandbox
 
 ABOUT = "towers of published size with random weights: segments/s, share of the matrix-product rate, rounding"
 
@@ -94,7 +98,6 @@ def report(folder: Path, options: Options) -> Report:
     Raises:
         ValueError: there is no such device here.
     """
-    import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device here; leave --device out to measure on the CPU")
@@ -210,9 +213,6 @@ def _best_of_rounds(
 
 def _matmul_s(precision: str, device: str, size: int) -> float:
     """Seconds of the product of two square matrices, the best of three."""
-    import torch
-
-    from pipeline.networks.inference import arithmetic
 
     dtype = getattr(torch, precision)
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -246,8 +246,6 @@ def _errors(got_SD: NDArray[np.float64], want_SD: NDArray[np.float64]) -> dict[s
 
 def _videos(segments: int, folder: Path) -> list[Video]:
     """Made-up videos that hold so many segments."""
-    from catalog.datasets import synthetic
-    from pipeline.render import render
 
     count = -(-segments // SEGMENTS_A_VIDEO)
     made = []
@@ -260,7 +258,6 @@ def _videos(segments: int, folder: Path) -> list[Video]:
 
 def _clips(recipe: Recipe, videos: Sequence[Video]) -> list[Clips]:
     """The first segments of each video, decoded as the recipe says."""
-    from pipeline.sandbox.parent import Sandbox
 
     made: list[Clips] = []
     with Sandbox() as sandbox:
@@ -291,8 +288,6 @@ def _first(clips: Sequence[Clips], count: int) -> list[Clips]:
 
 def _flop(encoder: Encoder, clips: Sequence[Clips]) -> tuple[int, float]:
     """FLOP of a call, and its seconds."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     # torch counts its GPU kernels of attention and not the one for CPUs.
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -315,7 +310,6 @@ def _networks(encoder: Encoder) -> list[nn.Module]:
 
 def _networks_in(held: object) -> Iterator[nn.Module]:
     """Those of a net's dataclass, and of the dataclasses that it holds."""
-    from torch import nn
 
     if isinstance(held, nn.Module):
         yield held

@@ -21,18 +21,28 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.measurement import Measurement
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from catalog.dataset import Dataset
-    from catalog.recipe import Recipe
-    from pipeline.finetune.pairs import Pairs
+from catalog.dataset import Dataset, load
+from catalog.datasets import synthetic
+from catalog.recipe import Recipe
+from catalog.store.reader import open_store
+from jobs.cli.main import main
+from pipeline.encoders.audioclip.encoder import FULL_SCALE, normalised
+from pipeline.finetune.pairs import Pairs, decode_pairs, event_segments
+from pipeline.finetune.retrieval import chance, recall_at
+from pipeline.networks.clip_resnet import ClipResNet
+from pipeline.networks.clip_resnet import Config as PictureConfig
+from pipeline.networks.esresnext import Config as SoundConfig
+from pipeline.networks.esresnext import EsResNeXt
+from pipeline.recipes import find_recipe
+from pipeline.unit import one_thread
 
 ABOUT = "contrastive fine-tuning on made-up videos: retrieval against chance, the linear head before and after"
 
@@ -153,9 +163,6 @@ def demonstrate(folder: Path, options: Options) -> Outcome:
     Raises:
         RuntimeError: a verb failed; its own message stands above.
     """
-    import torch  # for `one_thread` to find
-
-    from pipeline.unit import one_thread
 
     assert torch is not None
     with one_thread():
@@ -205,7 +212,6 @@ def _demonstrate(folder: Path, options: Options) -> Outcome:
         extract(run / "weights.safetensors", _AFTER)
     with _timed(seconds, "heads"):
         accuracy_before, accuracy_after = train(_BEFORE), train(_AFTER)
-    from pipeline.finetune.retrieval import chance
 
     items = len(dataset.split("test"))
     return Outcome(
@@ -223,13 +229,6 @@ def _demonstrate(folder: Path, options: Options) -> Outcome:
 
 def write_start(path: Path, pairs: Pairs, recipe: Recipe, *, seed: int) -> None:
     """A small AudioCLIP of random weights in the published layout; its norms know the training seconds."""
-    import torch
-
-    from pipeline.encoders.audioclip.encoder import FULL_SCALE, normalised
-    from pipeline.networks.clip_resnet import ClipResNet
-    from pipeline.networks.clip_resnet import Config as PictureConfig
-    from pipeline.networks.esresnext import Config as SoundConfig
-    from pipeline.networks.esresnext import EsResNeXt
 
     blocks = (1, 1, 1, 1)
     with torch.random.fork_rng(devices=[]):
@@ -250,8 +249,6 @@ def write_start(path: Path, pairs: Pairs, recipe: Recipe, *, seed: int) -> None:
 
 def _calibrate(net: nn.Module, inputs: Any) -> None:
     """Running statistics become the mean over these inputs, `_AT_ONCE` at a time."""
-    import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     norms = [part for part in net.modules() if isinstance(part, _BatchNorm)]
     held = [norm.momentum for norm in norms]
@@ -267,9 +264,6 @@ def _calibrate(net: nn.Module, inputs: Any) -> None:
 
 def _pairs(data: Path, run: Path) -> tuple[Dataset, Recipe, Pairs]:
     """The data set, and its pairs where `avel finetune` will find them."""
-    from catalog.dataset import load
-    from pipeline.finetune.pairs import decode_pairs
-    from pipeline.recipes import find_recipe
 
     dataset = load("ave", str(data))
     recipe = find_recipe("audioclip-1s").changed(_CHANGES)
@@ -279,9 +273,6 @@ def _pairs(data: Path, run: Path) -> tuple[Dataset, Recipe, Pairs]:
 
 def _retrieval(store: Path, recipe_name: str, dataset: Dataset) -> dict[str, float]:
     """Of the test items, by the features of the middle second of each one's event."""
-    from catalog.store.reader import open_store
-    from pipeline.finetune.pairs import event_segments
-    from pipeline.finetune.retrieval import recall_at
 
     items = dataset.split("test")
     held = open_store(str(store))
@@ -300,7 +291,6 @@ def _retrieval(store: Path, recipe_name: str, dataset: Dataset) -> dict[str, flo
 
 def _kinds_alone(dataset: Dataset) -> dict[str, float]:
     """What R@k would be, on average, for one who knows object and sound of every test item and nothing else of it."""
-    from catalog.datasets import synthetic
 
     pair_of = {synthetic.label(pair): pair for pair in synthetic.pairs("ave")}
     classes = [pair_of[item.category] for item in dataset.split("test") if item.category is not None]
@@ -311,7 +301,6 @@ def _kinds_alone(dataset: Dataset) -> dict[str, float]:
 
 def _verb(*words: str) -> dict[str, Any]:
     """Runs `avel WORDS --json` in this process; what it printed."""
-    from jobs.cli.main import main
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
