@@ -159,7 +159,7 @@ def read_record(folder: Path) -> RunRecord:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        seeds = _seeds_in(folder)
+        seeds = seeds_in(folder)
         if seeds:
             raise ValueError(
                 f"{folder} is not a run but holds several: {', '.join(seeds)}; give one of them, such as "
@@ -172,6 +172,14 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.from_json(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def seeds_in(folder: Path) -> list[str]:
+    """Names of the runs that `avel train --seeds` and `avel ablate` leave in a folder, in order of their seeds."""
+    if not folder.is_dir():
+        return []
+    found = {path.name: _SEED.fullmatch(path.name) for path in folder.iterdir() if (path / "run.json").is_file()}
+    return sorted((name for name, seed in found.items() if seed), key=lambda name: int(name.removeprefix("seed-")))
 
 
 def read_run(folder: Path) -> Run:
@@ -242,14 +250,6 @@ def _check_texts(head: Head, record: RunRecord) -> None:
     got = getattr(getattr(head, "config", None), "num_classes", None)
     if got != record.config["num_classes"]:
         raise ValueError(f"holds {got} class texts, run.json has {record.config['num_classes']} classes and background")
-
-
-def _seeds_in(folder: Path) -> list[str]:
-    """Names of the runs that `avel train --seeds` and `avel ablate` leave in a folder, in order of their seeds."""
-    if not folder.is_dir():
-        return []
-    found = {path.name: _SEED.fullmatch(path.name) for path in folder.iterdir() if (path / "run.json").is_file()}
-    return sorted((name for name, seed in found.items() if seed), key=lambda name: int(name.removeprefix("seed-")))
 
 
 def _is_own(path: Path) -> bool:

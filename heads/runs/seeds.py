@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from heads.runs.record import Numbers
+if TYPE_CHECKING:
+    from heads.runs.record import Numbers
 
 # Numbers of `metrics` that are no measures: equal in every run.
 COUNTS = ("items", "items_without_features", "segments", "segments_without_features")

@@ -26,6 +26,7 @@ def commands(
     chosen |= {"--modality": training.get("modality"), "--epochs": training.get("epochs") or None}
     chosen |= {"--lr": training.get("learning_rate"), "--weight-decay": training.get("weight_decay")}
     chosen |= {"--batch": training.get("batch_size"), "--patience": training.get("patience"), "--seed": record.seed}
+    chosen |= {"--seeds": len(run.seeds) or None}
     chosen |= {"--unseen": record.dataset_options.get("unseen")}
     chosen |= {"--optimiser": training.get("optimiser"), "--schedule": training.get("schedule")}
     chosen |= {"--warmup-epochs": training.get("warmup_epochs") or None, "--keep": training.get("keep")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heads import registry
 from heads.runs.record import RunRecord
@@ -45,11 +45,16 @@ _BASELINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A system in the metric table: its name, a second line under it, and its numbers by metric."""
+    """A system in the metric table: its name, a second line under it, and its numbers by metric.
+
+    Attributes:
+        sds: of numbers that are means over seeds.
+    """
 
     name: str
     under: str
     numbers: Mapping[str, float]
+    sds: Mapping[str, float] = field(default_factory=dict)
     own: bool = False
 
 
@@ -96,15 +101,12 @@ def metric_table(
     """
     columns = _columns(run, split, compared, smooth=smooth, after=after)
     names = sorted((name for name in columns[0].numbers if name not in _COUNTS), key=_metric_order)
-    headline = _headline_metric(columns[0].numbers)
+    headline = headline_metric(columns[0].numbers)
     return MetricTable(
         headline_name=metric_name(headline),
         headline=_headline(columns, headline, split),
         columns=columns,
-        rows=tuple(
-            MetricRow(name=metric_name(name), cells=tuple(_shown(name, c.numbers.get(name, math.nan)) for c in columns))
-            for name in names
-        ),
+        rows=tuple(MetricRow(name=metric_name(name), cells=tuple(_shown(name, c) for c in columns)) for name in names),
     )
 
 
@@ -157,25 +159,26 @@ def _columns(
     after: Mapping[str, float],
 ) -> tuple[Column, ...]:
     record = run.record
-    own = [Column(name=system_name(record), under=split, numbers=record.metrics.get(split, {}), own=True)]
+    own = [Column(name=system_name(record), under=split, numbers=run.numbers(split), sds=run.sds(split), own=True)]
     if after:
         own.append(Column(name=system_name(record), under=f"{split}, run filter {smooth}", numbers=after, own=True))
     own += [
-        Column(name=system_name(record), under=other, numbers=numbers)
-        for other, numbers in record.metrics.items()
+        Column(name=system_name(record), under=other, numbers=run.numbers(other), sds=run.sds(other))
+        for other in record.metrics
         if other != split and other != "train"
     ]
     others = [
         Column(
             name=system_name(other.record),
             under=f"{other.folder.name}, {split}",
-            numbers=other.record.metrics.get(split, {}),
+            numbers=other.numbers(split),
+            sds=other.sds(split),
         )
         for other in compared
     ]
     # The record keeps the baselines of one split and one metric: those that count.
     kept_split = "test" if "test" in record.metrics else "val"
-    metric = _headline_metric(own[0].numbers)
+    metric = headline_metric(own[0].numbers)
     trivial = [
         Column(name=_BASELINES.get(name, name.replace("_", " ")), under=f"{name}, {split}", numbers={metric: value})
         for name, value in record.baselines.items()
@@ -184,8 +187,8 @@ def _columns(
     return (*own, *others, *trivial)
 
 
-def _headline_metric(numbers: Mapping[str, float]) -> str:
-    """Empty where a run has none of those that count."""
+def headline_metric(numbers: Mapping[str, float]) -> str:
+    """The metric that counts, of those there are. Empty where a run has none of those that count."""
     return next((name for name in _HEADLINES if name in numbers), "")
 
 
@@ -199,7 +202,7 @@ def _headline(columns: Sequence[Column], name: str, split: str) -> tuple[Headlin
     return tuple(
         HeadlineBar(
             name=_bar_name(column, found, split),
-            text=number(column.numbers[name], percent=True),
+            text=_headline_text(column, name),
             share=round(100 * min(1.0, max(0.0, column.numbers[name])), 2),
             own=column.own,
         )
@@ -216,8 +219,14 @@ def _bar_name(column: Column, shown: Sequence[Column], split: str) -> str:
     return column.name
 
 
-def _shown(name: str, value: float) -> str:
+def _headline_text(column: Column, name: str) -> str:
+    value, sd = column.numbers[name], column.sds.get(name)
+    return number(value, percent=True) if sd is None else f"{100 * value:.1f} ± {100 * sd:.1f} %"
+
+
+def _shown(name: str, column: Column) -> str:
+    value, sd = column.numbers.get(name, math.nan), column.sds.get(name)
     # Shares lie in [0, 1]; a loss is in nats.
     if "loss" in name or not 0 <= value <= 1:
-        return number(value, percent=False)
-    return f"{100 * value:.2f} %"
+        return number(value, percent=False) + ("" if sd is None else f" ± {number(sd, percent=False)}")
+    return f"{100 * value:.2f} %" if sd is None else f"{100 * value:.2f} ± {100 * sd:.2f} %"

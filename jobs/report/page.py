@@ -25,6 +25,7 @@ from jobs.report.metric_table import MetricTable, metric_name, metric_table, mod
 from jobs.report.part import Part, ReportRequest
 from jobs.report.reported_run import Extraction, ReportedRun, chosen_epoch, own_numbers, validation_metric
 from jobs.report.segments.timeline import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, NUM_FRAMES
+from jobs.report.summary import summary
 
 # Charts of a head's own numbers; a stranger's run may name any.
 _MOST_CHARTS = 6
@@ -38,6 +39,7 @@ class Page:
     """All that the template shows. A part that the run has nothing for is None or empty."""
 
     run: ReportedRun
+    summary: str
     split: str
     modality: str
     metrics: MetricTable
@@ -62,10 +64,11 @@ def build(request: ReportRequest, part: Part, *, commands: str) -> Page:
     chosen = chosen_epoch(run.record)
     return Page(
         run=run,
+        summary=summary(run, request.split, request.compared, num_videos=part.num_videos),
         split=request.split,
         modality=modality_name(run.record),
         metrics=metrics,
-        remarks=(*remarks(run, request.compared), *part.remarks),
+        remarks=(*_of_first(run), *remarks(run, request.compared), *part.remarks),
         extraction=request.extraction,
         smooth=request.smooth,
         featureless=part.featureless(metrics.columns[0].numbers),
@@ -107,6 +110,13 @@ def render(page: Page) -> str:
         training_lines=training_lines,
         command_lines=page.commands.splitlines(),
     )
+
+
+def _of_first(run: ReportedRun) -> list[str]:
+    """Which seed's the page's details are, where it is of several."""
+    if not run.seeds:
+        return []
+    return [f"Numbers here are means ± sd of {len(run.seeds)} seeds; all below this line is of {run.seeds[0]}."]
 
 
 def _charts(record: RunRecord, chosen: int | None) -> tuple[LineChart, ...]:

@@ -60,6 +60,7 @@ class Part(Protocol):
         nav: anchor and title of its first section.
         intro: a sentence on the metrics above; empty where they need none.
         num_items: judged items of the split; None without predictions.
+        num_videos: that the judged items show.
         chart: drawn below the metrics.
         remarks: sentences about the predictions.
     """
@@ -75,6 +76,9 @@ class Part(Protocol):
 
     @property
     def num_items(self) -> int | None: ...
+
+    @property
+    def num_videos(self) -> int: ...
 
     @property
     def chart(self) -> LineChart | None: ...

@@ -25,8 +25,9 @@ from catalog.errors import AvelError
 from catalog.grid import SegmentGrid
 from catalog.store.reader import open_store
 from catalog.video import STATUSES
-from heads.runs.folder import read_record
+from heads.runs.folder import read_record, seeds_in
 from heads.runs.record import RunRecord
+from heads.runs.seeds import Spread, spreads
 
 PREDICTIONS_FILE = "predictions_{split}.json"
 
@@ -49,10 +50,34 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """A run's record and folder."""
+    """A run's record and folder, or those of several that differ in their seeds alone (`avel train --seeds`).
+
+    Attributes:
+        folder: of the run; of several, the folder of all.
+        record: the run's; of several, the first seed's.
+        seeds: of several, the names of their folders, in order.
+        spread: of several, the metrics over the seeds, by split and name.
+    """
 
     folder: Path
     record: RunRecord
+    seeds: tuple[str, ...] = ()
+    spread: Mapping[str, Mapping[str, Spread]] = field(default_factory=dict)
+
+    @property
+    def first_folder(self) -> Path:
+        """The folder of `record` and its predictions."""
+        return self.folder / self.seeds[0] if self.seeds else self.folder
+
+    def numbers(self, split: str) -> dict[str, float]:
+        """The metrics of a split, of several runs their means; {} where there are none."""
+        means = {name: spread.mean for name, spread in self.spread.get(split, {}).items()}
+        return self.record.metrics.get(split, {}) | means
+
+    def sds(self, split: str) -> dict[str, float]:
+        """The sample standard deviations of a split's metrics over the seeds; {} of one run."""
+        found = {name: spread.sd for name, spread in self.spread.get(split, {}).items()}
+        return {name: sd for name, sd in found.items() if sd is not None}
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -133,13 +158,25 @@ class Extraction:
 
 
 def read_run(folder: Path) -> ReportedRun:
-    """The record of the run in `folder`.
+    """The record of the run in `folder`, or the records of several that differ in their seeds alone.
 
     Raises:
-        ValueError: no run is there, or its record is damaged; the message names the file and the field.
+        ValueError: no run is there, or its record is damaged; the message names the file and the field. Or several
+            runs differ in more than their seeds.
     """
-
-    return ReportedRun(folder=folder, record=read_record(folder))
+    seeds = () if (folder / "run.json").exists() else tuple(seeds_in(folder))
+    if not seeds:
+        return ReportedRun(folder=folder, record=read_record(folder))
+    records = [read_record(folder / seed) for seed in seeds]
+    for seed, record in zip(seeds, records, strict=True):
+        for what in ("head", "config", "classes", "recipe", "store", "dataset"):
+            if getattr(record, what) != getattr(records[0], what):
+                raise ValueError(f"{folder}: {what} of {seed} is not that of {seeds[0]}; give one of these runs")
+    try:
+        spread = spreads([record.metrics for record in records])
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}; give one of {', '.join(seeds)}") from error
+    return ReportedRun(folder=folder, record=records[0], seeds=seeds, spread=spread)
 
 
 def read_predictions(run: ReportedRun, split: str) -> tuple[Judged, ...] | None:
@@ -162,7 +199,7 @@ def read_rows(run: ReportedRun, split: str) -> list[tuple[str, dict[str, Any]]] 
     Raises:
         ValueError: the file is no JSON list of objects; names it.
     """
-    path = run.folder / PREDICTIONS_FILE.format(split=split)
+    path = run.first_folder / PREDICTIONS_FILE.format(split=split)
     if not path.is_file():
         return None
     rows = _json(path)
@@ -184,7 +221,7 @@ def check_once(item_ids: Sequence[str], run: ReportedRun, split: str) -> None:
     for i, item_id in enumerate(item_ids):
         first = positions.setdefault(item_id, i)
         if first != i:
-            path = run.folder / PREDICTIONS_FILE.format(split=split)
+            path = run.first_folder / PREDICTIONS_FILE.format(split=split)
             raise ValueError(f"{path}[{i}].item: {repr(item_id)[:80]} is at [{first}] already; each item occurs once")
 
 

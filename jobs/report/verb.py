@@ -11,6 +11,7 @@ EXAMPLES = """\
 examples:
   avel report runs/ave
   avel report runs/ave --compare runs/ave_audio runs/ave_visual --out ave.html
+  avel report runs/ave-5-seeds                        means ± sd of what `avel train --seeds 5` trained
   avel report runs/ave --videos 24 --json
   avel report runs/ave --smooth 3                     metrics and timelines after the run filter, too
   avel report runs/unav --compare runs/loco           heads of events: mAP, kinds of error, the worst and best videos
@@ -21,7 +22,7 @@ NUM_VIDEOS = 12
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `avel report`."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder that `avel train` wrote")
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder that `avel train` wrote, also with --seeds")
     parser.add_argument("--out", metavar="FILE.html", type=Path, help="where to write it (default: RUN/report.html)")
     parser.add_argument(
         "--videos", metavar="N", type=int, default=NUM_VIDEOS, help=f"timelines of N videos (default: {NUM_VIDEOS})"

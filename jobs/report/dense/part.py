@@ -52,6 +52,11 @@ class EventsPart:
         return None if self.counts is None else len(self.counts.items)
 
     @property
+    def num_videos(self) -> int:
+        """That the judged items show."""
+        return 0 if self.counts is None else len({item.video_id for item in self.counts.items})
+
+    @property
     def shown(self) -> Sequence[DenseTimeline]:
         """All timelines, in the order of the page."""
         return (*self.worst_timelines, *self.best_timelines)
@@ -100,11 +105,11 @@ def make(request: ReportRequest) -> EventsPart:
 
 
 def _chart(run: ReportedRun, split: str, compared: Sequence[ReportedRun]) -> LineChart | None:
-    numbers = run.record.metrics.get(split, {})
+    numbers = run.numbers(split)
     curves = [(f"{system_name(run.record)}", "val", _maps(numbers, ""))]
     curves += [(f"{group} classes", "val", _maps(numbers, f"_{group}")) for group in ("seen", "unseen")]
     curves += [
-        (f"{system_name(other.record)} ({other.folder.name})", "val", _maps(other.record.metrics.get(split, {}), ""))
+        (f"{system_name(other.record)} ({other.folder.name})", "val", _maps(other.numbers(split), ""))
         for other in compared
     ]
     shown = [curve for curve in curves if any(map(math.isfinite, curve[2]))][: MOST_CURVES + 1]

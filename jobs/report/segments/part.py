@@ -34,6 +34,7 @@ class SegmentsPart:
     """See `jobs.report.part.Part`; what the run has nothing for is None or empty."""
 
     num_items: int | None
+    num_videos: int
     num_segments: int
     several_labels: bool
     heat: HeatMap | None
@@ -95,6 +96,7 @@ def make(request: ReportRequest) -> SegmentsPart:
     counts_KK = None if several or not judged else confusion(judged, len(run.labels))
     return SegmentsPart(
         num_items=None if items is None else len(items),
+        num_videos=len({item.video_id for item in judged}),
         num_segments=sum(item.num_segments for item in judged),
         several_labels=several,
         heat=None if counts_KK is None else _heat(counts_KK, run),

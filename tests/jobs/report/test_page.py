@@ -92,6 +92,52 @@ def test_page_shows_the_metrics_of_the_run_the_baselines_and_the_runs_compared(m
     assert "always_event" in heading[5]
 
 
+def test_page_says_first_in_one_sentence_what_was_measured(make_run: Any) -> None:
+    config = {"visual_width": 4, "audio_width": 4, "num_classes": 3, "modality": "audio"}
+    other = make_run("other", ["a", "b"], None, config=config, metrics={"test": {"accuracy": 0.3125}})
+    html, document = _page(make_run("run", ["a", "b"], _rows(5, 3, 4)), compared=[other])
+    told = (
+        "Audio and frames together: 43.8 % of segments right; audio alone 31.2, the most frequent class 17.8 (seed 3; "
+        "5 test videos)."
+    )
+    assert told in document.text
+    assert html.index(told) < html.index("<dl")
+
+
+def test_page_of_another_head_s_run_compared_names_the_heads(make_run: Any) -> None:
+    config = {"visual_width": 4, "audio_width": 4, "num_classes": 3}
+    other = make_run("other", ["a", "b"], None, head="ave_clip", config=config, metrics={"test": {"accuracy": 0.5}})
+    _, document = _page(make_run("run", ["a", "b"], None), compared=[other])
+    assert "Linear, audio and frames together: 43.8 % of segments right; ave_clip 50.0, the most" in document.text
+    assert "17.8 (seed 3)." in document.text
+
+
+def test_page_of_several_seeds_shows_means_and_deviations_and_the_commands_that_make_them(
+    make_run: Any, tmp_path: Path
+) -> None:
+    config = {"visual_width": 4, "audio_width": 4, "num_classes": 3, "modality": "visual"}
+    made: list[tuple[str, tuple[float, float], dict[str, Any]]] = [
+        ("runs", (0.5, 0.75), {}),
+        ("others", (0.25, 0.25), {"config": config}),
+    ]
+    for folder, values, fields in made:
+        (tmp_path / folder).mkdir()
+        for seed, value in enumerate(values):
+            metrics = {"test": {"accuracy": value, "loss": 2 * value}}
+            make_run(f"{folder}/seed-{seed}", ["a", "b"], _rows(5, 3, 4), seed=seed, metrics=metrics, **fields)
+    _, document = _page(tmp_path / "runs", compared=[tmp_path / "others"])
+    _, accuracy, loss = document.table("Metric")
+    assert accuracy == ["Accuracy", "62.50 ± 17.68 %", "25.00 ± 0.00 %", "17.80 %", "4.56 %"]
+    assert loss == ["Loss", "1.25 ± 0.3536", "0.5 ± 0", "–", "–"]
+    assert (
+        "Audio and frames together: 62.5 ± 17.7 % of segments right; frames alone 25.0 ± 0.0, the most frequent class "
+        "17.8 (mean ± sd of 2 seeds; 5 test videos)."
+    ) in document.text
+    assert "means ± sd of 2 seeds; all below this line is of seed-0." in document.text
+    assert "--seed 0 --seeds 2 " in document.text
+    assert f"--out {tmp_path / 'runs'} " in document.text
+
+
 def test_page_says_where_a_run_compared_was_made_from_something_else(make_run: Any) -> None:
     other = make_run("other", ["a"], None, dataset={"name": "unav100", "root": "/data/unav", "media": None})
     _, document = _page(make_run("run", ["a"], []), compared=[other])

@@ -22,6 +22,44 @@ def test_read_run_labels_end_with_the_background(make_run: Any) -> None:
     assert validation_metric(run.record.history) == "val_accuracy"
 
 
+def test_read_run_of_several_seeds_has_means_deviations_and_the_first_seed_s_predictions(
+    make_run: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    for seed, accuracy in ((10, 0.5), (9, 0.25), (11, 0.75)):
+        metrics = {"test": {"accuracy": accuracy, "items": 1}}
+        make_run(f"runs/seed-{seed}", ["a", "b"], [ROW | {"item": f"of seed {seed}"}], seed=seed, metrics=metrics)
+    run = read_run(tmp_path / "runs")
+    assert (run.folder, run.seeds, run.record.seed) == (tmp_path / "runs", ("seed-9", "seed-10", "seed-11"), 9)
+    assert run.numbers("test") == {"accuracy": 0.5, "items": 1}
+    assert run.sds("test") == {"accuracy": 0.25}
+    assert run.numbers("val") == run.sds("val") == {}
+    assert [item.item_id for item in read_predictions(run, "test") or ()] == ["of seed 9"]
+
+
+def test_read_run_of_one_run_has_its_numbers_and_no_deviations(make_run: Any) -> None:
+    run = read_run(make_run("run", ["a", "b"], None))
+    assert run.numbers("test") == {"accuracy": 0.4375, "loss": 1.5}
+    assert run.sds("test") == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"classes": ["a", "c"]}, "runs: classes of seed-1 is not that of seed-0; give one of these runs"),
+        ({"metrics": {"test": {"loss": 1.0}}}, "runs: runs of several seeds must have the same splits and metrics"),
+    ],
+)
+def test_read_run_of_several_that_differ_in_more_than_their_seeds_is_refused(
+    make_run: Any, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "runs").mkdir()
+    make_run("runs/seed-0", ["a", "b"], None, seed=0)
+    make_run("runs/seed-1", fields.pop("classes", ["a", "b"]), None, seed=1, **fields)
+    with pytest.raises(ValueError, match=message):
+        read_run(tmp_path / "runs")
+
+
 def test_read_predictions_without_file_is_none_and_of_an_empty_list_is_empty(make_run: Any) -> None:
     assert read_predictions(read_run(make_run("without", ["a"], None)), "test") is None
     assert read_predictions(read_run(make_run("empty", ["a"], [])), "test") == ()
