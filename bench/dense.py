@@ -19,11 +19,11 @@ from torch import nn
 
 from bench.heads import flop_of
 from bench.measurement import Measurement
-from heads.data.device import Target
 from heads.dense.decode import Decoding, decode
 from heads.dense.head import DenseHead
 from heads.dense.nms import Suppression, suppress
 from heads.dense.points import points
+from heads.features import FeatureBatch, Target
 from heads.registry import build, configure, read_config
 from heads.spec import Scalar
 from heads.training.optim import optimiser
@@ -166,12 +166,11 @@ def _stepper(case: Case, head: DenseHead, segments: int, width: int) -> Callable
     """One training step of the head, optimiser included."""
     generator = torch.Generator().manual_seed(0)
     visual, audio = (torch.randn(case.batch, segments, width, generator=generator) for _ in range(2))
-    valid_BT = torch.ones(case.batch, segments, dtype=torch.bool)
+    batch = FeatureBatch.of(visual, audio, torch.ones(case.batch, segments, dtype=torch.bool))
     shape = (case.batch, _EVENTS)
     starts_BE = torch.rand(shape, generator=generator) * segments * 0.7
     ends_BE = starts_BE + 2 + torch.rand(shape, generator=generator) * segments * 0.25
     target = Target(
-        mask_BT=valid_BT,
         events_BE2=torch.stack((starts_BE, ends_BE), dim=-1),
         event_labels_BE=torch.randint(NUM_CLASSES, shape, generator=generator),
     )
@@ -182,7 +181,7 @@ def _stepper(case: Case, head: DenseHead, segments: int, width: int) -> Callable
 
     def run() -> None:
         head.train()
-        sums_B, counts_B = head.loss(visual, audio, target, valid_BT, valid_BT)
+        sums_B, counts_B = head.loss(batch, target)
         stepper.zero_grad(set_to_none=True)
         torch.autograd.backward(sums_B.sum() / counts_B.sum())
         if settings.clip_norm is not None:
@@ -196,12 +195,12 @@ def _finder(head: DenseHead, segments: int, width: int) -> Callable[[], None]:
     """The events of one video, as the head finds them after a few steps."""
     generator = torch.Generator().manual_seed(1)
     visual, audio = (torch.randn(1, segments, width, generator=generator) for _ in range(2))
-    mask_BT = torch.ones(1, segments, dtype=torch.bool)
+    batch = FeatureBatch.of(visual, audio, torch.ones(1, segments, dtype=torch.bool))
 
     def run() -> None:
         head.eval()
         with torch.inference_mode():
-            output = head(visual, audio, mask_BT)
+            output = head(batch)
             (found,) = decode(output, points(output.counts[0], len(output.counts)), Decoding())
             suppress(found, Suppression())
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measurement import Measurement
-from heads.blocks.losses import cross_entropy
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.registry import build, configure, is_dense, names, spec
+from heads.spec import Head
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
 
@@ -111,7 +111,7 @@ def _stepper(name: str, batch: int) -> Callable[[], None]:
     audio = torch.randn(batch, SECONDS, *audio_shape, generator=generator)
     valid_BT = torch.ones(batch, SECONDS, dtype=torch.bool)
     classes_BT = torch.randint(0, NUM_CLASSES, (batch, SECONDS), generator=generator)
-    target = Target(mask_BT=valid_BT, classes_BT=classes_BT, background=NUM_CLASSES - 1)
+    target = Target(classes_BT=classes_BT, background=NUM_CLASSES - 1)
     settings = replace(published_settings(name), batch_size=batch)
     config = configure(
         name, visual_shape=visual_shape, audio_shape=audio_shape, num_classes=NUM_CLASSES, modality="both"
@@ -124,7 +124,7 @@ def _stepper(name: str, batch: int) -> Callable[[], None]:
     )
 
     def run() -> None:
-        loss = _loss(head, visual, audio, target, valid_BT)
+        loss = _loss(head, FeatureBatch.of(visual, audio, valid_BT), target)
         stepper.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if settings.clip_norm is not None:
@@ -134,13 +134,8 @@ def _stepper(name: str, batch: int) -> Callable[[], None]:
     return run
 
 
-def _loss(head: nn.Module, visual: Tensor, audio: Tensor, target: Target, valid_BT: Tensor) -> Tensor:
-    own = getattr(head, "loss", None)
-    if own is not None:
-        sums_B, counts_B = own(visual, audio, target, valid_BT, valid_BT)
-    else:
-        assert target.classes_BT is not None
-        sums_B, counts_B = cross_entropy(head(visual, audio, valid_BT, valid_BT, valid_BT), target.classes_BT, valid_BT)
+def _loss(head: Head, batch: FeatureBatch, target: Target) -> Tensor:
+    sums_B, counts_B = head.loss(batch, target)
     loss: Tensor = sums_B.sum() / counts_B.sum()
     return loss
 

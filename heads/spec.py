@@ -14,15 +14,13 @@ import contextlib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from heads.data.device import Target
+from catalog.store.modal import Modal
+from heads.features import FeatureBatch, Target
 
 Task = Literal["segments", "events"]
 Modality = Literal["both", "audio", "visual"]
@@ -102,30 +100,15 @@ class Head(nn.Module, abc.ABC):
     Config: ClassVar[type[HeadConfig]]
 
     @abc.abstractmethod
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """(B,) sums and (B,) counts; the loss of a batch is the sum of the sums by the sum of the counts."""
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
         """Take statistics of the training split before training starts; none by default.
 
         Args:
-            visual, audio: (R, *shape), all rows of the split; None where there are no such features.
-            visual_valid_R, audio_valid_R: True where the feature was computed.
+            visual, audio: all rows of the split; None where there are no such features.
         """
-        return
 
     def scalars(self) -> dict[str, float]:
         """Learned numbers worth a line in the history of each epoch; none by default."""

@@ -15,6 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from heads.features import FeatureBatch
 from heads.registry import build, read_config, spec
 
 
@@ -53,7 +54,7 @@ def cost(head_name: str, fields: Mapping[str, Any], *, segments: int) -> Cost:
     counter = FlopCounterMode(display=False)
     # Of attention's CPU kernel torch counts nothing; as products it counts all.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        head(visual, audio, torch.ones(1, segments, dtype=torch.bool))
+        head(FeatureBatch.of(visual, audio, torch.ones(1, segments, dtype=torch.bool)))
     return Cost(
         parameters=sum(parameter.numel() for parameter in head.parameters()),
         flop=int(counter.get_total_flops()),

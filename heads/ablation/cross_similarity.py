@@ -29,8 +29,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.data.device import DeviceBatch, DeviceSplit
+from heads.data.device import DeviceSplit
 from heads.data.split import Split
+from heads.features import FeatureBatch
 from heads.models.loco.trunk import LocoTrunk
 from heads.spec import inference
 
@@ -136,15 +137,15 @@ def _trunk(head: nn.Module | None, stage: Stage) -> LocoTrunk | None:
     return trunk
 
 
-def _batch(data: DeviceSplit, split: Split, item: int, device: str) -> DeviceBatch:
+def _batch(data: DeviceSplit, split: Split, item: int, device: str) -> FeatureBatch:
     length = int(split.mask_NT[item].sum())
     if not length:
         raise ValueError(f"{split.items[item].id}: has no features ({split.absent.get(split.items[item].id, 'empty')})")
     one, start, count = (torch.tensor([value], device=device) for value in (item, 0, length))
-    return data.stretches(one, start, count, None)
+    return data.crops(one, start, count)
 
 
-def _features(trunk: LocoTrunk | None, batch: DeviceBatch, stage: Stage) -> tuple[Tensor, Tensor]:
+def _features(trunk: LocoTrunk | None, batch: FeatureBatch, stage: Stage) -> tuple[Tensor, Tensor]:
     """Both modalities' (T, C) of a batch of one item."""
     visual, audio = batch.visual, batch.audio
     if visual is None or audio is None:
@@ -157,7 +158,7 @@ def _features(trunk: LocoTrunk | None, batch: DeviceBatch, stage: Stage) -> tupl
             )
         return visual_TC, audio_TC
     with inference(trunk):
-        streams = trunk.encoded(visual, audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+        streams = trunk.encoded(batch)
     visual_BTC, audio_BTC = streams["visual"], streams["audio"]
     if stage == "common":
         assert trunk.lcc is not None, "_trunk has looked"

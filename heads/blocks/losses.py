@@ -9,6 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads.features import Target
+
+
+def segment_loss(logits_BTK: Tensor, target: Target, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """`cross_entropy` where the target has one class a segment, `binary_cross_entropy` where it has any number."""
+    if target.classes_BT is not None:
+        return cross_entropy(logits_BTK, target.classes_BT, mask_BT)
+    assert target.labels_BTK is not None, "a target of segments has classes or labels"
+    return binary_cross_entropy(logits_BTK, target.labels_BTK, mask_BT)
+
 
 def cross_entropy(logits_BTK: Tensor, classes_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax cross-entropy.

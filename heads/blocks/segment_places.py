@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
+from heads.features import FeatureBatch
 
 
 class SegmentPlaces(nn.Module):
@@ -26,10 +26,10 @@ class SegmentPlaces(nn.Module):
         self.modality, self.width = modality, width
         self.standard = Standardise(width) if standardise else None
 
-    def fit(self, values: NDArray[np.floating] | None, valid: NDArray[np.bool_]) -> None:
-        """Take the moments, if wanted: features (N, T, ..., D) or (rows, ..., D), validity (N, T) or (rows,)."""
-        if self.standard is not None and values is not None:
-            self.standard.fit(values, valid)
+    def fit(self, rows: Modal | None) -> None:
+        """Take the moments of the training split, if wanted."""
+        if self.standard is not None and rows is not None:
+            self.standard.fit(rows.values, rows.valid)
 
     def forward(self, values: Tensor | None, valid_BT: Tensor) -> Tensor:
         """The vectors of each segment, (B, T, R, D).
@@ -68,33 +68,17 @@ class PairedPlaces(SegmentHead):
         self.visual_input = SegmentPlaces("visual", visual_width, standardise=standardise)
         self.audio_input = SegmentPlaces("audio", audio_width, standardise=standardise)
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
         """Take the standardisation, if wanted, from the training split."""
-        self.visual_input.fit(visual, visual_valid_R)
-        self.audio_input.fit(audio, audio_valid_R)
+        self.visual_input.fit(visual)
+        self.audio_input.fit(audio)
 
-    def inputs(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
         """The picture's vectors of each segment (B, T, R, V), and the mean of the sound's (B, T, A).
-
-        Args:
-            visual_valid_BT, audio_valid_BT: bool; None means `mask_BT`.
 
         Raises:
             ValueError: a modality is missing, or of another width or number of segments.
         """
-        visual_BTRV = self.visual_input(visual, mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT)
-        audio_BTRA = self.audio_input(audio, mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT)
+        visual_BTRV = self.visual_input(batch.visual, batch.visual_valid_BT)
+        audio_BTRA = self.audio_input(batch.audio, batch.audio_valid_BT)
         return visual_BTRV, audio_BTRA.mean(dim=2)

@@ -169,8 +169,7 @@ def _pass(
     device: str,
 ) -> DenseOutput:
     told = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B)]
-    batch = data.stretches(told[0], told[1], told[2], None)
-    output: DenseOutput = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
+    output: DenseOutput = head(data.crops(told[0], told[1], told[2]))
     return output
 
 

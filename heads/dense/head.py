@@ -10,7 +10,6 @@ Source: Geng et al., CVPR 2023 (UnAV) after Zhang et al., ECCV 2022 (ActionForme
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,17 +19,12 @@ from heads.dense.losses import Normaliser, diou, focal, giou
 from heads.dense.output import DenseOutput
 from heads.dense.points import divisor, points
 from heads.dense.targets import dense_targets
+from heads.features import FeatureBatch, Target
 from heads.spec import Head
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 
 class DenseHead(Head):
-    """Base of the heads that find events with a start and an end of their own.
-
-    `forward(visual, audio, mask_BT, visual_valid_BT=None, audio_valid_BT=None)` gives a `DenseOutput`, for any T.
-    """
+    """Base of the heads that find events with a start and an end of their own."""
 
     def __init__(self, config: DenseConfig) -> None:
         super().__init__()
@@ -44,33 +38,16 @@ class DenseHead(Head):
         return divisor(self.config.levels)
 
     @abc.abstractmethod
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        """Logits and offsets at the points of the pyramid.
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        """Logits and offsets at the points of the pyramid, for any T. What was not computed counts as zeros.
 
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged over their places, of any T; None where
-                the head does not look. What was not computed (NaN) is taken as zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
+        Raises:
+            ValueError: a modality that the head uses is missing or of another width.
         """
 
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """(B,) sums and (B,) counts, so that the sums' sum over the counts' sum is the loss above."""
-        output = self(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        output = self(batch)
         return self.loss_of(output, target)
 
     def loss_of(self, output: DenseOutput, target: Target) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from heads.blocks.segment_vectors import segment_vectors
 from heads.dense.config import BaselineConfig
 from heads.dense.points import divisor
+from heads.features import FeatureBatch
 
 
 def halvable(x_BT: Tensor, levels: int) -> Tensor:
@@ -17,25 +18,16 @@ def halvable(x_BT: Tensor, levels: int) -> Tensor:
     return F.pad(x_BT, (0, 0) * (x_BT.ndim - 2) + (0, missing)) if missing else x_BT
 
 
-def modality_features(
-    name: str, values: Tensor | None, mask_BT: Tensor, valid_BT: Tensor | None, width: int, levels: int
-) -> Tensor:
+def modality_features(name: str, batch: FeatureBatch, width: int, levels: int) -> Tensor:
     """One modality's features (B, T, D) float32, zero where not valid, of a length that halves.
 
     Raises:
         ValueError: they are missing, or of another width or number of segments.
     """
-    return halvable(segment_vectors(name, values, mask_BT if valid_BT is None else valid_BT & mask_BT, width), levels)
+    return halvable(segment_vectors(name, *batch.modality(name), width), levels)
 
 
-def joined_features(
-    config: BaselineConfig,
-    visual: Tensor | None,
-    audio: Tensor | None,
-    mask_BT: Tensor,
-    visual_valid_BT: Tensor | None,
-    audio_valid_BT: Tensor | None,
-) -> Tensor:
+def joined_features(config: BaselineConfig, batch: FeatureBatch) -> Tensor:
     """All features that are looked at side by side, (B, T, joined_width), as `modality_features` gives them.
 
     Raises:
@@ -43,9 +35,9 @@ def joined_features(
     """
     parts: list[Tensor] = []
     if config.uses_visual:
-        parts.append(modality_features("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels))
+        parts.append(modality_features("visual", batch, config.visual_width, config.levels))
     if config.uses_audio:
-        parts.append(modality_features("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels))
+        parts.append(modality_features("audio", batch, config.audio_width, config.levels))
     return torch.cat(parts, dim=-1)
 
 

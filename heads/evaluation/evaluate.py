@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from catalog.dataset import Dataset
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
@@ -27,6 +26,7 @@ from heads.evaluation.run_filter import filter_runs
 from heads.metrics import ave, segments
 from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
 from heads.runs.record import Numbers
+from heads.spec import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def evaluate(
-    head: nn.Module, split: Split, dataset: Dataset, *, device: str = "cpu", smooth: int | None = None
+    head: Head, split: Split, dataset: Dataset, *, device: str = "cpu", smooth: int | None = None
 ) -> Evaluation:
     """All of it.
 

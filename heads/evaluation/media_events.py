@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
 from catalog.event import Prediction
 from heads.data.split import Split
@@ -14,13 +13,14 @@ from heads.dense.head import DenseHead
 from heads.evaluation.predict import THRESHOLD, events, logits, probabilities
 from heads.evaluation.run_filter import filter_runs
 from heads.metrics.ave import decide
+from heads.spec import Head
 
 # Of a dense head's events, which are up to a hundred a minute however unsure it is.
 DENSE_THRESHOLD = 0.1
 
 
 def media_events(
-    head: nn.Module,
+    head: Head,
     split: Split,
     classes: Sequence[str],
     durations_s: Sequence[float | None],

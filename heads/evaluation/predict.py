@@ -12,25 +12,27 @@ from fractions import Fraction
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalog.event import Prediction
 from catalog.grid import GridRule
+from heads.blocks.segment_head import SegmentHead
 from heads.data.split import Batch, Split
+from heads.features import FeatureBatch
 from heads.metrics.ave import decide
-from heads.spec import inference
+from heads.spec import Head, inference
 
 BATCH_SIZE = 256
 THRESHOLD = 0.5
 
 
-def forward(head: nn.Module, batch: Batch, device: str = "cpu") -> Tensor:
+def forward(head: Head, batch: Batch, device: str = "cpu") -> Tensor:
     """Logits (B, T, K) of a batch."""
-    logits_BTK: Tensor = head(*_on_device(batch, device))
+    logits_BTK: Tensor = head(_on_device(batch, device))
     return logits_BTK
 
 
-def logits(head: nn.Module, split: Split, *, batch_size: int = BATCH_SIZE, device: str = "cpu") -> NDArray[np.float32]:
+def logits(head: Head, split: Split, *, batch_size: int = BATCH_SIZE, device: str = "cpu") -> NDArray[np.float32]:
     """(N, T, K) float32 of the whole split, in evaluation mode; the head's mode is put back.
 
     Raises:
@@ -49,19 +51,18 @@ def logits(head: nn.Module, split: Split, *, batch_size: int = BATCH_SIZE, devic
     return logits_NTK
 
 
-def event_flags(head: nn.Module, split: Split, *, device: str = "cpu") -> NDArray[np.bool_] | None:
+def event_flags(head: Head, split: Split, *, device: str = "cpu") -> NDArray[np.bool_] | None:
     """(N, T) bool, the segments that the head itself flags as events; None where it does not say (`Head.flags`).
 
     Only OV-AVEL's published training-free rule flags segments that it then calls background.
     """
-    flags = getattr(head, "flags", None)
-    if flags is None:
+    if not isinstance(head, SegmentHead):
         return None
     parts = []
     with inference(head):
         for first in range(0, len(split.items), BATCH_SIZE):
             batch = split.batch(slice(first, first + BATCH_SIZE))
-            flags_BT = flags(*_on_device(batch, device))
+            flags_BT = head.flags(_on_device(batch, device))
             if flags_BT is None:
                 return None
             parts.append(flags_BT.cpu().numpy())
@@ -122,15 +123,14 @@ def events(
     return sorted(found, key=lambda event: (event.start_s, event.end_s, -event.score))
 
 
-def _on_device(batch: Batch, device: str) -> tuple[Tensor | None, ...]:
-    """Visual, audio, mask and the validity of each, as a head takes them."""
-    return (
-        None if batch.visual is None else torch.from_numpy(batch.visual).to(device),
-        None if batch.audio is None else torch.from_numpy(batch.audio).to(device),
-        torch.from_numpy(batch.mask_BT).to(device),
-        torch.from_numpy(batch.visual_valid_BT).to(device),
-        torch.from_numpy(batch.audio_valid_BT).to(device),
-    )
+def _on_device(batch: Batch, device: str) -> FeatureBatch:
+    return FeatureBatch(
+        visual=None if batch.visual is None else torch.from_numpy(batch.visual),
+        audio=None if batch.audio is None else torch.from_numpy(batch.audio),
+        mask_BT=torch.from_numpy(batch.mask_BT),
+        visual_valid_BT=torch.from_numpy(batch.visual_valid_BT),
+        audio_valid_BT=torch.from_numpy(batch.audio_valid_BT),
+    ).to(device)
 
 
 def _edge_s(segment: int, grid: GridRule) -> Fraction:

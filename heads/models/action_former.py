@@ -28,6 +28,7 @@ from heads.dense.halving_pyramid import HalvingPyramid
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, joined_features
+from heads.features import FeatureBatch
 from heads.spec import HeadSpec
 
 SPEC = HeadSpec(
@@ -95,22 +96,11 @@ class ActionFormer(DenseHead):
             hidden=config.hidden,
         )
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
-
-        Raises:
-            ValueError: a modality is missing, or of another width or number of segments.
-        """
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        """As `DenseHead`, over T padded to a multiple of 2^(levels - 1)."""
         config = self.config
-        joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        mask_BT = halvable(mask_BT, config.levels)
+        joined_BTD = joined_features(config, batch)
+        mask_BT = halvable(batch.mask_BT, config.levels)
         x_BTC: Tensor = self.stack(joined_BTD, mask_BT)
         if config.sinusoid:
             places_TC = sinusoid(x_BTC.shape[1], x_BTC.shape[2], device=x_BTC.device)

@@ -19,7 +19,7 @@ learning rate falls to a tenth after 15,000 of about 15,700 steps, which is left
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +28,11 @@ from torch import Tensor, nn
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig
 from heads.blocks.item_slices import in_item_slices
-from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
+from heads.features import FeatureBatch, Target
 from heads.spec import HeadSpec
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 SPEC = HeadSpec(
     summary="AVEL: audio-guided attention over places and a BiLSTM a modality",
@@ -112,57 +110,29 @@ class Avel(PairedPlaces):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32, before the published net's softmax; outside the mask they mean nothing.
-
-        Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); None if not used. Sets of audio vectors are
-                averaged. What was not computed (NaN) becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality that the head looks at is missing, or of another width or number of places.
-        """
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Logits, before the published net\'s softmax."""
+        mask_BT = batch.mask_BT
         if self.config.modality == "both":
-            visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+            visual_BTRV, audio_BTA = self.inputs(batch)
             if self.attend is not None:
                 visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTA, width=self.config.agva_hidden)
             else:
                 visual_BTV = visual_BTRV.mean(dim=2)
             x_BTE = torch.cat([self.audio_lstm(audio_BTA, mask_BT), self.visual_lstm(visual_BTV, mask_BT)], dim=-1)
         elif self.config.modality == "audio":
-            heard_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
-            x_BTE = self.audio_lstm(self.audio_input(audio, heard_BT).mean(dim=2), mask_BT)
+            x_BTE = self.audio_lstm(self.audio_input(batch.audio, batch.audio_valid_BT).mean(dim=2), mask_BT)
         else:
-            seen_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
-            x_BTE = self.visual_lstm(self.visual_input(visual, seen_BT).mean(dim=2), mask_BT)
+            x_BTE = self.visual_lstm(self.visual_input(batch.visual, batch.visual_valid_BT).mean(dim=2), mask_BT)
         logits_BTK: Tensor = self.classify(torch.relu(self.inner(torch.relu(x_BTE))))
         return logits_BTK
 
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """The configured loss as (B,) sums in nats and (B,) counts of an item's real segments."""
-        logits_BTK = self(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
-        if target.labels_BTK is not None:
-            return binary_cross_entropy(logits_BTK, target.labels_BTK, target.mask_BT)
-        assert target.classes_BT is not None, "a target has classes or labels"
-        if self.config.loss == "cross-entropy":
-            return cross_entropy(logits_BTK, target.classes_BT, target.mask_BT)
-        return soft_margin(logits_BTK.softmax(dim=-1), target.classes_BT, target.mask_BT)
+        logits_BTK = self(batch)
+        if target.classes_BT is None or self.config.loss == "cross-entropy":
+            return segment_loss(logits_BTK, target, batch.mask_BT)
+        return soft_margin(logits_BTK.softmax(dim=-1), target.classes_BT, batch.mask_BT)
 
 
 Head = Avel

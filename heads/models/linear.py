@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads.blocks.feature_config import FeatureConfig
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
+from heads.features import FeatureBatch
 from heads.spec import HeadSpec
 
 # The reader may average maps over their places while it reads: the head would do the same, in more memory.
@@ -46,44 +46,20 @@ class LinearProbe(SegmentHead):
             width += config.audio_width + 1
         self.classify = nn.Linear(width, config.num_classes)
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation from the training split: features (N, T, ..., D), validity (N, T)."""
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
+        """Take the standardisation from the training split."""
         if self.config.uses_visual and visual is not None:
-            self.visual_standard.fit(visual, visual_valid_R)
+            self.visual_standard.fit(visual.values, visual.valid)
         if self.config.uses_audio and audio is not None:
-            self.audio_standard.fit(audio, audio_valid_R)
+            self.audio_standard.fit(audio.values, audio.valid)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32.
-
-        Args:
-            visual, audio: (B, T, D) or maps (B, T, ..., D), which are averaged over their places; None if not used.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality that the head looks at is missing or of another width.
-        """
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Logits of each segment by itself."""
         parts = []
         if self.config.uses_visual:
-            valid_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
-            parts += _inputs("visual", visual, self.config.visual_width, self.visual_standard, valid_BT)
+            parts += _inputs("visual", batch, self.config.visual_width, self.visual_standard)
         if self.config.uses_audio:
-            valid_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
-            parts += _inputs("audio", audio, self.config.audio_width, self.audio_standard, valid_BT)
+            parts += _inputs("audio", batch, self.config.audio_width, self.audio_standard)
         logits_BTK: Tensor = self.classify(torch.cat(parts, dim=-1))
         return logits_BTK
 
@@ -91,7 +67,8 @@ class LinearProbe(SegmentHead):
 Head = LinearProbe
 
 
-def _inputs(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> list[Tensor]:
+def _inputs(name: str, batch: FeatureBatch, width: int, standard: Standardise) -> list[Tensor]:
+    values, valid_BT = batch.modality(name)
     if values is None or values.shape[-1] != width:
         got = "none" if values is None else f"width {values.shape[-1]}"
         raise ValueError(f"the linear head looks at {name} features of width {width}, got {got}")

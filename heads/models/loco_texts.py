@@ -28,7 +28,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +37,10 @@ from torch import Tensor, nn
 from heads.blocks.class_texts import ClassTexts
 from heads.blocks.feature_config import MAX_WIDTH
 from heads.dense.output import DenseOutput
+from heads.features import Target
 from heads.models.loco.base import LocoHead
 from heads.models.loco.trunk import TRAINING, LocoConfig
 from heads.spec import HeadSpec, Modality
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 SPEC = HeadSpec(
     summary="LoCo with an open vocabulary: dense events of any classes that have a text; needs text features",

@@ -29,6 +29,7 @@ from heads.blocks.class_texts import ClassTexts, shared_width
 from heads.blocks.feature_config import MAX_WIDTH, check_choices
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
+from heads.features import FeatureBatch
 from heads.spec import HeadSpec, Modality
 
 SPEC = HeadSpec(
@@ -106,28 +107,16 @@ class OvAvelFree(SegmentHead):
         """Take a vocabulary; see `ClassTexts.set`. The background's text is a row of it also where it is not used."""
         self.texts.set(texts_KD, trained_K)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, batch: FeatureBatch) -> Tensor:
         """Logits (B, T, K) float32 whose arg-max is the decision.
 
         They are the mean cosine of the modalities (-1 for the background where its text is not a candidate), plus 4
         for the decided class. A segment without the features of a modality looked at agrees on nothing.
 
-        Args:
-            visual, audio: (B, T, ..., D), averaged over all between T and D; None if not used.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
         Raises:
             ValueError: no texts, or a modality that the head looks at is missing or of another width.
         """
-        cosines, known_BT = self._cosines(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        cosines, known_BT = self._cosines(batch)
         mean_BTK = torch.stack(cosines).mean(dim=0)
         if not self.config.other:
             mean_BTK = torch.cat([mean_BTK[..., :-1], torch.full_like(mean_BTK[..., -1:], -1.0)], dim=-1)
@@ -139,51 +128,30 @@ class OvAvelFree(SegmentHead):
             classes_BT = torch.where(known_BT, self._nearest(cosines[0]), background)
         return mean_BTK.scatter_add(-1, classes_BT[..., None], torch.full_like(mean_BTK[..., :1], _LIFT))
 
-    def decide(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Decision:
+    def decide(self, batch: FeatureBatch) -> Decision:
         """Which segments are events and of which class the item is.
 
         Raises:
             ValueError: as `forward`, or the head looks at one modality only.
         """
-        cosines, known_BT = self._cosines(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        cosines, known_BT = self._cosines(batch)
         if len(cosines) != 2:
             raise ValueError(f"agreement needs both modalities, the head looks at {self.config.modality}")
         return self._agree(cosines[0], cosines[1], known_BT)
 
-    def flags(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor | None:
+    def flags(self, batch: FeatureBatch) -> Tensor | None:
         """(B, T) bool, the segments flagged as events, where some may have the background's class; else None."""
         if not self.config.published or self.config.modality != "both":
             return None
-        return self.decide(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT).event_BT
+        return self.decide(batch).event_BT
 
-    def _cosines(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[list[Tensor], Tensor]:
+    def _cosines(self, batch: FeatureBatch) -> tuple[list[Tensor], Tensor]:
         """Cosines of each modality looked at, and the segments that have all of them."""
         self.texts.require()
-        cosines, known_BT = [], mask_BT
-        for name, values, valid_BT in (("audio", audio, audio_valid_BT), ("visual", visual, visual_valid_BT)):
+        cosines, known_BT = [], batch.mask_BT
+        for name in ("audio", "visual"):
             if self.config.modality in ("both", name):
-                valid_BT = mask_BT if valid_BT is None else valid_BT & mask_BT
+                values, valid_BT = batch.modality(name)
                 cosines.append(self.texts.cosines(segment_vectors(name, values, valid_BT, self.config.width)))
                 known_BT = known_BT & valid_BT
         return cosines, known_BT

@@ -20,10 +20,11 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from heads.runs.record import Numbers
+from heads.spec import Head
 from heads.training.optim import canonical_schedule
 
 FORMAT = 1
@@ -57,7 +58,7 @@ class Moving:
         device: torch's name; dropout draws from the global generator of it, which belongs to the training meanwhile.
     """
 
-    head: nn.Module
+    head: Head
     stepper: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     averaged: AveragedModel | None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from catalog.dataset import Dataset
-from heads.data.device import DeviceBatch, DeviceSplit, Target
+from heads.data.device import DeviceSplit
 from heads.data.split import Split
 from heads.data.targets import events_on_grid
 from heads.dense.crops import crop, draw_stretches
@@ -16,7 +15,9 @@ from heads.dense.detect import detect
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.evaluation.evaluate_dense import judge_dense
+from heads.features import FeatureBatch, Target
 from heads.runs.record import Numbers
+from heads.spec import Head
 from heads.training.settings import Settings
 
 
@@ -37,7 +38,7 @@ class DenseTask:
         """Those that must have features: training and validation."""
         return self.train, self._val
 
-    def batch(self, items_B: NDArray[np.int64]) -> DeviceBatch:
+    def batch(self, items_B: NDArray[np.int64]) -> tuple[FeatureBatch, Target]:
         """A stretch of each item, drawn anew, with the events that lie in it."""
         settings, times_BE2, labels_BE = self._settings, self._times_NE2[items_B], self._labels_NE[items_B]
         # One number of torch's own generator, whose state a checkpoint keeps.
@@ -53,10 +54,9 @@ class DenseTask:
         times_BE2, labels_BE = crop(times_BE2, labels_BE, starts_B, lengths_B, self._lengths_N[items_B])
         told = (items_B, starts_B, lengths_B, times_BE2, labels_BE)
         items, starts, lengths, times, labels = (torch.from_numpy(values).to(settings.device) for values in told)
-        target = Target(mask_BT=torch.empty(0), events_BE2=times, event_labels_BE=labels)
-        return self._data.stretches(items, starts, lengths, target)
+        return self._data.crops(items, starts, lengths), Target(events_BE2=times, event_labels_BE=labels)
 
-    def validate(self, head: nn.Module) -> Numbers:
+    def validate(self, head: Head) -> Numbers:
         """`val_loss` (as of a batch, by the normaliser as it stands) and that of `judge_dense`, in one pass."""
         if not isinstance(head, DenseHead):
             raise TypeError(f"needs a dense head, got {type(head).__name__}")
@@ -64,7 +64,7 @@ class DenseTask:
         losses: list[float] = []
 
         def add(items_B: NDArray[np.int64], output: DenseOutput) -> None:
-            target = Target(mask_BT=output.mask_BP, events_BE2=times_NE2[items_B], event_labels_BE=labels_NE[items_B])
+            target = Target(events_BE2=times_NE2[items_B], event_labels_BE=labels_NE[items_B])
             sums_B, counts_B = head.loss_of(output, target)
             losses.extend((sums_B.double() / counts_B.double().sum()).tolist())
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catalog.errors import AvelError
-from heads.blocks.losses import binary_cross_entropy, cross_entropy
-from heads.data.device import DeviceBatch
+from catalog.store.modal import Modal
 from heads.data.split import Split
+from heads.features import FeatureBatch, Target
 from heads.runs.record import Numbers
+from heads.spec import Head
 from heads.training.checkpoint import Checkpoint, Moving, Progress
 from heads.training.optim import averaged, optimiser, schedule
 from heads.training.settings import Settings
@@ -47,7 +48,7 @@ class Fitted:
         state: the best epoch's parameters and buffers, on the CPU.
         best_epoch: counted from 1.
         history: one row an epoch: epoch, train_loss, learning_rate (of its last step), val_loss, val_NAME of the number
-            that decides, seconds; what the head tells of itself after the epoch's steps (`scalars`, see model.py).
+            that decides, seconds; what the head tells of itself after the epoch's steps (`Head.scalars`).
     """
 
     state: dict[str, Tensor]
@@ -68,17 +69,17 @@ class Task(Protocol):
         """Those that must have features."""
         ...
 
-    def batch(self, items_B: NDArray[np.int64]) -> DeviceBatch:
+    def batch(self, items_B: NDArray[np.int64]) -> tuple[FeatureBatch, Target]:
         """Training items with their truth, on the device; may draw from torch's global generator."""
         ...
 
-    def validate(self, head: nn.Module) -> Numbers:
+    def validate(self, head: Head) -> Numbers:
         """`val_loss`, and `val_NAME` of the number that counts where it is defined; the head's mode is put back."""
         ...
 
 
 def fit(
-    head: nn.Module,
+    head: Head,
     task: Task,
     settings: Settings,
     *,
@@ -106,7 +107,7 @@ def fit(
             why = "; ".join(sorted(set(split.absent.values()))[:3])
             raise ValueError(f"none of the {len(split.items)} items of {split.name} has features ({why})")
     used_R = np.unique(train.rows_NT[train.rows_NT >= 0])
-    head.fit_statistics(*_statistics_input(train, used_R))  # type: ignore[operator]  # a plug-in's method, see model.py
+    head.fit_statistics(_used_rows(train.visual, used_R), _used_rows(train.audio, used_R))
     head.to(settings.device).train()
     with _own_generators(settings):
         moving = Moving(
@@ -152,7 +153,7 @@ def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Nu
     """One pass over the training items and one over validation; adds its row to `done` and returns it."""
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
-    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | getattr(head, "scalars", dict)()
+    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | head.scalars()
     judged = head if moving.averaged is None else moving.averaged.module
     row |= task.validate(judged)
     best = done.history[done.best_epoch - 1] if done.best_epoch else None
@@ -181,7 +182,7 @@ def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Number
         rate = settings.learning_rate * share
         for group in stepper.param_groups:
             group["lr"] = rate
-        sums_B, counts_B = _loss(head, task.batch(items), settings)
+        sums_B, counts_B = _loss(head, *task.batch(items), settings)
         loss = sums_B.sum() / counts_B.sum()
         if not math.isfinite(loss.item()):
             raise _diverged(train, items, sums_B, epoch)
@@ -204,39 +205,27 @@ def _validation_rank(row: Numbers) -> tuple[float, float]:
     return next((row[k] for k in row if k.startswith("val_") and k != "val_loss"), 0.0), -row["val_loss"]
 
 
-def _loss(head: nn.Module, batch: DeviceBatch, settings: Settings) -> tuple[Tensor, Tensor]:
-    """(B,) float32 sums and counts: the head's own loss where it has one, else cross-entropy of its logits.
+def _loss(head: Head, batch: FeatureBatch, target: Target, settings: Settings) -> tuple[Tensor, Tensor]:
+    """(B,) float32 sums and counts of the head's loss.
 
-    In reduced precision a head's own loss is computed under autocast, whose list keeps losses and softmax in float32.
+    In reduced precision the loss is computed under autocast, whose list keeps losses and softmax in float32.
     """
-    target = batch.target
-    assert target is not None, "the training split has its truth"
-    own = getattr(head, "loss", None)
     with torch.autocast(
         torch.device(settings.device).type,
         dtype=torch.float16 if settings.precision == "float16" else torch.bfloat16,
         enabled=settings.precision != "float32",
     ):
-        if own is not None:
-            sums_B, counts_B = own(batch.visual, batch.audio, target, batch.visual_valid_BT, batch.audio_valid_BT)
-            return sums_B.float(), counts_B
-        logits_BTK = head(batch.visual, batch.audio, batch.mask_BT, batch.visual_valid_BT, batch.audio_valid_BT)
-    if target.classes_BT is not None:
-        return cross_entropy(logits_BTK.float(), target.classes_BT, batch.mask_BT)
-    assert target.labels_BTK is not None
-    return binary_cross_entropy(logits_BTK.float(), target.labels_BTK, batch.mask_BT)
+        sums_B, counts_B = head.loss(batch, target)
+    return sums_B.float(), counts_B
 
 
-def _statistics_input(
-    train: Split, used_R: NDArray[np.int64]
-) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None, NDArray[np.bool_], NDArray[np.bool_]]:
-    used = {}
-    for name, rows in (("visual", train.visual), ("audio", train.audio)):
-        valid_R = np.zeros(0 if rows is None else len(rows.valid), dtype=bool)
-        if rows is not None:
-            valid_R[used_R] = rows.valid[used_R]
-        used[name] = (None if rows is None else rows.values, valid_R)
-    return used["visual"][0], used["audio"][0], used["visual"][1], used["audio"][1]
+def _used_rows(rows: Modal | None, used_R: NDArray[np.int64]) -> Modal | None:
+    """The rows, of which those that no item of the split uses count as not valid."""
+    if rows is None:
+        return None
+    valid_R = np.zeros(len(rows.valid), dtype=bool)
+    valid_R[used_R] = rows.valid[used_R]
+    return Modal(values=rows.values, valid=valid_R)
 
 
 def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> TrainingDiverged:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from catalog.dataset import Dataset
-from heads.data.device import DeviceBatch, DeviceSplit
+from heads.data.device import DeviceSplit
 from heads.data.split import Split
 from heads.data.targets import has_one_label, truth
 from heads.evaluation.evaluate import judge, mean_loss
 from heads.evaluation.predict import logits
+from heads.features import FeatureBatch, Target
 from heads.runs.record import Numbers
+from heads.spec import Head
 from heads.training.settings import Settings
 
 
@@ -35,11 +36,11 @@ class SegmentTask:
         """Those that must have features: training and validation."""
         return self.train, self._val
 
-    def batch(self, items_B: NDArray[np.int64]) -> DeviceBatch:
+    def batch(self, items_B: NDArray[np.int64]) -> tuple[FeatureBatch, Target]:
         """Training items with their truth, on the device."""
         return self._data.batch(torch.from_numpy(items_B).to(self._device))
 
-    def validate(self, head: nn.Module) -> Numbers:
+    def validate(self, head: Head) -> Numbers:
         """`val_loss`, and `val_NAME` of the number that counts."""
         logits_NTK = logits(head, self._val, device=self._device)
         loss = mean_loss(logits_NTK, self._val_true, self._val.mask_NT)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from catalog.dataset import Dataset, Item
 from catalog.event import Event
@@ -20,6 +20,7 @@ from heads.data.split import Split
 from heads.data.targets import events_on_grid
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
+from heads.features import FeatureBatch
 
 CLASSES = ("bark", "horn", "drums")
 # As ONE-PEACE's features of UnAV-100.
@@ -103,17 +104,8 @@ class Told(DenseHead):
         self.sure = sure
         self.scale = nn.Parameter(torch.ones(()))
 
-    def fit_statistics(self, *features: Any) -> None:
-        pass
-
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        visual, mask_BT = batch.visual, batch.mask_BT
         assert visual is not None
         pad = -visual.shape[1] % 2 ** (_LEVELS - 1)
         visual, mask_BT = nn.functional.pad(visual, (0, 0, 0, pad)), nn.functional.pad(mask_BT, (0, pad))
@@ -136,14 +128,9 @@ class Smoothed(Told):
         super().__init__()
         self.reach = reach
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        assert visual is not None
-        smooth = nn.functional.avg_pool1d(visual.transpose(1, 2), 2 * self.reach + 1, stride=1, padding=self.reach)
-        return super().forward(smooth.transpose(1, 2), audio, mask_BT)
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        assert batch.visual is not None
+        smooth = nn.functional.avg_pool1d(
+            batch.visual.transpose(1, 2), 2 * self.reach + 1, stride=1, padding=self.reach
+        )
+        return super().forward(replace(batch, visual=smooth.transpose(1, 2)))

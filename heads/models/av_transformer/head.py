@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from heads.blocks.cross_modal_layer import CrossModalLayer
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.segment_places import PairedPlaces
+from heads.features import FeatureBatch
 from heads.models.av_transformer.instance_attention import InstanceAttention
 from heads.spec import HeadSpec
 
@@ -104,29 +105,12 @@ class AudioVisualTransformer(PairedPlaces):
         self.inner, self.classify = nn.Linear(2 * width, width), nn.Linear(width, config.num_classes)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32; outside the mask they mean nothing.
-
-        Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
-                not computed (NaN) becomes zeros after standardising, and is not looked at.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality is missing or of another width.
-        """
-        seen_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
-        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Logits; places that were not computed are not attended to."""
+        mask_BT = batch.mask_BT
+        visual_BTRV, audio_BTA = self.inputs(batch)
         position_TD = sinusoid(mask_BT.shape[1], self.config.width).to(audio_BTA.device)
-        visual_BTD = self.attend(visual_BTRV, audio_BTA, seen_BT) + position_TD
+        visual_BTD = self.attend(visual_BTRV, audio_BTA, batch.visual_valid_BT) + position_TD
         audio_BTD = self.audio_map(audio_BTA) + position_TD
         for visual_layer, audio_layer in zip(self.visual_layers, self.audio_layers, strict=True):
             visual_BTD, audio_BTD = (

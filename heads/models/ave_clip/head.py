@@ -29,25 +29,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
-from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.standardise import Standardise
+from heads.features import FeatureBatch, Target
 from heads.models.ave_clip.egta import EventRefinement, event_cross_entropy
 from heads.models.ave_clip.mwtf import Attention, MultiWindowFusion, parse_windows
 from heads.spec import HeadSpec
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 SPEC = HeadSpec(
     summary="AVE-CLIP: audio-guided attention, multi-window temporal fusion, event-guided refinement",
@@ -171,80 +168,36 @@ class AveClip(SegmentHead):
         self.last = MaskedLSTM(refined, half) if config.last == "bilstm" else nn.Linear(refined, width)
         self.classify = nn.Linear(width, config.num_classes)
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: features (N, T, ..., D), validity (N, T).
-
-        A channel's moments are over the places too.
-        """
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
+        """Take the standardisation, if wanted, from the training split; a channel's moments are over the places too."""
         if not self.config.standardise:
             return
         if self.config.uses_visual and visual is not None:
-            self.visual_standard.fit(visual, visual_valid_R)
+            self.visual_standard.fit(visual.values, visual.valid)
         if self.config.uses_audio and audio is not None:
-            self.audio_standard.fit(audio, audio_valid_R)
+            self.audio_standard.fit(audio.values, audio.valid)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32; outside the mask they are finite and mean nothing.
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Logits of the refined features."""
+        return self._outputs(batch)[0]
 
-        Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); None if not used. Sets of audio vectors are
-                averaged. What was not computed (NaN) becomes zeros after standardising.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality that the head looks at is missing, or of another width or number of places.
-        """
-        return self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)[0]
-
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """Equation 17 as (B,) sums in nats and (B,) counts of an item's real segments.
 
         Where several labels may hold at once, the classes' part is a sigmoid's cross-entropy summed over classes.
         """
-        mask_BT = target.mask_BT
-        logits_BTK, event_logits_BT = self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        if target.classes_BT is not None:
-            sums_B, counts_B = cross_entropy(logits_BTK, target.classes_BT, mask_BT)
-        else:
-            assert target.labels_BTK is not None, "a target has classes or labels"
-            sums_B, counts_B = binary_cross_entropy(logits_BTK, target.labels_BTK, mask_BT)
+        logits_BTK, event_logits_BT = self._outputs(batch)
+        sums_B, counts_B = segment_loss(logits_BTK, target, batch.mask_BT)
         if self.config.egta == "supervised":
             assert event_logits_BT is not None, "made unless egta is off"
-            event_sums_B, _ = event_cross_entropy(event_logits_BT, target.event_BT, mask_BT)
+            event_sums_B, _ = event_cross_entropy(event_logits_BT, target.has_event(batch.mask_BT), batch.mask_BT)
             sums_B = self.config.event_weight * event_sums_B + (1 - self.config.event_weight) * sums_B
         return sums_B, counts_B
 
-    def _outputs(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor | None]:
+    def _outputs(self, batch: FeatureBatch) -> tuple[Tensor, Tensor | None]:
         """Logits (B, T, K), and those of the event mask (B, T) where there is one."""
-        encoded_BTE = self.dropout(self._encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT))
+        mask_BT = batch.mask_BT
+        encoded_BTE = self.dropout(self._encoded(batch))
         if self.fusion is not None:
             fused_BTE = self.fusion(encoded_BTE, mask_BT)
         else:
@@ -256,24 +209,15 @@ class AveClip(SegmentHead):
         last_BTD = self.last(normed_BTE, mask_BT) if bilstm else torch.relu(self.last(normed_BTE))
         return self.classify(self.dropout(last_BTD)), event_logits_BT
 
-    def _encoded(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> Tensor:
+    def _encoded(self, batch: FeatureBatch) -> Tensor:
         """F: each modality's BiLSTM, joined."""
-        config, parts = self.config, []
+        config, mask_BT, parts = self.config, batch.mask_BT, []
         visual_BTRV, audio_BTA = None, None
         if config.uses_audio:
-            valid_BT = mask_BT if audio_valid_BT is None else audio_valid_BT & mask_BT
-            audio_BTRA = _vectors("audio", audio, config.audio_width, self.audio_standard, valid_BT)
+            audio_BTRA = _vectors("audio", batch, config.audio_width, self.audio_standard)
             audio_BTA = audio_BTRA.mean(dim=2)
         if config.uses_visual:
-            valid_BT = mask_BT if visual_valid_BT is None else visual_valid_BT & mask_BT
-            visual_BTRV = _vectors("visual", visual, config.visual_width, self.visual_standard, valid_BT)
+            visual_BTRV = _vectors("visual", batch, config.visual_width, self.visual_standard)
             if self.attend is not None:
                 assert audio_BTA is not None, "attention is made where both are used"
                 visual_BTV = self.attend(visual_BTRV, audio_BTA)
@@ -288,9 +232,10 @@ class AveClip(SegmentHead):
 Head = AveClip
 
 
-def _vectors(name: str, values: Tensor | None, width: int, standard: Standardise, valid_BT: Tensor) -> Tensor:
+def _vectors(name: str, batch: FeatureBatch, width: int, standard: Standardise) -> Tensor:
     """(B, T, R, D) standardised; exactly 0 where not valid."""
-    if values is None or values.ndim < 3 or values.shape[-1] != width or values.shape[:2] != valid_BT.shape:
+    values, valid_BT = batch.modality(name)
+    if values is None or values.shape[-1] != width:
         got = "none" if values is None else f"shape {tuple(values.shape)}"
         raise ValueError(
             f"AVE-CLIP looks at {name} features of {tuple(valid_BT.shape)} segments, width {width}, got {got}"

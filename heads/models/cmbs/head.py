@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,11 +39,9 @@ from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
+from heads.features import FeatureBatch, Target
 from heads.models.cmbs.channel_spatial_attention import ChannelSpatialAttention
 from heads.spec import HeadSpec
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 # Published: the rate is halved after epochs 10, 20 and 30.
 SPEC = HeadSpec(
@@ -138,36 +136,12 @@ class Cmbs(PairedPlaces):
         )
         self.event, self.classify = nn.Linear(width, 1), nn.Linear(width, classes)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32, `two_branch_logits` of both branches; outside the mask they mean nothing.
-
-        Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
-                not computed (NaN) becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality is missing or of another width.
-        """
-        branches = self.branches(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """`two_branch_logits` of both branches."""
+        branches = self.branches(batch)
         return two_branch_logits(branches.event_BT, branches.class_BC)
 
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """The four losses with weight 1, as (B,) sums in nats and (B,) counts of an item's real segments.
 
         Raises:
@@ -175,9 +149,9 @@ class Cmbs(PairedPlaces):
         """
         if target.classes_BT is None:
             raise ValueError("CMBS names one class a video; this data set has several labels a segment")
-        mask_BT = target.mask_BT
-        branches = self.branches(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        event_BT = target.event_BT
+        mask_BT = batch.mask_BT
+        branches = self.branches(batch)
+        event_BT = target.has_event(mask_BT)
         segments_BT = sum(
             F.binary_cross_entropy_with_logits(logits_BT, event_BT.float(), reduction="none")
             for logits_BT in (branches.event_BT, branches.gate_BT)
@@ -191,16 +165,10 @@ class Cmbs(PairedPlaces):
         sums_B = torch.where(mask_BT, segments_BT, 0.0).sum(dim=1) + counts_B * torch.where(has_event_B, items_B, 0.0)
         return sums_B, counts_B
 
-    def branches(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Branches:
+    def branches(self, batch: FeatureBatch) -> Branches:
         """Both branches and what else the loss looks at; arguments as of `forward`."""
-        visual_BTE, audio_BTD = self._encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        mask_BT = batch.mask_BT
+        visual_BTE, audio_BTD = self._encoded(batch)
         visual_key_BTD = self.visual_encoder(visual_BTE, mask_BT)
         audio_key_BTD = self.audio_encoder(audio_BTD, mask_BT)
         visual_BTD = self.visual_decoder(self.visual_query(visual_BTE), mask_BT, audio_key_BTD)
@@ -227,18 +195,11 @@ class Cmbs(PairedPlaces):
             scores_BC=scores_BC,
         )
 
-    def _encoded(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _encoded(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
         """Each modality's BiLSTM: (B, T, 2D) and (B, T, D)."""
-        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        visual_BTRV, audio_BTA = self.inputs(batch)
         visual_BTV = in_item_slices(self._attended, visual_BTRV, audio_BTA, width=self.config.visual_hidden)
-        return self.visual_lstm(visual_BTV, mask_BT), self.audio_lstm(audio_BTA, mask_BT)
+        return self.visual_lstm(visual_BTV, batch.mask_BT), self.audio_lstm(audio_BTA, batch.mask_BT)
 
     def _attended(self, visual_BTRV: Tensor, audio_BTA: Tensor) -> Tensor:
         attended_BTV: Tensor = self.attend(self.dropout(torch.relu(self.visual_map(visual_BTRV))), audio_BTA)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from catalog.store.modal import Modal
 from heads.dense.decoder import DenseDecoder
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
+from heads.features import FeatureBatch
 from heads.models.loco.trunk import LocoConfig, LocoTrunk
 
 
@@ -52,29 +52,12 @@ class LocoHead(DenseHead):
         lcc = self.trunk.lcc
         return {} if lcc is None else {"lcc_sigma": lcc.sigma, "lcc_tau": lcc.tau}
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split. Arguments as `DenseHead` has them."""
-        self.trunk.fit_statistics(visual, audio, visual_valid_R, audio_valid_R)
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
+        """Take the standardisation, if wanted, from the training split."""
+        self.trunk.fit_statistics(visual, audio)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
-
-        Raises:
-            ValueError: a modality that the head looks at is missing, or of another width or number of segments.
-        """
-        levels, loss = self.trunk(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        """As `DenseHead`, over T padded to a multiple of 2^(levels - 1)."""
+        levels, loss = self.trunk(batch)
         output: DenseOutput = self.decoder([level.x_BTF for level in levels], [level.mask_BT for level in levels])
         return dataclasses.replace(output, logits_BPK=self.logits(output.logits_BPK), auxiliary=loss)

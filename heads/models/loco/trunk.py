@@ -31,10 +31,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
@@ -42,6 +41,7 @@ from heads.blocks.temporal_conv import ConvStack, sinusoid
 from heads.dense import config as dense_config
 from heads.dense.config import DenseConfig
 from heads.dense.pyramid_input import halvable
+from heads.features import FeatureBatch
 from heads.models.loco.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
 from heads.models.loco.pyramid import CrossOrOff, Level, PerceptionPyramid
 
@@ -150,39 +150,24 @@ class LocoTrunk(nn.Module):
         """Channels of a level."""
         return len(self.config.streams) * self.config.width
 
-    def fit_statistics(
-        self,
-        visual: NDArray[np.floating] | None,
-        audio: NDArray[np.floating] | None,
-        visual_valid_R: NDArray[np.bool_],
-        audio_valid_R: NDArray[np.bool_],
-    ) -> None:
-        """Take the standardisation, if wanted, from the training split: rows (R, ..., D), which of them count (R,)."""
-        given = {"visual": (visual, visual_valid_R), "audio": (audio, audio_valid_R)}
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
+        """Take the standardisation, if wanted, from the training split."""
+        given = {"visual": visual, "audio": audio}
         for name, standard in self.standard.items():
-            values, valid_R = given[name]
-            if self.config.standardise and values is not None:
+            rows = given[name]
+            if self.config.standardise and rows is not None:
                 assert isinstance(standard, Standardise)
-                standard.fit(values, valid_R)
+                standard.fit(rows.values, rows.valid)
 
-    def encoded(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def encoded(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """F_v and F_a: (B, T, C) of each modality by its name, 0 outside the mask.
 
         Raises:
             ValueError: a modality that is looked at is missing, or of another width or number of segments.
         """
-        given = {"visual": (visual, visual_valid_BT), "audio": (audio, audio_valid_BT)}
-        streams = {}
+        mask_BT, streams = batch.mask_BT, {}
         for name in self.config.streams:
-            values, valid_BT = given[name]
-            valid_BT = mask_BT if valid_BT is None else valid_BT & mask_BT
+            values, valid_BT = batch.modality(name)
             vectors_BTD = segment_vectors(name, values, valid_BT, getattr(self.config, f"{name}_width"))
             if self.config.standardise:
                 vectors_BTD = self.standard[name](vectors_BTD, valid_BT)
@@ -192,28 +177,19 @@ class LocoTrunk(nn.Module):
             streams[name] = _through(self.encode[name], x_BTC, mask_BT)
         return streams
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[list[Level], Tensor | None]:
+    def forward(self, batch: FeatureBatch) -> tuple[list[Level], Tensor | None]:
         """The levels, finest first, of T padded to what the pyramid needs; in training also LCC's loss, weighted.
 
         Raises:
             ValueError: a modality that is looked at is missing, or of another width or number of segments.
         """
-        streams = self.encoded(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        streams = self.encoded(batch)
         loss = None
         if self.lcc is not None and self.training:
-            paired_BT = mask_BT
-            for valid_BT in (visual_valid_BT, audio_valid_BT):
-                paired_BT = paired_BT if valid_BT is None else paired_BT & valid_BT
+            paired_BT = batch.visual_valid_BT & batch.audio_valid_BT
             loss = self.config.lcc_weight * self.lcc(streams["visual"], streams["audio"], paired_BT)
         depth = self.config.levels
-        levels = self.pyramid([halvable(x_BTC, depth) for x_BTC in streams.values()], halvable(mask_BT, depth))
+        levels = self.pyramid([halvable(x_BTC, depth) for x_BTC in streams.values()], halvable(batch.mask_BT, depth))
         return [
             Level(
                 x_BTF=_through(self.fuse, level.x_BTF, level.mask_BT, window=self._reach(number)),

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,9 @@ from heads.blocks.class_texts import ClassTexts, shared_width
 from heads.blocks.feature_config import MAX_WIDTH, check_choices
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
+from heads.features import FeatureBatch, Target
 from heads.models.ov_avel.temporal_layer import TemporalLayer
 from heads.spec import HeadSpec, Modality
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 # The paper's; its script runs 10 epochs and lowers the rate at 10, 20 and 30, which 5 epochs never reach.
 SPEC = HeadSpec(
@@ -151,38 +149,19 @@ class OvAvel(SegmentHead):
         """
         self.texts.set(texts_KD, trained_K)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, batch: FeatureBatch) -> Tensor:
         """Logits (B, T, K) float32 in [0, 1] over all texts; the background's is -1 where it is not a candidate.
 
         A segment that has nothing to go by in a modality (outside the mask; no feature there, and none in the whole
         item that a temporal layer could take up) is background: 1 there, 0 elsewhere.
 
-        Args:
-            visual, audio: (B, T, ..., D), averaged over all between T and D; None if not used.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
         Raises:
             ValueError: no texts, or a modality that the head looks at is missing or of another width.
         """
-        scores_BTK, known_BT = self._scores(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        scores_BTK, known_BT = self._scores(batch)
         return self._logits(scores_BTK, known_BT)
 
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, as (B,) sums and (B,) counts of an item's real segments.
 
         In training mode the candidates are the trained classes alone (`set_texts`): the min-max is taken over them
@@ -191,34 +170,25 @@ class OvAvel(SegmentHead):
         Raises:
             ValueError: as `forward`, or a target of a class that is not trained, in training mode.
         """
-        scores_BTK, known_BT = self._scores(visual, audio, target.mask_BT, visual_valid_BT, audio_valid_BT)
+        scores_BTK, known_BT = self._scores(batch)
         assert target.classes_BT is not None, "a vocabulary with a background is for one class a segment"
-        classes_BT, counted_BT = target.classes_BT, target.mask_BT
+        classes_BT, counted_BT = target.classes_BT, batch.mask_BT
         if not self.config.other:
             counted_BT = counted_BT & (classes_BT != scores_BTK.shape[-1] - 1)
         if self.training:
             scores_BTK = scores_BTK[..., self.texts.trained_K]
-            classes_BT = self.texts.trained_index(classes_BT.where(target.mask_BT, len(self.texts.trained_K) - 1))
+            classes_BT = self.texts.trained_index(classes_BT.where(batch.mask_BT, len(self.texts.trained_K) - 1))
         loss_BT = F.cross_entropy(self._logits(scores_BTK, known_BT).movedim(-1, 1), classes_BT, reduction="none")
         return torch.where(counted_BT, loss_BT, 0.0).sum(dim=1), counted_BT.sum(dim=1)
 
-    def _scores(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _scores(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
         """Fused scores (B, T, K) and the segments that have something to go by in each modality."""
         self.texts.require()
-        given = {"audio": (audio, audio_valid_BT), "visual": (visual, visual_valid_BT)}
         scales = {"audio": self.config.audio_scale, "visual": self.config.visual_scale}
         vectors, valid = {}, {}
-        known_BT = mask_BT
+        known_BT = batch.mask_BT
         for name in self.config.modalities:
-            values, valid_BT = given[name]
-            valid[name] = mask_BT if valid_BT is None else valid_BT & mask_BT
+            values, valid[name] = batch.modality(name)
             vectors[name] = segment_vectors(name, values, valid[name], self.config.width)
             if scales[name]:
                 vectors[name] = scales[name] * F.normalize(vectors[name], dim=-1)

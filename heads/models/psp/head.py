@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,15 +29,13 @@ from torch import Tensor, nn
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
 from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
 from heads.blocks.item_slices import in_item_slices
-from heads.blocks.losses import binary_cross_entropy, cross_entropy
+from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_places import PairedPlaces
+from heads.features import FeatureBatch, Target
 from heads.models.psp.pair_similarity import pair_similarity, pair_similarity_loss, pair_target
 from heads.models.psp.propagation import PositiveSamplePropagation
 from heads.spec import HeadSpec
-
-if TYPE_CHECKING:
-    from heads.data.device import Target
 
 SPEC = HeadSpec(
     summary="PSP: positive sample propagation between sound and picture",
@@ -116,56 +114,23 @@ class Psp(PairedPlaces):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, T, K) float32; outside the mask they mean nothing.
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        """Logits of the fused vectors."""
+        return self._outputs(batch)[0]
 
-        Args:
-            visual, audio: (B, T, D), (B, T, R, D) or maps (B, T, ..., D); sets of audio vectors are averaged. What was
-                not computed (NaN) becomes zeros.
-            mask_BT: bool, True where the segment is real.
-            visual_valid_BT, audio_valid_BT: bool, True where the feature was computed; None means `mask_BT`.
-
-        Raises:
-            ValueError: a modality is missing, or of another width or number of places.
-        """
-        return self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)[0]
-
-    def loss(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        target: Target,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: FeatureBatch, target: Target) -> tuple[Tensor, Tensor]:
         """Both losses as (B,) weighted sums and (B,) counts of an item's real segments."""
-        mask_BT = target.mask_BT
-        logits_BTK, similarity_BT = self._outputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        if target.classes_BT is not None:
-            sums_B, counts_B = cross_entropy(logits_BTK, target.classes_BT, mask_BT)
-        else:
-            assert target.labels_BTK is not None, "a target has classes or labels"
-            sums_B, counts_B = binary_cross_entropy(logits_BTK, target.labels_BTK, mask_BT)
-        pair_sums_B, _ = pair_similarity_loss(similarity_BT, pair_target(target.event_BT), mask_BT)
+        logits_BTK, similarity_BT = self._outputs(batch)
+        sums_B, counts_B = segment_loss(logits_BTK, target, batch.mask_BT)
+        pair_sums_B, _ = pair_similarity_loss(
+            similarity_BT, pair_target(target.has_event(batch.mask_BT)), batch.mask_BT
+        )
         return sums_B + self.config.similarity_weight * pair_sums_B, counts_B
 
-    def _outputs(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None,
-        audio_valid_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _outputs(self, batch: FeatureBatch) -> tuple[Tensor, Tensor]:
         """Logits (B, T, K) and the cosine of each segment's two vectors after the propagation (B, T)."""
-        visual_BTRV, audio_BTA = self.inputs(visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
+        mask_BT = batch.mask_BT
+        visual_BTRV, audio_BTA = self.inputs(batch)
         audio_BTD = self.audio_map(audio_BTA)
         if self.attend is not None:
             visual_BTV = in_item_slices(self.attend, visual_BTRV, audio_BTD, width=self.config.agva_hidden)

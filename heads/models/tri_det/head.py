@@ -23,8 +23,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from heads.blocks.temporal_conv import ConvStack
 from heads.dense.config import TRAINING, BaselineConfig
 from heads.dense.decoder import PRIOR, PointConvs
@@ -33,6 +31,7 @@ from heads.dense.head import DenseHead
 from heads.dense.level_sequence import LevelSequence
 from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, joined_features
+from heads.features import FeatureBatch
 from heads.models.tri_det.sgp import GROUPS, SgpBlock
 from heads.models.tri_det.trident import TridentRegression
 from heads.spec import HeadSpec
@@ -110,22 +109,11 @@ class TriDet(DenseHead):
             config.width, config.num_classes, levels=config.levels, bins=config.bins, hidden=config.hidden
         )
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
-
-        Raises:
-            ValueError: a modality is missing, or of another width or number of segments.
-        """
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        """As `DenseHead`, over T padded to a multiple of 2^(levels - 1)."""
         config = self.config
-        joined_BTD = joined_features(config, visual, audio, mask_BT, visual_valid_BT, audio_valid_BT)
-        mask_BT = halvable(mask_BT, config.levels)
+        joined_BTD = joined_features(config, batch)
+        mask_BT = halvable(batch.mask_BT, config.levels)
         levels, masks = self.pyramid(self.stack(joined_BTD, mask_BT), mask_BT)
         lay = LevelSequence([x.shape[1] for x in levels], gap=config.bins, device=mask_BT.device)
         x_BGC, mask_BG = lay.joined(levels), lay.joined(masks)

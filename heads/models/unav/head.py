@@ -33,6 +33,7 @@ from heads.dense.decoder import DenseDecoder
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.dense.pyramid_input import halvable, level_masks, modality_features
+from heads.features import FeatureBatch
 from heads.models.unav.class_dependency import ClassDependency
 from heads.spec import HeadSpec
 
@@ -86,23 +87,12 @@ class Unav(DenseHead):
             hidden=config.hidden,
         )
 
-    def forward(
-        self,
-        visual: Tensor | None,
-        audio: Tensor | None,
-        mask_BT: Tensor,
-        visual_valid_BT: Tensor | None = None,
-        audio_valid_BT: Tensor | None = None,
-    ) -> DenseOutput:
-        """As `DenseHead` has it, over T padded to a multiple of 2^(levels - 1).
-
-        Raises:
-            ValueError: a modality is missing, or of another width or number of segments.
-        """
+    def forward(self, batch: FeatureBatch) -> DenseOutput:
+        """As `DenseHead`, over T padded to a multiple of 2^(levels - 1)."""
         config = self.config
-        visual_BTV = modality_features("visual", visual, mask_BT, visual_valid_BT, config.visual_width, config.levels)
-        audio_BTA = modality_features("audio", audio, mask_BT, audio_valid_BT, config.audio_width, config.levels)
-        masks = level_masks(halvable(mask_BT, config.levels), config.levels)
+        visual_BTV = modality_features("visual", batch, config.visual_width, config.levels)
+        audio_BTA = modality_features("audio", batch, config.audio_width, config.levels)
+        masks = level_masks(halvable(batch.mask_BT, config.levels), config.levels)
         visual_BTC = self.visual.encode(visual_BTV, masks[0])
         audio_BTC = self.audio.encode(audio_BTA, masks[0])
         levels: list[Tensor] = []

@@ -18,6 +18,7 @@ from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.modal import Modal
 from heads.ablation.cross_similarity import cross_similarity, mean_of_std
 from heads.data.split import Split
+from heads.features import FeatureBatch
 from heads.models.linear import LinearProbe
 from heads.models.loco.head import Loco
 
@@ -98,7 +99,7 @@ def test_similarity_of_a_head_is_that_of_its_encoders(stage: Any) -> None:
     assert head.trunk.training  # put back
     head.eval()
     with torch.no_grad():
-        streams = head.trunk.encoded(visual, audio, torch.ones(1, 9, dtype=torch.bool))
+        streams = head.trunk.encoded(FeatureBatch.of(visual, audio, torch.ones(1, 9, dtype=torch.bool)))
         pair = (streams["visual"], streams["audio"])
         if stage == "common":
             assert head.trunk.lcc is not None
@@ -138,7 +139,7 @@ def test_training_with_lcc_raises_the_mean_of_std() -> None:
     stepper = torch.optim.Adam(head.parameters(), lr=5e-3)
     head.train()
     for _ in range(60):
-        loss = head(visual, audio, torch.ones(1, 18, dtype=torch.bool)).auxiliary
+        loss = head(FeatureBatch.of(visual, audio, torch.ones(1, 18, dtype=torch.bool))).auxiliary
         assert loss is not None
         stepper.zero_grad()
         torch.autograd.backward(loss)

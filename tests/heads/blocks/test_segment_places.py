@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from catalog.store.modal import Modal
 from heads.blocks.segment_places import PairedPlaces, SegmentPlaces
+from heads.features import FeatureBatch
 
 VALID = torch.tensor([[True, True, False], [True, False, False]])
 
@@ -28,7 +30,7 @@ def test_forward_not_valid_is_zero_whatever_lay_there(standardise: bool) -> None
     places = SegmentPlaces("visual", 5, standardise=standardise)
     values = torch.randn(2, 3, 4, 5) * 2 + 3
     values[~VALID] = float("nan")
-    places.fit(values.numpy(), VALID.numpy())
+    places.fit(Modal(values=values.numpy(), valid=VALID.numpy()))
     got = places(values, VALID)
     assert not got[~VALID].any()
     real = values[VALID].numpy()
@@ -51,10 +53,10 @@ class _Paired(PairedPlaces):
 def test_paired_inputs_are_the_pictures_set_and_the_sounds_mean() -> None:
     paired = _Paired(5, 4, standardise=True)
     visual, audio = torch.randn(2, 3, 2, 5), torch.randn(2, 3, 6, 4) + 2
-    paired.fit_statistics(visual.numpy(), audio.numpy(), VALID.numpy(), VALID.numpy())
+    paired.fit_statistics(Modal(values=visual.numpy(), valid=VALID.numpy())(values=audio.numpy(), valid=VALID.numpy()))
     audio_valid = VALID & torch.tensor([[True, False, True], [True, True, True]])
     visual[~VALID], audio[~audio_valid] = float("nan"), float("nan")
-    visual_BTRV, audio_BTA = paired.inputs(visual, audio, VALID, None, torch.ones_like(VALID) & audio_valid)
+    visual_BTRV, audio_BTA = paired.inputs(FeatureBatch.of(visual, audio, VALID, None, audio_valid))
     assert torch.equal(visual_BTRV, paired.visual_input(visual, VALID))
     torch.testing.assert_close(audio_BTA, paired.audio_input(audio, audio_valid).mean(dim=2))
     assert not audio_BTA[~audio_valid].any()

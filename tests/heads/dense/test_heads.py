@@ -16,12 +16,13 @@ from torch import Tensor
 
 from catalog.store.modal import Modal
 from heads import registry as model
-from heads.data.device import DeviceSplit, Target
+from heads.data.device import DeviceSplit
 from heads.data.targets import events_on_grid
 from heads.dense.detect import MARGIN_SEGMENTS, outputs
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.evaluation.evaluate import baselines, evaluate
+from heads.features import FeatureBatch, Target
 from heads.spec import Modality
 from heads.training.checkpoint import Checkpoint
 from heads.training.dense_task import DenseTask
@@ -114,9 +115,11 @@ def test_padding_and_neighbours_change_nothing_whatever_the_length(name: str) ->
     mask = torch.arange(80) < lengths[:, None]
     visual[~mask], audio[~mask] = 1e6, float("nan")
     with torch.no_grad():
-        whole = head(visual, audio, mask)
+        whole = head(FeatureBatch.of(visual, audio, mask))
         for n, length in enumerate(lengths.tolist()):
-            alone = head(visual[n : n + 1, :length], audio[n : n + 1, :length], mask[n : n + 1, :length])
+            alone = head(
+                FeatureBatch.of(visual[n : n + 1, :length], audio[n : n + 1, :length], mask[n : n + 1, :length])
+            )
             assert [len(logits) for logits, _ in at_points(alone, 0)] == [-(-length // 2**level) for level in range(3)]
             assert_same(at_points(whole, n), at_points(alone, 0))
 
@@ -130,10 +133,12 @@ def test_what_was_not_computed_spreads_to_nothing(name: str) -> None:
     seen, heard = mask.clone(), mask.clone()
     seen[0, 3:9], heard[0, 15], seen[1], heard[1] = False, False, False, False
     filled = head(
-        torch.where(seen[..., None], visual, 7.0), torch.where(heard[..., None], audio, -7.0), mask, seen, heard
+        FeatureBatch.of(
+            torch.where(seen[..., None], visual, 7.0), torch.where(heard[..., None], audio, -7.0), mask, seen, heard
+        )
     )
     visual[~seen], audio[~heard] = float("nan"), float("nan")
-    output = head(visual, audio, mask, seen, heard)
+    output = head(FeatureBatch.of(visual, audio, mask, seen, heard))
     for n in (0, 1):
         assert_same(at_points(output, n), at_points(filled, n))
     output.logits_BPK.sum().backward()
@@ -147,7 +152,7 @@ def test_restored_head_says_the_same(name: str) -> None:
     again = model.restore(name, model.read_config(name, dataclasses.asdict(config)), head.state_dict())
     visual, audio = inputs(1, 16)
     mask = torch.ones(1, 16, dtype=torch.bool)
-    one, other = head(visual, audio, mask), again(visual, audio, mask)
+    one, other = head(FeatureBatch.of(visual, audio, mask)), again(FeatureBatch.of(visual, audio, mask))
     assert torch.equal(one.logits_BPK, other.logits_BPK)
     assert torch.equal(one.offsets_BPC2, other.offsets_BPC2)
     assert bool((one.offsets_BPC2 >= 0).all())
@@ -239,8 +244,10 @@ def test_validation_loss_is_the_mean_of_each_item_alone() -> None:
         batch = val.batch(slice(n, n + 1))
         times, labels = (torch.from_numpy(values) for values in events_on_grid([item], data.classes, told.GRID))
         assert batch.visual is not None
-        target = Target(mask_BT=torch.from_numpy(batch.mask_BT), events_BE2=times, event_labels_BE=labels)
-        sums, _ = head.eval().loss(torch.from_numpy(batch.visual), None, target)
+        target = Target(events_BE2=times, event_labels_BE=labels)
+        sums, _ = head.eval().loss(
+            FeatureBatch.of(torch.from_numpy(batch.visual), None, torch.from_numpy(batch.mask_BT)), target
+        )
         alone.append(sums.sum().item() / head.normaliser.mean.item())
     assert found["val_loss"] == pytest.approx(5 * sum(alone) / len(alone), rel=1e-5)
 

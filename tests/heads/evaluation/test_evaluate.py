@@ -9,25 +9,27 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalog.dataset import Dataset
 from catalog.event import Event
+from heads.blocks.segment_head import SegmentHead
 from heads.data.split import read_split
 from heads.data.targets import truth
 from heads.evaluation.evaluate import baselines, evaluate, judge, mean_loss
 from heads.evaluation.predict import logits
+from heads.features import FeatureBatch
 
 
-class Constant(nn.Module):
+class Constant(SegmentHead):
     """A head that always says the same."""
 
     def __init__(self, logits_K: list[float]) -> None:
         super().__init__()
         self.logits_K = torch.tensor(logits_K)
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, visual_valid: Tensor, audio_valid: Tensor) -> Tensor:
-        return self.logits_K.expand(*mask.shape, -1)
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        return self.logits_K.expand(*batch.mask_BT.shape, -1)
 
 
 def test_evaluate_videos_without_features_count_as_background(tmp_path: Path, planted: ModuleType) -> None:
@@ -86,12 +88,12 @@ def test_mean_loss_weighs_every_real_segment_alike() -> None:
     assert mean_loss(logits_NTK, true_NT, np.zeros_like(mask_NT)) is None
 
 
-class Blip(nn.Module):
+class Blip(SegmentHead):
     """A head that says class 1 in the last two seconds of five, class 0 before and background after."""
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, visual_valid: Tensor, audio_valid: Tensor) -> Tensor:
+    def forward(self, batch: FeatureBatch) -> Tensor:
         classes_T = torch.tensor([0, 0, 0, 1, 1, 3, 3, 3, 3, 3])
-        return 9.0 * torch.nn.functional.one_hot(classes_T, 4).float().expand(len(mask), -1, -1)
+        return 9.0 * torch.nn.functional.one_hot(classes_T, 4).float().expand(len(batch.mask_BT), -1, -1)
 
 
 def test_evaluate_smoothed_leaves_seconds_without_features_out_of_the_runs(tmp_path: Path, planted: ModuleType) -> None:

@@ -9,11 +9,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from catalog.grid import GridRule
+from heads.blocks.segment_head import SegmentHead
 from heads.data.split import read_split
 from heads.evaluation.predict import events, logits, probabilities
+from heads.features import FeatureBatch
 
 SECOND = GridRule(window_s=Fraction(1), hop_s=Fraction(1))
 
@@ -72,11 +74,13 @@ def test_probabilities_outside_the_mask_are_background() -> None:
     assert probabilities(scores, mask, one_label=False)[0, 1].tolist() == [0, 0, 0]
 
 
-class Broken(nn.Module):
+class Broken(SegmentHead):
     """A head that gives NaN where the sound is loud."""
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, visual_valid: Tensor, audio_valid: Tensor) -> Tensor:
-        return torch.where(audio.abs().amax(dim=-1, keepdim=True) > 50, torch.nan, torch.zeros(*mask.shape, 4))
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        assert batch.audio is not None
+        loud_BT1 = batch.audio.abs().amax(dim=-1, keepdim=True) > 50
+        return torch.where(loud_BT1, torch.nan, torch.zeros(*batch.mask_BT.shape, 4))
 
 
 def test_logits_nan_names_the_items(tmp_path: Path, planted: ModuleType) -> None:

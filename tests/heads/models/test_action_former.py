@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from heads.features import FeatureBatch
 from heads.models import action_former
 from heads.models.action_former import ActionFormer
 
@@ -52,9 +53,15 @@ def test_action_former_one_modality_equals_the_joined_head_without_the_others_we
     visual, audio, mask = torch.randn(2, 16, 6), torch.randn(2, 16, 3), torch.ones(2, 16, dtype=torch.bool)
     with torch.no_grad():
         if modality == "visual":
-            got, want = alone(visual, None, mask), joined(visual, torch.zeros_like(audio), mask)
+            got, want = (
+                alone(FeatureBatch.of(visual, None, mask)),
+                joined(FeatureBatch.of(visual, torch.zeros_like(audio), mask)),
+            )
         else:
-            got, want = alone(None, audio, mask), joined(torch.zeros_like(visual), audio, mask)
+            got, want = (
+                alone(FeatureBatch.of(None, audio, mask)),
+                joined(FeatureBatch.of(torch.zeros_like(visual), audio, mask)),
+            )
     torch.testing.assert_close(got.logits_BPK, want.logits_BPK, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(got.offsets_BPC2, want.offsets_BPC2, rtol=1e-4, atol=1e-4)
 
@@ -64,7 +71,7 @@ def test_action_former_sees_its_window_and_no_farther() -> None:
     head = seeded(replace(SMALL, levels=1, blocks=1))
     visual, audio, mask = torch.randn(1, 40, 6), torch.randn(1, 40, 3), torch.ones(1, 40, dtype=torch.bool)
     visual.requires_grad_()
-    logits = head(visual, audio, mask).logits_BPK
+    logits = head(FeatureBatch.of(visual, audio, mask)).logits_BPK
     (gradient,) = torch.autograd.grad(logits[0, 20].sum(), visual)
     seen = gradient[0].abs().sum(dim=1).nonzero().flatten().tolist()
     assert (min(seen), max(seen)) == (20 - 8, 20 + 8)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.models.avel import SPEC, Avel, soft_margin
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
@@ -55,11 +55,11 @@ def test_forward_published_weights_equal_golden(shared: Path) -> None:
             state[f"{NAMES[layer]}.{kind}"] = value
     head.load_state_dict(state)
     visual, audio = golden["video"].float(), golden["audio"]
-    got = head(visual, audio, torch.ones(2, 10, dtype=torch.bool)).softmax(dim=-1)
+    got = head(FeatureBatch.of(visual, audio, torch.ones(2, 10, dtype=torch.bool))).softmax(dim=-1)
     torch.testing.assert_close(got, golden["out"], rtol=1e-4, atol=5e-5)
     padded = torch.cat([visual, torch.full((2, 3, 7, 7, 512), torch.nan)], dim=1)
     heard = torch.cat([audio, torch.full((2, 3, 128), torch.nan)], dim=1)
-    got = head(padded, heard, (torch.arange(13) < 10).expand(2, 13))[:, :10].softmax(dim=-1)
+    got = head(FeatureBatch.of(padded, heard, (torch.arange(13) < 10).expand(2, 13)))[:, :10].softmax(dim=-1)
     torch.testing.assert_close(got, golden["out"], rtol=1e-4, atol=5e-5)
 
 
@@ -73,13 +73,13 @@ def test_soft_margin_equals_torch() -> None:
 
 def test_loss_default_is_the_soft_margin_of_probabilities_and_cross_entropy_an_option() -> None:
     visual, audio, classes = features()
-    target = Target(mask_BT=MASK, classes_BT=classes, background=3)
-    logits = built()(visual, audio, MASK)
+    target = Target(classes_BT=classes, background=3)
+    logits = built()(FeatureBatch.of(visual, audio, MASK))
     wanted = soft_margin(logits.softmax(dim=-1), classes, MASK)
-    for got, want in zip(built().loss(visual, audio, target), wanted, strict=True):
+    for got, want in zip(built().loss(FeatureBatch.of(visual, audio, MASK), target), wanted, strict=True):
         torch.testing.assert_close(got, want)
     assert wanted[1].tolist() == [10, 7, 0]
-    plain, _ = built(loss="cross-entropy").loss(visual, audio, target)
+    plain, _ = built(loss="cross-entropy").loss(FeatureBatch.of(visual, audio, MASK), target)
     torch.testing.assert_close(plain, cross_entropy(logits, classes, MASK)[0])
 
 
@@ -88,8 +88,8 @@ def test_loss_several_labels_is_sigmoid_cross_entropy(loss: str) -> None:
     visual, audio, _ = features()
     labels = torch.rand(3, 10, 4) < 0.3
     head = built(loss=loss)
-    got, _ = head.loss(visual, audio, Target(mask_BT=MASK, labels_BTK=labels))
-    torch.testing.assert_close(got, binary_cross_entropy(head(visual, audio, MASK), labels, MASK)[0])
+    got, _ = head.loss(FeatureBatch.of(visual, audio, MASK), Target(labels_BTK=labels))
+    torch.testing.assert_close(got, binary_cross_entropy(head(FeatureBatch.of(visual, audio, MASK)), labels, MASK)[0])
 
 
 def test_configure_shapes_of_a_store_give_the_published_net() -> None:
@@ -136,13 +136,13 @@ def test_one_modality_is_its_bilstm_alone(modality: Literal["audio", "visual"]) 
     used = {"audio": audio, "visual": visual}[modality]
     used[~lost] = float("nan")
     given = {"visual": None, "audio": None} | {modality: used}
-    logits = head(given["visual"], given["audio"], mask, lost, lost)
+    logits = head(FeatureBatch.of(given["visual"], given["audio"], mask, lost, lost))
     lstm = head.audio_lstm if modality == "audio" else head.visual_lstm
     clean = torch.where(lost[..., None], audio if modality == "audio" else visual.mean(dim=2), 0.0)
     wanted = head.classify(torch.relu(head.inner(torch.relu(lstm(clean, mask)))))
     torch.testing.assert_close(logits[mask], wanted[mask])
     assert not [key for key in head.state_dict() if key.startswith({"audio": "visual", "visual": "audio"}[modality])]
     with pytest.raises(ValueError, match=f"{modality} features of .* got none"):
-        head(*((None, audio) if modality == "visual" else (visual, None)), mask)
+        head(FeatureBatch.of(visual if modality == "audio" else None, audio if modality == "visual" else None, mask))
     with pytest.raises(ValueError, match=f"nothing to look at: modality {modality}"):
         Avel.Config.for_features(visual_shape=None, audio_shape=None, num_classes=3, modality=modality)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads import registry as model
-from heads.blocks.losses import cross_entropy
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 
 HEADS: dict[str, dict[str, Any]] = {
     "avel": {"hidden": 4, "agva_hidden": 6},
@@ -43,53 +42,43 @@ def features(places: int = 4) -> tuple[Tensor, Tensor]:
     return torch.randn(4, 10, places, 6, generator=generator), torch.randn(4, 10, 5, generator=generator)
 
 
-def target(classes: Tensor | None = None, mask: Tensor = MASK) -> Target:
+def target(classes: Tensor | None = None) -> Target:
     if classes is None:
         classes = torch.randint(0, 4, (4, 10), generator=torch.Generator().manual_seed(1))
-    return Target(mask_BT=mask, classes_BT=classes, background=3)
-
-
-def loss_of(head: Any) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The head's own loss, or the cross-entropy that training takes without one."""
-    if hasattr(head, "loss"):
-        return head.loss  # type: ignore[no-any-return]  # a plug-in's
-
-    def plain(visual: Tensor, audio: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        assert target.classes_BT is not None
-        return cross_entropy(head(visual, audio, target.mask_BT), target.classes_BT, target.mask_BT)
-
-    return plain
+    return Target(classes_BT=classes, background=3)
 
 
 def test_padding_nan_and_order_of_items_change_nothing(name: str) -> None:
     head = built(name)
     visual, audio = features()
-    got = head(visual, audio, MASK)
+    got = head(FeatureBatch.of(visual, audio, MASK))
     assert got.shape == (4, 10, 4)
     assert got.dtype == torch.float32
     visual[~MASK], audio[~MASK] = float("nan"), 1e9
-    torch.testing.assert_close(head(visual, audio, MASK)[MASK], got[MASK], rtol=0, atol=1e-6)
+    torch.testing.assert_close(head(FeatureBatch.of(visual, audio, MASK))[MASK], got[MASK], rtol=0, atol=1e-6)
     for b, count in enumerate((10, 7, 3, 1)):
-        alone = head(visual[b : b + 1, :count], audio[b : b + 1, :count], MASK[b : b + 1, :count])
+        alone = head(FeatureBatch.of(visual[b : b + 1, :count], audio[b : b + 1, :count], MASK[b : b + 1, :count]))
         torch.testing.assert_close(alone[0], got[b, :count], rtol=0, atol=1e-6)
     order = torch.tensor([2, 0, 3, 1])
-    again = head(visual[order], audio[order], MASK[order])
+    again = head(FeatureBatch.of(visual[order], audio[order], MASK[order]))
     torch.testing.assert_close(again[MASK[order]], got[order][MASK[order]], rtol=0, atol=1e-6)
 
 
 def test_loss_padding_changes_nothing(name: str) -> None:
-    loss = loss_of(built(name))
+    loss = built(name).loss
     visual, audio = features()
-    sums, counts = loss(visual, audio, target())
+    sums, counts = loss(FeatureBatch.of(visual, audio, MASK), target())
     classes = target().classes_BT
     assert classes is not None
     assert counts.tolist() == [10, 7, 3, 1]
     for b, count in enumerate((10, 7, 3, 1)):
         cut = slice(b, b + 1), slice(0, count)
-        alone, _ = loss(visual[cut], audio[cut], target(classes[cut], MASK[cut]))
+        alone, _ = loss(FeatureBatch.of(visual[cut], audio[cut], MASK[cut]), target(classes[cut]))
         torch.testing.assert_close(alone[0], sums[b], rtol=1e-5, atol=1e-5)
     visual[~MASK], audio[~MASK], classes = float("nan"), 1e9, torch.where(MASK, classes, 0)
-    torch.testing.assert_close(loss(visual, audio, target(classes))[0], sums, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        loss(FeatureBatch.of(visual, audio, MASK), target(classes))[0], sums, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_features_not_computed_are_zeros(name: str) -> None:
@@ -98,16 +87,18 @@ def test_features_not_computed_are_zeros(name: str) -> None:
     visual_valid, audio_valid = MASK.clone(), MASK.clone()
     visual_valid[0, 2:5], audio_valid[1] = False, False
     visual[~visual_valid], audio[~audio_valid] = float("nan"), float("nan")
-    got = head(visual, audio, MASK, visual_valid, audio_valid)
+    got = head(FeatureBatch.of(visual, audio, MASK, visual_valid, audio_valid))
     assert bool(torch.isfinite(got[MASK]).all())
     if name != "av_transformer":  # which does not look there at all
         filled = (
             torch.where(visual_valid[..., None, None], visual, 0.0),
             torch.where(audio_valid[..., None], audio, 0.0),
         )
-        torch.testing.assert_close(got[MASK], head(*filled, MASK)[MASK], rtol=0, atol=1e-6)
+        torch.testing.assert_close(got[MASK], head(FeatureBatch.of(*filled, MASK))[MASK], rtol=0, atol=1e-6)
     nothing = torch.zeros_like(MASK)
-    blank = head(torch.full_like(visual, torch.nan), torch.full_like(audio, torch.nan), MASK, nothing, nothing)
+    blank = head(
+        FeatureBatch.of(torch.full_like(visual, torch.nan), torch.full_like(audio, torch.nan), MASK, nothing, nothing)
+    )
     assert bool(torch.isfinite(blank[MASK]).all())
 
 
@@ -116,7 +107,7 @@ def test_standardise_is_by_channel_of_valid_training_features(name: str) -> None
     visual, audio = 3 * visual + 2, audio - 5
     heads = [built(name, standardise=wanted) for wanted in (True, False)]
     for head in heads:
-        head.fit_statistics(visual.numpy(), audio.numpy(), MASK.numpy(), MASK.numpy())
+        head.fit_statistics(*(Modal(values=x.numpy(), valid=MASK.numpy()) for x in (visual, audio)))
 
     def normal(x: Tensor) -> Tensor:
         real = x[MASK].reshape(-1, x.shape[-1])
@@ -129,17 +120,22 @@ def test_standardise_is_by_channel_of_valid_training_features(name: str) -> None
 def test_maps_sets_and_single_vectors_are_taken(name: str) -> None:
     head = built(name)
     visual, audio = features()
-    assert torch.equal(head(visual.reshape(4, 10, 2, 2, 6), audio, MASK), head(visual, audio, MASK))
+    assert torch.equal(
+        head(FeatureBatch.of(visual.reshape(4, 10, 2, 2, 6), audio, MASK)), head(FeatureBatch.of(visual, audio, MASK))
+    )
     single = built(name, places=1)
     assert torch.equal(single(visual[:, :, :1], audio, MASK), single(visual[:, :, 0], audio, MASK))
-    assert torch.equal(head(visual, audio[:, :, None].expand(-1, -1, 2, -1), MASK), head(visual, audio, MASK))
+    assert torch.equal(
+        head(FeatureBatch.of(visual, audio[:, :, None].expand(-1, -1, 2, -1), MASK)),
+        head(FeatureBatch.of(visual, audio, MASK)),
+    )
 
 
 def test_any_number_of_segments(name: str) -> None:
     head = built(name)
     for count in (1, 2, 13, 60):
         mask = torch.ones(1, count, dtype=torch.bool)
-        got = head(torch.randn(1, count, 4, 6), torch.randn(1, count, 5), mask)
+        got = head(FeatureBatch.of(torch.randn(1, count, 4, 6), torch.randn(1, count, 5), mask))
         assert got.shape == (1, count, 4)
         assert bool(torch.isfinite(got).all())
 
@@ -149,8 +145,8 @@ def test_item_without_real_segments_is_finite_and_learns_nothing(name: str) -> N
     visual, audio = features()
     mask = torch.zeros(4, 10, dtype=torch.bool)
     mask[0] = True
-    assert bool(torch.isfinite(head(visual, audio, mask)).all())
-    sums, counts = loss_of(head)(visual, audio, target(mask=mask))
+    assert bool(torch.isfinite(head(FeatureBatch.of(visual, audio, mask))).all())
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), target())
     assert not sums[1:].any()
     assert counts.tolist() == [10, 0, 0, 0]
     torch.autograd.backward(sums.sum())
@@ -161,7 +157,7 @@ def test_config_survives_json_and_every_parameter_learns(name: str) -> None:
     head = built(name)
     assert model.read_config(name, dataclasses.asdict(head.config)) == head.config
     visual, audio = features()
-    torch.autograd.backward(loss_of(head)(visual, audio, target())[0].sum())
+    torch.autograd.backward(head.loss(FeatureBatch.of(visual, audio, MASK), target())[0].sum())
     for key, parameter in head.named_parameters():
         assert parameter.grad is not None, key
         assert bool(torch.isfinite(parameter.grad).all()), key
@@ -185,17 +181,17 @@ def test_forward_wrong_features_raise(name: str) -> None:
     head = built(name)
     visual, audio = features()
     with pytest.raises(ValueError, match=r"visual features of \(4, 10\) segments, width 6, got none"):
-        head(None, audio, MASK)
+        head(FeatureBatch.of(None, audio, MASK))
     with pytest.raises(ValueError, match=r"audio features of \(4, 10\) segments, width 5, got shape \(4, 10, 6\)"):
-        head(visual, visual[:, :, 0], MASK)
+        head(FeatureBatch.of(visual, visual[:, :, 0], MASK))
 
 
 @pytest.mark.parametrize("name", ATTEND_TO_PLACES)
 def test_attention_over_places_variants_differ_and_off_is_the_mean(name: str) -> None:
     visual, audio = features()
     with pytest.raises(ValueError, match="made for 4 places, got 3"):
-        built(name)(visual[:, :, :3], audio, MASK)
-    assert built(name, agva="formula")(visual[:, :, :3], audio, MASK).shape == (4, 10, 4)
+        built(name)(FeatureBatch.of(visual[:, :, :3], audio, MASK))
+    assert built(name, agva="formula")(FeatureBatch.of(visual[:, :, :3], audio, MASK)).shape == (4, 10, 4)
     off = built(name, agva="off")
     torch.testing.assert_close(off(visual, audio, MASK), off(visual.mean(dim=2), audio, MASK))
     assert off.attend is None
@@ -217,8 +213,7 @@ def planted_batch(planted: ModuleType) -> tuple[Tensor, Tensor, Target]:
     visual = 0.5 * torch.randn(len(rows), 10, 4, 6, generator=torch.Generator().manual_seed(0))
     visual[:, :, 1] = seen
     audio = torch.from_numpy(np.stack([r.audio.values for r in rows]))
-    mask = torch.ones(len(rows), 10, dtype=torch.bool)
-    return visual, audio, Target(mask_BT=mask, classes_BT=torch.from_numpy(classes), background=3)
+    return visual, audio, Target(classes_BT=torch.from_numpy(classes), background=3)
 
 
 def test_training_learns_planted_events(name: str, planted: ModuleType) -> None:
@@ -228,18 +223,19 @@ def test_training_learns_planted_events(name: str, planted: ModuleType) -> None:
         options["loss"] = "cross-entropy"  # the published one needs hundreds of steps
     head = built(name, **options)
     visual, audio, truth = planted_batch(planted)
-    head.fit_statistics(visual.numpy(), audio.numpy(), truth.mask_BT.numpy(), truth.mask_BT.numpy())
+    batch = FeatureBatch.of(visual, audio, torch.ones(visual.shape[:2], dtype=torch.bool))
+    head.fit_statistics(*(Modal(values=x.numpy(), valid=batch.mask_BT.numpy()) for x in (visual, audio)))
     assert truth.classes_BT is not None
     optimiser = torch.optim.Adam(head.train().parameters(), lr=5e-3)
     losses = []
     torch.manual_seed(0)
     for _ in range(60):
-        sums, counts = loss_of(head)(visual, audio, truth)
+        sums, counts = head.loss(batch, truth)
         optimiser.zero_grad()
         torch.autograd.backward(sums.sum() / counts.sum())
         nn.utils.clip_grad_norm_(head.parameters(), 5.0)
         optimiser.step()
         losses.append((sums.sum() / counts.sum()).item())
-    accuracy = (head.eval()(visual, audio, truth.mask_BT).argmax(dim=-1) == truth.classes_BT).float().mean().item()
+    accuracy = (head.eval()(batch).argmax(dim=-1) == truth.classes_BT).float().mean().item()
     assert losses[-1] < 0.5 * losses[0]
     assert accuracy > 0.9

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from heads import registry as model
+from heads.features import FeatureBatch
 from heads.spec import Head, HeadConfig
 
 # Dense heads have the same laws: test_dense_heads.py.
@@ -32,14 +33,14 @@ def test_every_head_trains_saves_and_restores_equal_logits(name: str) -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     inputs = (torch.randn(2, 3, 4), torch.randn(2, 3, 4), mask, mask, mask)
     if head_plugin.SPEC.needs_training:
-        head(*inputs)[mask].sum().backward()
+        head(FeatureBatch.of(*inputs))[mask].sum().backward()
         learnt = [p.grad for p in head.parameters() if p.grad is not None]
         assert learnt
         assert all(bool(torch.isfinite(gradient).all()) for gradient in learnt)
     head.eval()
     fields = dataclasses.asdict(config)
     again = model.restore(name, model.read_config(name, fields), head.state_dict())
-    assert torch.equal(again(*inputs), head(*inputs))
+    assert torch.equal(again(FeatureBatch.of(*inputs)), head(FeatureBatch.of(*inputs)))
     assert not again.training
 
 
@@ -49,9 +50,9 @@ def test_every_head_padding_changes_no_real_segment(name: str) -> None:
     head.eval()
     visual, audio = torch.randn(1, 5, 4), torch.randn(1, 5, 4)
     mask = torch.tensor([[True, True, True, False, False]])
-    short = head(visual[:, :3], audio[:, :3], mask[:, :3])
+    short = head(FeatureBatch.of(visual[:, :3], audio[:, :3], mask[:, :3]))
     visual[:, 3:], audio[:, 3:] = 1e6, float("nan")
-    torch.testing.assert_close(head(visual, audio, mask)[:, :3], short)
+    torch.testing.assert_close(head(FeatureBatch.of(visual, audio, mask))[:, :3], short)
 
 
 @pytest.mark.parametrize("name", SEGMENT_HEADS)
@@ -64,10 +65,12 @@ def test_every_head_features_not_computed_spread_to_nothing(name: str) -> None:
     seen, heard = mask.clone(), mask.clone()
     seen[0, 1], heard[0, 3], seen[1], heard[1] = False, False, False, False
     filled = head(
-        torch.where(seen[..., None], visual, 7.0), torch.where(heard[..., None], audio, -7.0), mask, seen, heard
+        FeatureBatch.of(
+            torch.where(seen[..., None], visual, 7.0), torch.where(heard[..., None], audio, -7.0), mask, seen, heard
+        )
     )
     visual[~seen], audio[~heard] = float("nan"), float("nan")
-    logits = head(visual, audio, mask, seen, heard)
+    logits = head(FeatureBatch.of(visual, audio, mask, seen, heard))
     assert logits.shape == (3, 5, 4)
     assert logits.dtype == torch.float32
     assert bool(torch.isfinite(logits[mask]).all())
@@ -84,11 +87,13 @@ def test_every_head_items_in_any_order_or_alone_are_the_same(name: str) -> None:
     head.eval()
     visual, audio = torch.randn(4, 6, 4), torch.randn(4, 6, 4)
     mask = torch.arange(6) < torch.tensor([6, 2, 4, 1])[:, None]
-    logits = head(visual, audio, mask)
+    logits = head(FeatureBatch.of(visual, audio, mask))
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(head(visual[order], audio[order], mask[order])[mask[order]], logits[order][mask[order]])
+    torch.testing.assert_close(
+        head(FeatureBatch.of(visual[order], audio[order], mask[order]))[mask[order]], logits[order][mask[order]]
+    )
     for i in range(4):
-        alone = head(visual[i : i + 1], audio[i : i + 1], mask[i : i + 1])
+        alone = head(FeatureBatch.of(visual[i : i + 1], audio[i : i + 1], mask[i : i + 1]))
         torch.testing.assert_close(alone[0][mask[i]], logits[i][mask[i]])
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from catalog.store.modal import Modal
+from heads.features import FeatureBatch
 from heads.models.linear import LinearProbe
 
 
@@ -18,10 +20,10 @@ def test_forward_maps_and_gaps_equal_slow_loop() -> None:
     audio_valid = mask & (rng.random((2, 4)) < 0.7)
     torch.manual_seed(0)
     head = LinearProbe(LinearProbe.Config(visual_width=5, audio_width=2, num_classes=4, modality="both"))
-    head.fit_statistics(visual.mean(axis=(2, 3)), audio, visual_valid, audio_valid)
+    head.fit_statistics(Modal(values=visual.mean(axis=(2, 3)), valid=visual_valid)(values=audio, valid=audio_valid))
     tensors = [torch.from_numpy(x) for x in (visual, audio, mask, visual_valid, audio_valid)]
     with torch.inference_mode():
-        logits = head(*tensors).numpy()
+        logits = head(FeatureBatch.of(*tensors)).numpy()
 
     pooled = visual.mean(axis=(2, 3)).astype(np.float64)
     seen, heard = pooled[visual_valid], audio[audio_valid].astype(np.float64)
@@ -41,7 +43,7 @@ def test_forward_maps_and_gaps_equal_slow_loop() -> None:
 def test_forward_without_validity_takes_the_mask() -> None:
     head = LinearProbe(LinearProbe.Config(visual_width=2, audio_width=0, num_classes=3, modality="both"))
     visual, mask = torch.randn(1, 2, 2), torch.tensor([[True, False]])
-    assert torch.equal(head(visual, None, mask), head(visual, None, mask, mask, None))
+    assert torch.equal(head(FeatureBatch.of(visual, None, mask)), head(FeatureBatch.of(visual, None, mask, mask, None)))
 
 
 @pytest.mark.parametrize(("modality", "inputs"), [("both", 7 + 1 + 3 + 1), ("audio", 3 + 1), ("visual", 7 + 1)])
@@ -58,4 +60,4 @@ def test_configure_modality_that_the_recipe_lacks_raises() -> None:
 def test_forward_features_of_another_width_raises() -> None:
     head = LinearProbe(LinearProbe.Config(visual_width=2, audio_width=0, num_classes=3, modality="visual"))
     with pytest.raises(ValueError, match="visual features of width 2, got width 4"):
-        head(torch.zeros(1, 1, 4), None, torch.ones(1, 1, dtype=torch.bool))
+        head(FeatureBatch.of(torch.zeros(1, 1, 4), None, torch.ones(1, 1, dtype=torch.bool)))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from heads.blocks.class_texts import ClassTexts
-from heads.data.device import Target
 from heads.dense.level_sequence import LevelSequence
+from heads.features import FeatureBatch, Target
 from heads.models.loco_texts import LocoTexts
 from heads.registry import build, read_config, restore, spec
 
@@ -46,7 +46,7 @@ def random_input(count: int = 21) -> tuple[Tensor, Tensor, Tensor]:
 
 def target_of(mask: Tensor, labels: list[int]) -> Target:
     events = torch.tensor([[[2.0, 9.5]], [[4.0, 18.0]], [[0.5, 7.0]], [[-0.4, 0.4]]])
-    return Target(mask_BT=mask, events_BE2=events, event_labels_BE=torch.tensor(labels)[:, None])
+    return Target(events_BE2=events, event_labels_BE=torch.tensor(labels)[:, None])
 
 
 def test_spec_is_that_of_a_dense_head_of_texts() -> None:
@@ -73,8 +73,8 @@ def test_logits_are_scaled_cosines_and_what_is_said_of_any_event() -> None:
     texts = units - units.mean(dim=0)
     with torch.no_grad():
         head.log_scale.fill_(1.2)
-        output = head(visual, audio, mask)
-        levels, _ = head.trunk(visual, audio, mask)
+        output = head(FeatureBatch.of(visual, audio, mask))
+        levels, _ = head.trunk(FeatureBatch.of(visual, audio, mask))
         first = 0
         for level in levels:
             lay = LevelSequence([level.x_BTF.shape[1]], gap=1, device=mask.device)
@@ -119,13 +119,13 @@ def test_vocabulary_may_change_in_size_and_order_without_training() -> None:
     head = made()
     given = random_input()
     with torch.no_grad():
-        wanted = head(*given)
+        wanted = head(FeatureBatch.of(*given))
         head.set_texts(torch.cat([texts_of(3, seed=9), texts_of(5)[[4, 1]]]))
-        more = head(*given)
+        more = head(FeatureBatch.of(*given))
         torch.testing.assert_close(more.logits_BPK[..., 3:], wanted.logits_BPK[..., [4, 1]])
         assert torch.equal(more.offsets_BPC2, wanted.offsets_BPC2)
         head.set_texts(texts_of(5)[2:3])
-        one = head(*given)
+        one = head(FeatureBatch.of(*given))
     assert one.logits_BPK.shape[-1] == 1
     torch.testing.assert_close(one.logits_BPK, wanted.logits_BPK[..., 2:3])
     assert head.config.num_classes == 1
@@ -148,9 +148,9 @@ def test_centre_is_that_of_the_first_trained_texts_and_stays() -> None:
 def test_only_directions_of_texts_matter() -> None:
     head = made()
     given = random_input()
-    wanted = head(*given).logits_BPK
+    wanted = head(FeatureBatch.of(*given)).logits_BPK
     head.set_texts(texts_of(5) * torch.tensor([[0.1], [1], [5], [100], [2]]))
-    torch.testing.assert_close(head(*given).logits_BPK, wanted)
+    torch.testing.assert_close(head(FeatureBatch.of(*given)).logits_BPK, wanted)
 
 
 def test_classes_that_are_not_trained_add_nothing_and_learn_nothing() -> None:
@@ -162,7 +162,7 @@ def test_classes_that_are_not_trained_add_nothing_and_learn_nothing() -> None:
     visual, audio, mask = random_input()
     losses, gradients = [], []
     for head, labels in ((some, [0, 2, 3, 0]), (few, [0, 1, 2, 0])):
-        sums, counts = head.loss(visual, audio, target_of(mask, labels))
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), target_of(mask, labels))
         losses.append(sums.sum() / counts.sum())
         last: Any = head.decoder.classify.out
         gradients.append(torch.autograd.grad(losses[-1], [head.log_scale, last.conv.weight]))
@@ -176,15 +176,15 @@ def test_event_of_a_class_that_is_not_trained_is_an_error_in_training_only() -> 
     head.set_texts(texts_of(5), torch.tensor([True, True, True, True, False]))
     visual, audio, mask = random_input()
     with pytest.raises(ValueError, match="4, which set_texts was not told are trained"):
-        head.loss(visual, audio, target_of(mask, [0, 1, 4, -1]))
-    sums, _ = head.eval().loss(visual, audio, target_of(mask, [0, 1, 4, -1]))
+        head.loss(FeatureBatch.of(visual, audio, mask), target_of(mask, [0, 1, 4, -1]))
+    sums, _ = head.eval().loss(FeatureBatch.of(visual, audio, mask), target_of(mask, [0, 1, 4, -1]))
     assert bool(torch.isfinite(sums).all())
 
 
 def test_every_parameter_learns() -> None:
     head = made().train()
     visual, audio, mask = random_input()
-    sums, counts = head.loss(visual, audio, target_of(mask, [0, 1, 2, 3]))
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), target_of(mask, [0, 1, 2, 3]))
     torch.autograd.backward(sums.sum() / counts.sum())
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
@@ -199,7 +199,7 @@ def test_restored_head_holds_its_vocabulary_whatever_its_config_says() -> None:
     head.set_texts(texts_of(8))
     again: Any = restore("loco_texts", config, head.state_dict())
     given = random_input()
-    assert torch.equal(again(*given).logits_BPK, head(*given).logits_BPK)
+    assert torch.equal(again(FeatureBatch.of(*given)).logits_BPK, head(FeatureBatch.of(*given)).logits_BPK)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_texts_that_do_not_fit_are_errors(texts: Tensor, trained: Tensor | None,
 
 def test_head_without_texts_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="set_texts"):
-        made(with_texts=False)(*random_input())
+        made(with_texts=False)(FeatureBatch.of(*random_input()))
 
 
 def test_config_out_of_range_is_an_error() -> None:
@@ -245,8 +245,7 @@ def planted(count: int, classes: list[int], texts: Tensor, seed: int) -> tuple[T
         for x, turn in ((visual, turns[0]), (audio, turns[1])):
             x[b, start:end] += 2 * turn @ units[k]
         events[b, 0], labels[b, 0] = torch.tensor([start - 0.5, end - 0.5]), k
-    mask = torch.ones(count, 24, dtype=torch.bool)
-    return visual, audio, Target(mask_BT=mask, events_BE2=events, event_labels_BE=labels)
+    return visual, audio, Target(events_BE2=events, event_labels_BE=labels)
 
 
 @pytest.mark.slow
@@ -267,7 +266,7 @@ def test_classes_never_trained_on_are_found_by_their_texts() -> None:
     torch.manual_seed(0)
     for step in range(450):
         visual, audio, target = planted(16, seen, texts, seed=step)
-        sums, counts = head.loss(visual, audio, target)
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, torch.ones(visual.shape[:2], dtype=torch.bool)), target)
         stepper.zero_grad()
         torch.autograd.backward(sums.sum() / counts.sum())
         stepper.step()
@@ -276,7 +275,7 @@ def test_classes_never_trained_on_are_found_by_their_texts() -> None:
     visual, audio, target = planted(200, list(range(5)), texts[60:], seed=999)
     assert target.event_labels_BE is not None
     with torch.inference_mode():
-        logits = head(visual, audio, target.mask_BT).logits_BPK
+        logits = head(FeatureBatch.of(visual, audio, torch.ones(visual.shape[:2], dtype=torch.bool))).logits_BPK
     best = logits.amax(dim=1).argmax(dim=-1)
     share = float((best == target.event_labels_BE[:, 0]).float().mean())
     assert share > 0.3, share  # chance is 0.2; three seeds gave 0.41 to 0.80

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from heads.features import FeatureBatch
 from heads.metrics.ovavebench import video_scores
 from heads.models.ov_avel_free import OvAvelFree
 from heads.registry import build, read_config, restore
@@ -41,11 +42,11 @@ def test_decide_published_strategies_equal_golden(shared: Path, strategy: str, o
     head.set_texts(torch.from_numpy(golden["text"]))
     visual, audio = torch.from_numpy(golden["visual"]), torch.from_numpy(golden["audio"])
     mask = torch.ones(audio.shape[:2], dtype=torch.bool)
-    decision = head.decide(visual, audio, mask)
+    decision = head.decide(FeatureBatch.of(visual, audio, mask))
     np.testing.assert_array_equal(decision.event_BT.numpy(), golden[f"{strategy}/is_event"] > 0)
     np.testing.assert_array_equal(decision.class_B.numpy(), golden[f"{strategy}/event_onehot"].argmax(axis=1))
 
-    predicted = head(visual, audio, mask).argmax(dim=-1).numpy()
+    predicted = head(FeatureBatch.of(visual, audio, mask)).argmax(dim=-1).numpy()
     true = np.where(golden["avc"] > 0, golden["category"][:, None], 67)
     scores = video_scores(predicted, true, background=67, flagged_NT=decision.event_BT.numpy())
     got = np.stack([scores.accuracy_N, scores.segment_f1_N, scores.event_f1_N], axis=1)
@@ -90,10 +91,10 @@ def test_forward_random_features_equal_slow_loop(other: bool, published: bool, g
     audio[~audio_valid] = float("nan")
     head = made(other=other, published=published)
     head.set_texts(texts)
-    decision = head.decide(visual, audio, mask, visual_valid, audio_valid)
+    decision = head.decide(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     assert decision.event_BT.tolist() == [events for events, _ in wanted]
     assert decision.class_B.tolist() == [category for _, category in wanted]
-    logits = head(visual, audio, mask, visual_valid, audio_valid)
+    logits = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     assert bool(torch.isfinite(logits).all())
     classes = [[category if event else 4 for event in events] for events, category in wanted]
     assert logits.argmax(dim=-1).tolist() == classes
@@ -119,28 +120,32 @@ def test_forward_one_modality_is_its_nearest_text(modality: str) -> None:
     head = made(modality=modality)
     head.set_texts(texts)
     looked_at = audio if modality == "audio" else visual
-    logits = head(None if modality == "audio" else visual, None if modality == "visual" else audio, mask)
+    logits = head(
+        FeatureBatch.of(None if modality == "audio" else visual, None if modality == "visual" else audio, mask)
+    )
     wanted = torch.nn.functional.cosine_similarity(looked_at[:, :, None], texts, dim=-1).argmax(dim=-1)
     assert logits.argmax(dim=-1).tolist() == wanted.where(mask, 4).tolist()
     with pytest.raises(ValueError, match="needs both modalities"):
-        head.decide(visual, audio, mask)
+        head.decide(FeatureBatch.of(visual, audio, mask))
 
 
 def test_forward_padding_and_order_of_items_change_nothing() -> None:
     visual, audio, mask, visual_valid, audio_valid, texts = random_input(2, gaps=True)
     head = made()
     head.set_texts(texts)
-    whole = head(visual, audio, mask, visual_valid, audio_valid)
+    whole = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     garbage = torch.full((40, 3, 4), float("nan"))
     no = torch.zeros(40, 3, dtype=torch.bool)
     padded = head(
-        torch.cat([visual, garbage], dim=1),
-        torch.cat([audio, garbage], dim=1),
-        *(torch.cat([m, no], dim=1) for m in (mask, visual_valid, audio_valid)),
+        FeatureBatch.of(
+            torch.cat([visual, garbage], dim=1),
+            torch.cat([audio, garbage], dim=1),
+            *(torch.cat([m, no], dim=1) for m in (mask, visual_valid, audio_valid)),
+        )
     )
     torch.testing.assert_close(padded[:, :8][mask], whole[mask], atol=1e-6, rtol=0)
     order = torch.randperm(40)
-    moved = head(*(x[order] for x in (visual, audio, mask, visual_valid, audio_valid)))
+    moved = head(FeatureBatch.of(*(x[order] for x in (visual, audio, mask, visual_valid, audio_valid))))
     torch.testing.assert_close(moved, whole[order], atol=1e-6, rtol=0)
 
 
@@ -149,7 +154,12 @@ def test_forward_several_vectors_a_segment_are_averaged() -> None:
     head = made()
     head.set_texts(texts)
     several = visual[:, :, None] + torch.tensor([-1.0, 0.0, 1.0])[:, None]
-    torch.testing.assert_close(head(several, audio[:, :, None], mask), head(visual, audio, mask), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        head(FeatureBatch.of(several, audio[:, :, None], mask)),
+        head(FeatureBatch.of(visual, audio, mask)),
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 def test_restore_of_a_saved_head_gives_equal_logits() -> None:
@@ -158,17 +168,17 @@ def test_restore_of_a_saved_head_gives_equal_logits() -> None:
     head.set_texts(texts)
     fields = dataclasses.asdict(head.config)
     again = restore("ov_avel_free", read_config("ov_avel_free", fields), head.state_dict())
-    assert torch.equal(again(visual, audio, mask), head(visual, audio, mask))
+    assert torch.equal(again(FeatureBatch.of(visual, audio, mask)), head(FeatureBatch.of(visual, audio, mask)))
     assert not list(head.parameters())
 
 
 def test_forward_without_texts_or_a_modality_raises() -> None:
     head, mask = made(), torch.ones(1, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="call set_texts"):
-        head(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), mask)
+        head(FeatureBatch.of(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), mask))
     head.set_texts(torch.ones(5, 4))
     with pytest.raises(ValueError, match="needs audio features"):
-        head(torch.zeros(1, 2, 4), None, mask)
+        head(FeatureBatch.of(torch.zeros(1, 2, 4), None, mask))
 
 
 @pytest.mark.parametrize("wrong", [{"modality": "smell"}, {"width": 0}, {"num_classes": 1}, {"width": 2**25}])

@@ -15,6 +15,7 @@ from torch import nn
 from catalog.dataset import Dataset
 from heads.data.split import Split, read_split
 from heads.registry import build, configure, is_dense, names, spec
+from heads.spec import Head
 from heads.training.checkpoint import FILE, Checkpoint, Moving, OtherTraining, Progress
 from heads.training.fit import Fitted, TrainingStopped, fit
 from heads.training.optim import averaged, optimiser
@@ -29,7 +30,7 @@ class Splits:
     data: Dataset
     read: dict[str, Split]
 
-    def fit(self, head: nn.Module, settings: Settings, **more: Any) -> Fitted:
+    def fit(self, head: Head, settings: Settings, **more: Any) -> Fitted:
         return fit(head, SegmentTask(self.read["train"], self.read["val"], self.data, settings), settings, **more)
 
 
@@ -40,7 +41,7 @@ def splits(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Spl
     return Splits(data, {name: read_split(store, "descriptors-1s", data, name) for name in ("train", "val")})
 
 
-def fresh(name: str) -> nn.Module:
+def fresh(name: str) -> Head:
     config = configure(name, visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
     return build(name, config, seed=3)
 
@@ -97,7 +98,7 @@ def test_early_stopping_counts_the_epochs_before_the_interruption(splits: Splits
     assert_equal(again, resumed)
 
 
-def moving(head: nn.Module, *, ema: float | None = None, scaled: bool = False) -> Moving:
+def moving(head: Head, *, ema: float | None = None, scaled: bool = False) -> Moving:
     return Moving(
         head=head,
         stepper=optimiser("adamw", head, learning_rate=1e-3, weight_decay=0.0),

@@ -18,6 +18,7 @@ from heads.data.targets import truth
 from heads.evaluation.evaluate import mean_loss
 from heads.evaluation.predict import logits
 from heads.registry import build, configure, is_dense, names, spec
+from heads.spec import Head
 from heads.training.checkpoint import differences
 from heads.training.fit import Fitted, fit
 from heads.training.optim import optimiser, schedule
@@ -33,13 +34,13 @@ def splits(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tup
     return data, train, val
 
 
-def trained(splits: tuple[Dataset, Split, Split], head: nn.Module, **how: Any) -> Fitted:
+def trained(splits: tuple[Dataset, Split, Split], head: Head, **how: Any) -> Fitted:
     data, train, val = splits
     settings = Settings(**({"epochs": 4, "batch_size": 5, "patience": 0} | how))
     return fit(head, SegmentTask(train, val, data, settings), settings)
 
 
-def fresh(name: str = "linear") -> nn.Module:
+def fresh(name: str = "linear") -> Head:
     config = configure(name, visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
     return build(name, config, seed=3)
 

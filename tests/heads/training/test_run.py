@@ -17,12 +17,14 @@ from catalog.dataset import Dataset
 from catalog.errors import AvelError
 from catalog.event import Event
 from catalog.store.reader import FeatureStore
+from heads.blocks.segment_head import SegmentHead
 from heads.data.split import read_split
 from heads.evaluation.evaluate import evaluate
+from heads.features import FeatureBatch
 from heads.metrics.ave import accuracy
 from heads.registry import build, read_config
 from heads.runs.folder import read_run, write_run
-from heads.spec import Modality
+from heads.spec import Head, Modality
 from heads.training.fit import fit
 from heads.training.run import TrainedRun, train_run
 from heads.training.segment_task import SegmentTask
@@ -95,7 +97,7 @@ def test_train_best_epoch_on_validation_is_what_is_kept(tmp_path: Path, planted:
     assert last.metrics["val"]["accuracy"] == record.history[-1]["val_accuracy"] == last.history[-1]["val_accuracy"]
 
 
-class Forgetful(nn.Module):
+class Forgetful(SegmentHead):
     """A head whose forward pass draws from the global generator."""
 
     def __init__(self) -> None:
@@ -105,18 +107,15 @@ class Forgetful(nn.Module):
         nn.init.zeros_(self.classify.bias)
         self.drop = nn.Dropout(0.5)
 
-    def fit_statistics(self, *features: object) -> None:
-        pass
-
-    def forward(self, visual: Tensor, audio: Tensor, *masks: Tensor) -> Tensor:
-        logits: Tensor = self.classify(self.drop(audio))
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        logits: Tensor = self.classify(self.drop(batch.audio))
         return logits
 
 
 def test_fit_seed_decides_order_and_dropout(store: FeatureStore, data: Dataset) -> None:
     splits = [read_split(store, "descriptors-1s", data, name) for name in ("train", "val")]
 
-    def fitted(seed: int, head: nn.Module) -> Tensor:
+    def fitted(seed: int, head: Head) -> Tensor:
         settings = Settings(epochs=2, batch_size=8, seed=seed)
         torch.rand(seed + 1)  # the global generator is elsewhere each time
         return fit(head, SegmentTask(splits[0], splits[1], data, settings), settings).state["classify.weight"]

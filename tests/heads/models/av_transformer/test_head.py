@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from heads import registry as model
+from heads.features import FeatureBatch
 from heads.models.av_transformer.head import SPEC, AudioVisualTransformer, sinusoid
 
 SMALL: dict[str, Any] = {
@@ -36,7 +37,7 @@ def test_forward_equals_each_item_by_hand(layers: int) -> None:
     head = built(layers=layers)
     torch.manual_seed(0)
     visual, audio = torch.randn(3, 10, 4, 6), torch.randn(3, 10, 5)
-    got = head(visual, audio, MASK)
+    got = head(FeatureBatch.of(visual, audio, MASK))
     for b, count in enumerate(COUNTS):
         mask = torch.ones(1, count, dtype=torch.bool)
         position = torch.tensor(
@@ -59,9 +60,9 @@ def test_seconds_without_picture_are_not_looked_at() -> None:
     torch.manual_seed(0)
     visual, audio, mask = torch.randn(1, 5, 4, 6), torch.randn(1, 5, 5), torch.ones(1, 5, dtype=torch.bool)
     valid = torch.tensor([[True, True, False, True, True]])
-    got = head(visual, audio, mask, valid)
+    got = head(FeatureBatch.of(visual, audio, mask, valid))
     # Zeros that were looked at would pull the neighbours' weighted means towards zero.
-    looked_at = head(torch.where(valid[..., None, None], visual, 0.0), audio, mask)
+    looked_at = head(FeatureBatch.of(torch.where(valid[..., None, None], visual, 0.0), audio, mask))
     assert ((got - looked_at).abs().amax(dim=-1)[0] > 1e-4).tolist() == [False, True, True, True, False]
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from catalog.store.modal import Modal
 from heads import registry as model
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.models.ave_clip.head import SPEC, AveClip
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "width": 8}
@@ -79,8 +80,8 @@ def fused(module: Any, x: Tensor, windows: Sequence[Sequence[int]]) -> Tensor:
 def test_forward_equals_the_equations_for_each_item_alone() -> None:
     head = built(places=3)
     visual, audio = features(3)
-    head.fit_statistics(visual.numpy(), audio.numpy(), MASK.numpy(), MASK.numpy())
-    got = head(visual, audio, MASK)
+    head.fit_statistics(rows_of(visual), rows_of(audio))
+    got = head(FeatureBatch.of(visual, audio, MASK))
     windows = {
         10: [[10], [5, 5], [3, 3, 4], [2] * 5],
         7: [[7], [5, 2], [3, 4], [2, 2, 2, 1]],
@@ -106,8 +107,12 @@ def test_forward_equals_the_equations_for_each_item_alone() -> None:
         torch.testing.assert_close(got[b, :count], wanted, rtol=0, atol=1e-5)
 
 
+def rows_of(values: Tensor) -> Modal:
+    return Modal(values=values.numpy(), valid=MASK.numpy())
+
+
 def target_of(classes: Tensor) -> Target:
-    return Target(mask_BT=MASK, classes_BT=classes, background=3)
+    return Target(classes_BT=classes, background=3)
 
 
 def slow_loss(logits: Tensor, event_logits: Tensor | None, classes: Tensor, b: int) -> Tensor:
@@ -128,8 +133,8 @@ def test_loss_equals_equation_17_segment_by_segment(egta: str) -> None:
     head = built(egta=egta)
     visual, audio = features()
     classes = torch.randint(0, 4, (4, 10), generator=torch.Generator().manual_seed(1))
-    sums, counts = head.loss(visual, audio, target_of(classes))
-    logits = head(visual, audio, MASK)
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, MASK), target_of(classes))
+    logits = head(FeatureBatch.of(visual, audio, MASK))
     event_logits = None
     if egta == "supervised":
         assert head.fusion is not None
@@ -144,7 +149,7 @@ def test_loss_equals_equation_17_segment_by_segment(egta: str) -> None:
 def test_loss_supervision_reaches_the_mask_alone_with_weight_1() -> None:
     head = built(event_weight=1.0)
     visual, audio = features()
-    sums, _ = head.loss(visual, audio, target_of(torch.zeros(4, 10, dtype=torch.int64)))
+    sums, _ = head.loss(FeatureBatch.of(visual, audio, MASK), target_of(torch.zeros(4, 10, dtype=torch.int64)))
     torch.autograd.backward(sums.sum())
     assert head.classify.weight.grad is None or not head.classify.weight.grad.any()
     assert head.refine.event is not None
@@ -156,9 +161,9 @@ def test_loss_several_labels_is_sigmoid_cross_entropy_over_classes() -> None:
     head = built()
     visual, audio = features()
     labels = torch.rand(4, 10, 4, generator=torch.Generator().manual_seed(2)) < 0.3
-    sums, counts = head.loss(visual, audio, Target(mask_BT=MASK, labels_BTK=labels))
-    rest, _ = built(event_weight=0.0).loss(visual, audio, Target(mask_BT=MASK, labels_BTK=labels))
-    p = head(visual, audio, MASK).sigmoid()
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, MASK), Target(labels_BTK=labels))
+    rest, _ = built(event_weight=0.0).loss(FeatureBatch.of(visual, audio, MASK), Target(labels_BTK=labels))
+    p = head(FeatureBatch.of(visual, audio, MASK)).sigmoid()
     for b in range(4):
         wanted = -torch.where(labels[b], p[b], 1 - p[b]).log().sum(dim=1)[MASK[b]].sum()
         torch.testing.assert_close(rest[b], wanted, rtol=0, atol=1e-4)
@@ -173,19 +178,24 @@ def test_every_ablation_keeps_the_laws_of_a_head(name: str) -> None:
     head = built(**options)
     assert model.read_config("ave_clip", dataclasses.asdict(head.config)) == head.config
     visual, audio = features(options.get("places", 1))
-    got = head(visual, audio, MASK)
+    got = head(FeatureBatch.of(visual, audio, MASK))
     assert got.shape == (4, 10, 4)
     assert got.dtype == torch.float32
     visual[~MASK], audio[~MASK] = float("nan"), 1e9
-    torch.testing.assert_close(head(visual, audio, MASK)[MASK], got[MASK], rtol=0, atol=1e-6)
+    torch.testing.assert_close(head(FeatureBatch.of(visual, audio, MASK))[MASK], got[MASK], rtol=0, atol=1e-6)
     for b, count in enumerate((10, 7, 3, 1)):
-        alone = head(visual[b : b + 1, :count], audio[b : b + 1, :count], MASK[b : b + 1, :count])
+        alone = head(FeatureBatch.of(visual[b : b + 1, :count], audio[b : b + 1, :count], MASK[b : b + 1, :count]))
         torch.testing.assert_close(alone[0], got[b, :count], rtol=0, atol=1e-6)
     order = torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(
-        head(visual[order], audio[order], MASK[order])[MASK[order]], got[order][MASK[order]], rtol=0, atol=1e-6
+        head(FeatureBatch.of(visual[order], audio[order], MASK[order]))[MASK[order]],
+        got[order][MASK[order]],
+        rtol=0,
+        atol=1e-6,
     )
-    torch.autograd.backward(head.loss(visual, audio, target_of(torch.zeros(4, 10, dtype=torch.int64)))[0].sum())
+    torch.autograd.backward(
+        head.loss(FeatureBatch.of(visual, audio, MASK), target_of(torch.zeros(4, 10, dtype=torch.int64)))[0].sum()
+    )
     for parameter in head.parameters():
         assert parameter.grad is not None
         assert bool(torch.isfinite(parameter.grad).all())
@@ -196,7 +206,7 @@ def test_ablations_differ() -> None:
     visual, audio = features()
     maps = features(4)[0]
     outputs = {
-        name: built(**options)(maps if options.get("places") else visual, audio, MASK)[MASK]
+        name: built(**options)(FeatureBatch.of(maps if options.get("places") else visual, audio, MASK))[MASK]
         for name, options in ABLATIONS.items()
         if name != "unsupervised"  # differs in the loss alone
     }
@@ -209,7 +219,7 @@ def test_ablations_differ() -> None:
 def test_forward_features_not_computed_are_zeros_after_standardising(standardise: bool) -> None:
     head = built(standardise=standardise)
     visual, audio = features()
-    head.fit_statistics(visual.numpy() + 3, audio.numpy() - 2, MASK.numpy(), MASK.numpy())
+    head.fit_statistics(rows_of(visual + 3), rows_of(audio - 2))
     moved = head.visual_standard.mean_D.abs().max() > 1
     assert bool(moved) == standardise
     visual_valid, audio_valid = MASK.clone(), MASK.clone()
@@ -217,32 +227,36 @@ def test_forward_features_not_computed_are_zeros_after_standardising(standardise
     filled_v, filled_a = visual.clone(), audio.clone()
     filled_v[0, 2:5], filled_a[1] = head.visual_standard.mean_D, head.audio_standard.mean_D
     visual[0, 2:5], audio[1] = float("nan"), float("nan")
-    got = head(visual, audio, MASK, visual_valid, audio_valid)
+    got = head(FeatureBatch.of(visual, audio, MASK, visual_valid, audio_valid))
     assert bool(torch.isfinite(got).all())
-    torch.testing.assert_close(got, head(filled_v, filled_a, MASK), rtol=0, atol=1e-6)
+    torch.testing.assert_close(got, head(FeatureBatch.of(filled_v, filled_a, MASK)), rtol=0, atol=1e-6)
 
 
 def test_standardise_maps_have_one_mean_a_channel() -> None:
     head = built(places=4)
     visual, audio = features(4)
-    head.fit_statistics(visual.numpy(), audio.numpy(), MASK.numpy(), MASK.numpy())
+    head.fit_statistics(rows_of(visual), rows_of(audio))
     wanted = visual.numpy()[MASK.numpy()].reshape(-1, 6).mean(axis=0)
     np.testing.assert_allclose(head.visual_standard.mean_D.numpy(), wanted, atol=1e-6)
-    assert torch.equal(head(visual.reshape(4, 10, 2, 2, 6), audio, MASK), head(visual, audio, MASK))
+    assert torch.equal(
+        head(FeatureBatch.of(visual.reshape(4, 10, 2, 2, 6), audio, MASK)), head(FeatureBatch.of(visual, audio, MASK))
+    )
 
 
 def test_one_vector_a_segment_makes_no_attention_and_equals_a_set_of_one() -> None:
     head = built()
     visual, audio = features()
     assert head.attend is None
-    assert torch.equal(head(visual[:, :, None], audio, MASK), head(visual, audio, MASK))
+    assert torch.equal(
+        head(FeatureBatch.of(visual[:, :, None], audio, MASK)), head(FeatureBatch.of(visual, audio, MASK))
+    )
 
 
 def test_any_number_of_segments() -> None:
     head = built()
     for count in (1, 2, 7, 10, 13, 60):
         mask = torch.ones(1, count, dtype=torch.bool)
-        got = head(torch.randn(1, count, 6), torch.randn(1, count, 5), mask)
+        got = head(FeatureBatch.of(torch.randn(1, count, 6), torch.randn(1, count, 5), mask))
         assert got.shape == (1, count, 4)
         assert bool(torch.isfinite(got).all())
 
@@ -253,9 +267,9 @@ def test_item_without_real_segments_is_finite_and_learns_nothing() -> None:
     mask = torch.zeros(4, 10, dtype=torch.bool)
     for real in (0, 1):
         mask[:real] = True
-        target = Target(mask_BT=mask, classes_BT=torch.zeros(4, 10, dtype=torch.int64), background=3)
-        assert bool(torch.isfinite(head(visual, audio, mask)).all())
-        sums, counts = head.loss(visual, audio, target)
+        target = Target(classes_BT=torch.zeros(4, 10, dtype=torch.int64), background=3)
+        assert bool(torch.isfinite(head(FeatureBatch.of(visual, audio, mask))).all())
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), target)
         assert not sums[real:].any()
         assert not counts[real:].any()
     torch.autograd.backward(sums.sum())
@@ -275,11 +289,11 @@ def test_training_learns_events_that_need_both_modalities() -> None:
     mask = torch.ones(64, 10, dtype=torch.bool)
     optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
     for _ in range(60):
-        sums, counts = head.loss(visual, audio, Target(mask_BT=mask, classes_BT=classes, background=3))
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), Target(classes_BT=classes, background=3))
         optimiser.zero_grad()
         torch.autograd.backward(sums.sum() / counts.sum())
         optimiser.step()
-    assert float((head.eval()(visual, audio, mask).argmax(dim=-1) == classes).float().mean()) > 0.97
+    assert float((head.eval()(FeatureBatch.of(visual, audio, mask)).argmax(dim=-1) == classes).float().mean()) > 0.97
 
 
 @pytest.mark.parametrize("part", ["fusion", "classify"])
@@ -290,7 +304,7 @@ def test_dropout_acts_before_the_part_in_training_only(part: str) -> None:
     visual, audio = features()
     for training in (False, True):
         head.train(training)
-        head(visual, audio, MASK)
+        head(FeatureBatch.of(visual, audio, MASK))
     assert not (inputs[0] == 0).any()
     assert 0.3 < float((inputs[1] == 0).float().mean()) < 0.7
 
@@ -351,8 +365,8 @@ def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:
 def test_forward_wrong_features_raise() -> None:
     visual, audio = features()
     with pytest.raises(ValueError, match=r"visual features of \(4, 10\) segments, width 6, got none"):
-        built()(None, audio, MASK)
+        built()(FeatureBatch.of(None, audio, MASK))
     with pytest.raises(ValueError, match=r"audio features of \(4, 10\) segments, width 5, got shape \(4, 10, 6\)"):
-        built()(visual, visual, MASK)
+        built()(FeatureBatch.of(visual, visual, MASK))
     with pytest.raises(ValueError, match="made for 4 places, got 9"):
-        built(places=4, agva="published")(features(9)[0], audio, MASK)
+        built(places=4, agva="published")(FeatureBatch.of(features(9)[0], audio, MASK))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heads import registry as model
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.metrics import ave
 from heads.models.cmbs.head import SPEC, Cmbs, item_classes, two_branch_logits
 
@@ -106,8 +106,8 @@ def by_hand(head: Cmbs, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, 
 def test_branches_and_loss_equal_each_item_by_hand() -> None:
     head = built()
     visual, audio, classes = features()
-    got = head.branches(visual, audio, MASK)
-    sums, counts = head.loss(visual, audio, Target(mask_BT=MASK, classes_BT=classes, background=3))
+    got = head.branches(FeatureBatch.of(visual, audio, MASK))
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, MASK), Target(classes_BT=classes, background=3))
     bce, ce = nn.BCEWithLogitsLoss(reduction="sum"), nn.CrossEntropyLoss()
     for b, count in enumerate(COUNTS):
         event, gate, kinds, scores = by_hand(head, visual[b, :count], audio[b, :count])
@@ -129,8 +129,8 @@ def test_loss_of_full_items_is_the_published_sum_of_batch_means() -> None:
     visual, audio, classes = features()
     classes[3] = torch.tensor([0] * 4 + [3] * 6)
     full = torch.ones(4, 10, dtype=torch.bool)
-    sums, counts = head.loss(visual, audio, Target(mask_BT=full, classes_BT=classes, background=3))
-    branches, event = head.branches(visual, audio, full), (classes != 3).float()
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, full), Target(classes_BT=classes, background=3))
+    branches, event = head.branches(FeatureBatch.of(visual, audio, full)), (classes != 3).float()
     kinds = torch.tensor([0, 2, 1, 0])
     wanted = (
         nn.BCEWithLogitsLoss()(branches.event_BT, event)
@@ -144,8 +144,8 @@ def test_loss_of_full_items_is_the_published_sum_of_batch_means() -> None:
 def test_forward_is_the_decision_of_the_branches() -> None:
     head = built()
     visual, audio, _ = features()
-    branches = head.branches(visual, audio, MASK)
-    decided = head(visual, audio, MASK).argmax(dim=-1)
+    branches = head.branches(FeatureBatch.of(visual, audio, MASK))
+    decided = head(FeatureBatch.of(visual, audio, MASK)).argmax(dim=-1)
     wanted = torch.where(branches.event_BT.sigmoid() > 0.5, branches.class_BC.argmax(dim=-1)[:, None], 3)
     assert torch.equal(decided[MASK], wanted[MASK])
     assert len(set(decided[0].tolist()) - {3}) <= 1
@@ -155,7 +155,7 @@ def test_item_without_real_segments_has_finite_class_logits() -> None:
     head = built()
     nn.init.constant_(head.classify.weight, 2.0)  # the lowest number times 2 would be infinite
     visual, audio, _ = features()
-    branches = head.branches(visual, audio, torch.zeros(4, 10, dtype=torch.bool))
+    branches = head.branches(FeatureBatch.of(visual, audio, torch.zeros(4, 10, dtype=torch.bool)))
     torch.testing.assert_close(branches.class_BC, head.classify.bias.expand(4, 3))
     assert not branches.scores_BC.any()
 
@@ -163,7 +163,7 @@ def test_item_without_real_segments_has_finite_class_logits() -> None:
 def test_loss_several_labels_raises() -> None:
     visual, audio, _ = features()
     with pytest.raises(ValueError, match="one class a video"):
-        built().loss(visual, audio, Target(mask_BT=MASK, labels_BTK=torch.zeros(4, 10, 4, dtype=torch.bool)))
+        built().loss(FeatureBatch.of(visual, audio, MASK), Target(labels_BTK=torch.zeros(4, 10, 4, dtype=torch.bool)))
 
 
 def test_dropouts_are_the_published_ones() -> None:

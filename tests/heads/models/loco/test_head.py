@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from catalog.store.modal import Modal
 from heads.blocks.temporal_conv import sinusoid
-from heads.data.device import Target
 from heads.dense.decode import Decoding, decode
 from heads.dense.head import DenseHead
 from heads.dense.nms import Suppression, suppress
 from heads.dense.points import points
+from heads.features import FeatureBatch, Target
 from heads.models.loco.head import Loco
 from heads.models.loco.trunk import TRAINING as PUBLISHED
 from heads.registry import build, parse_field, plugin, read_config, restore
@@ -65,7 +66,7 @@ def target_of(mask: Tensor) -> Target:
         [[[2.0, 9.5], [4.0, 18.0]], [[1.0, 3.0], [0, 0]], [[0.5, 7.0], [0, 0]], [[-0.4, 0.4], [0, 0]]]
     )
     labels = torch.tensor([[0, 2], [1, -1], [2, -1], [0, -1]])
-    return Target(mask_BT=mask, events_BE2=events, event_labels_BE=labels)
+    return Target(events_BE2=events, event_labels_BE=labels)
 
 
 def flat(levels: Tensor, counts: tuple[int, ...]) -> list[Tensor]:
@@ -98,7 +99,7 @@ def test_configure_takes_widths_from_the_store_and_published_sizes() -> None:
 def test_forward_gives_points_of_the_padded_length(fields: dict[str, Any]) -> None:
     head = made(**fields)
     visual, audio, mask, visual_valid, audio_valid = random_input()
-    output = head(visual, audio, mask, visual_valid, audio_valid)
+    output = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     assert output.counts == (24, 12, 6)
     own = 1 if fields.get("regression") == "class_agnostic" else 3
     assert output.logits_BPK.shape == (4, 42, 3)
@@ -114,14 +115,14 @@ def test_padding_and_the_order_of_items_change_nothing(fields: dict[str, Any]) -
     head = made(**fields)
     given = random_input()
     with torch.no_grad():
-        wanted = head(*given)
+        wanted = head(FeatureBatch.of(*given))
         longer = [
             torch.cat([x, x.new_full((4, 40, *x.shape[2:]), float("nan") if x.is_floating_point() else 0)], dim=1)
             for x in given
         ]
-        padded = head(*longer)
-        turned = head(*[x[[3, 1, 0, 2]] for x in given])
-        alone = head(*[x[2:3, :9] for x in given])
+        padded = head(FeatureBatch.of(*longer))
+        turned = head(FeatureBatch.of(*[x[[3, 1, 0, 2]] for x in given]))
+        alone = head(FeatureBatch.of(*[x[2:3, :9] for x in given]))
     for name in ("logits_BPK", "offsets_BPC2"):
         parts, more = flat(getattr(wanted, name), wanted.counts), flat(getattr(padded, name), padded.counts)
         masks = flat(wanted.mask_BP, wanted.counts)
@@ -138,11 +139,10 @@ def test_any_length_works(count: int) -> None:
     head = made()
     visual, audio = torch.randn(1, count, 12), torch.randn(1, count, 10)
     mask = torch.ones(1, count, dtype=torch.bool)
-    output = head(visual, audio, mask)
+    output = head(FeatureBatch.of(visual, audio, mask))
     assert output.counts[0] == -(-count // 4) * 4
     loss, number = head.loss(
-        visual,
-        audio,
+        FeatureBatch.of(visual, audio, mask),
         dataclasses.replace(target_of(mask), events_BE2=torch.zeros(1, 1, 2), event_labels_BE=torch.full((1, 1), -1)),
     )
     assert math.isfinite(loss.sum().item() / number.sum().item())
@@ -152,7 +152,7 @@ def test_any_length_works(count: int) -> None:
 def test_every_parameter_learns_and_missing_features_spread_no_nan(fields: dict[str, Any]) -> None:
     head = made(**fields).train()
     visual, audio, mask, visual_valid, audio_valid = random_input()
-    sums, counts = head.loss(visual, audio, target_of(mask), visual_valid, audio_valid)
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), target_of(mask))
     torch.autograd.backward(sums.sum() / counts.sum())
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
@@ -169,21 +169,21 @@ def test_loss_adds_weighted_lcc_in_training_only() -> None:
     mask, target = given[2], target_of(given[2])
     totals = []
     for one in (head.train(), without.train()):
-        sums, counts = one.loss(given[0], given[1], target, *given[3:])
+        sums, counts = one.loss(FeatureBatch.of(given[0], given[1], mask, *given[3:]), target)
         totals.append((sums.sum() / counts.sum()).item())
-    streams = head.trunk.encoded(given[0], given[1], mask, *given[3:])
+    streams = head.trunk.encoded(FeatureBatch.of(given[0], given[1], mask, *given[3:]))
     assert head.trunk.lcc is not None
     lcc = head.trunk.lcc(streams["visual"], streams["audio"], given[3] & given[4]).item()
     assert totals[0] - totals[1] == pytest.approx(0.1 * lcc, rel=1e-3)
     assert without(*given).auxiliary is None
-    assert head.eval()(*given).auxiliary is None
+    assert head.eval()(FeatureBatch.of(*given)).auxiliary is None
 
 
 def test_lcc_takes_only_segments_with_both_modalities() -> None:
     head = made(drop_path=0.0).train()
     visual, audio, mask, visual_valid, _ = random_input()
     nothing = torch.zeros_like(mask)
-    found = head(visual, audio, mask, visual_valid, nothing).auxiliary
+    found = head(FeatureBatch.of(visual, audio, mask, visual_valid, nothing)).auxiliary
     assert found is not None
     assert found.item() == 0
 
@@ -194,16 +194,19 @@ def test_standardised_features_are_those_of_the_training_split() -> None:
     plain.load_state_dict(head.state_dict())
     visual, audio, mask, visual_valid, audio_valid = random_input()
     visual, audio = 50 * visual + 7, 0.01 * audio - 3
-    head.fit_statistics(visual.numpy(), audio.numpy(), visual_valid.numpy(), audio_valid.numpy())
-    by_hand = [
+    visual_rows = Modal(values=visual.numpy(), valid=visual_valid.numpy())
+    audio_rows = Modal(values=audio.numpy(), valid=audio_valid.numpy())
+    head.fit_statistics(visual_rows, audio_rows)
+    by_hand_visual, by_hand_audio = (
         (x - x[valid].mean(dim=0)) / x[valid].std(dim=0, unbiased=False)
         for x, valid in ((visual, visual_valid), (audio, audio_valid))
-    ]
-    wanted = plain(*by_hand, mask, visual_valid, audio_valid)
-    found = head(visual, audio, mask, visual_valid, audio_valid)
+    )
+    by_hand = FeatureBatch.of(by_hand_visual, by_hand_audio, mask, visual_valid, audio_valid)
+    wanted = plain(by_hand)
+    found = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     torch.testing.assert_close(found.logits_BPK, wanted.logits_BPK, rtol=1e-3, atol=1e-4)
-    plain.fit_statistics(visual.numpy(), audio.numpy(), visual_valid.numpy(), audio_valid.numpy())  # wants none
-    assert torch.equal(plain(*by_hand, mask, visual_valid, audio_valid).logits_BPK, wanted.logits_BPK)
+    plain.fit_statistics(visual_rows, audio_rows)  # wants none
+    assert torch.equal(plain(by_hand).logits_BPK, wanted.logits_BPK)
 
 
 def test_sinusoid_is_added_after_the_convolutions() -> None:
@@ -211,7 +214,7 @@ def test_sinusoid_is_added_after_the_convolutions() -> None:
     head, plain = made(sinusoid=True, **fields), made(**fields)
     plain.load_state_dict(head.state_dict())
     given = random_input()
-    with_places, without = head.trunk.encoded(*given), plain.trunk.encoded(*given)
+    with_places, without = head.trunk.encoded(FeatureBatch.of(*given)), plain.trunk.encoded(FeatureBatch.of(*given))
     places = sinusoid(21, 16) * given[2][..., None]
     for name in ("visual", "audio"):
         torch.testing.assert_close(with_places[name] - without[name], places, rtol=0, atol=1e-5)
@@ -238,11 +241,11 @@ def test_cdp_before_training_equals_fixed() -> None:
 def test_modality_that_is_not_looked_at_changes_nothing() -> None:
     visual, audio, mask, visual_valid, audio_valid = random_input()
     head = made(modality="audio")
-    wanted = head(visual, audio, mask, visual_valid, audio_valid)
-    other = head(None, audio, mask, None, audio_valid)
+    wanted = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
+    other = head(FeatureBatch.of(None, audio, mask, None, audio_valid))
     assert torch.equal(other.logits_BPK, wanted.logits_BPK)
     with pytest.raises(ValueError, match="needs audio features"):
-        head(visual, None, mask)
+        head(FeatureBatch.of(visual, None, mask))
 
 
 def test_both_streams_see_each_other_but_only_nearby() -> None:
@@ -254,7 +257,9 @@ def test_both_streams_see_each_other_but_only_nearby() -> None:
     near[0, 30] += 1
     far[0, 50] += 1
     with torch.no_grad():
-        wanted, one, other = (head.trunk(visual, x, mask)[0][0].x_BTF[0, 30] for x in (audio, near, far))
+        wanted, one, other = (
+            head.trunk(FeatureBatch.of(visual, x, mask))[0][0].x_BTF[0, 30] for x in (audio, near, far)
+        )
     assert not torch.allclose(one, wanted)
     assert torch.equal(other, wanted)
 
@@ -263,7 +268,7 @@ def test_restored_head_gives_the_same_numbers() -> None:
     head = made()
     again = restore("loco", head.config, head.state_dict())
     given = random_input()
-    assert torch.equal(again(*given).logits_BPK, head(*given).logits_BPK)
+    assert torch.equal(again(FeatureBatch.of(*given)).logits_BPK, head(FeatureBatch.of(*given)).logits_BPK)
 
 
 def test_cost_is_linear_in_time() -> None:
@@ -274,7 +279,7 @@ def test_cost_is_linear_in_time() -> None:
         plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
         visual, audio = torch.randn(1, count, 12), torch.randn(1, count, 10)
         with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
-            head(visual, audio, torch.ones(1, count, dtype=torch.bool))
+            head(FeatureBatch.of(visual, audio, torch.ones(1, count, dtype=torch.bool)))
         return int(counter.get_total_flops())
 
     # Exactly 2 but for the zeros between the levels in the decoder.
@@ -302,7 +307,7 @@ def test_largest_tensor_of_a_long_video_is_linear_in_time() -> None:
         visual, audio = torch.randn(1, count, 12), torch.randn(1, count, 10)
         largest = 0
         with torch.inference_mode(), Watch():  # type: ignore[no-untyped-call]  # as above
-            head(visual, audio, torch.ones(1, count, dtype=torch.bool))
+            head(FeatureBatch.of(visual, audio, torch.ones(1, count, dtype=torch.bool)))
         found.append(largest)
     assert found[1] <= 2 * found[0]
     assert found[1] < 4096 * 4096 / 2
@@ -349,7 +354,7 @@ def planted(count: int, seed: int) -> tuple[Tensor, Tensor, Target]:
     return (
         visual,
         audio,
-        Target(mask_BT=torch.ones(count, 48, dtype=torch.bool), events_BE2=events, event_labels_BE=labels),
+        Target(events_BE2=events, event_labels_BE=labels),
     )
 
 
@@ -360,7 +365,7 @@ def test_training_finds_planted_events() -> None:
     torch.manual_seed(0)
     for step in range(80):
         visual, audio, target = planted(8, seed=step)
-        sums, counts = head.loss(visual, audio, target)
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, torch.ones(visual.shape[:2], dtype=torch.bool)), target)
         stepper.zero_grad()
         (sums.sum() / counts.sum()).backward()
         stepper.step()
@@ -369,7 +374,7 @@ def test_training_finds_planted_events() -> None:
     assert target.events_BE2 is not None
     assert target.event_labels_BE is not None
     with torch.inference_mode():
-        output = head(visual, audio, target.mask_BT)
+        output = head(FeatureBatch.of(visual, audio, torch.ones(visual.shape[:2], dtype=torch.bool)))
     found = [suppress(one, Suppression()) for one in decode(output, points(48, 3), Decoding())]
     right = 0
     for b, one in enumerate(found):

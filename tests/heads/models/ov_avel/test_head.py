@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.metrics.ovavebench import summary, video_scores
 from heads.models.ov_avel.head import OvAvel, fuse, min_max
 from heads.registry import read_config, restore
@@ -30,10 +30,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"modality": "audio"},
     {"modality": "visual", "layer": "linear", "other": False},
 ]
-
-
-def aim(classes_BT: Tensor, mask_BT: Tensor) -> Target:
-    return Target(mask_BT=mask_BT, classes_BT=classes_BT)
 
 
 def made(**fields: Any) -> OvAvel:
@@ -70,11 +66,11 @@ def test_forward_towers_alone_equal_golden(shared: Path) -> None:
     head = made(width=24, num_classes=68, layer="none")
     head.set_texts(texts)
     mask = torch.ones(audio.shape[:2], dtype=torch.bool)
-    logits = head(visual, audio, mask)
+    logits = head(FeatureBatch.of(visual, audio, mask))
     np.testing.assert_allclose(logits.numpy(), golden["ft/logits"], atol=2e-4)
 
     true = golden["ft/full_labels"].astype(np.int64)
-    sums, counts = head.loss(visual, audio, aim(torch.from_numpy(true), mask))
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, mask), Target(classes_BT=torch.from_numpy(true)))
     assert (sums.sum() / counts.sum()).item() == pytest.approx(float(golden["ft/ce"]), abs=2e-4)
     numbers = {str(entry["case"]): entry for entry in json.loads((folder / "ovavel.json").read_text())}["ft_decode"]
     means = summary(video_scores(logits.argmax(dim=-1).numpy(), true, background=67))
@@ -97,7 +93,7 @@ def test_forward_with_gaps_equals_slow_loop(fields: dict[str, Any]) -> None:
     visual, audio, mask, visual_valid, audio_valid = random_input()
     config = head.config
     with torch.inference_mode():
-        logits = head(visual, audio, mask, visual_valid, audio_valid)
+        logits = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid))
     for b in range(5):
         given = {"audio": (audio[b], audio_valid[b], 20.0), "visual": (visual[b], visual_valid[b], 1.0)}
         valid = {name: given[name][1] for name in config.modalities}
@@ -154,17 +150,17 @@ def test_forward_padding_and_order_of_items_change_nothing(fields: dict[str, Any
     inputs = random_input()
     mask = inputs[2]
     with torch.inference_mode():
-        whole = head(*inputs)
+        whole = head(FeatureBatch.of(*inputs))
         garbage, no = torch.full((5, 3, 12), float("nan")), torch.zeros(5, 3, dtype=torch.bool)
-        padded = head(*(torch.cat([x, garbage if x.ndim == 3 else no], dim=1) for x in inputs))
+        padded = head(FeatureBatch.of(*(torch.cat([x, garbage if x.ndim == 3 else no], dim=1) for x in inputs)))
         torch.testing.assert_close(padded[:, :7][mask], whole[mask], atol=1e-6, rtol=0)
         huge = inputs[0].clone(), inputs[1].clone()
         for x in huge:
             x[~mask] = 1e6
-        torch.testing.assert_close(head(*huge, *inputs[2:])[mask], whole[mask], atol=1e-6, rtol=0)
+        torch.testing.assert_close(head(FeatureBatch.of(*huge, *inputs[2:]))[mask], whole[mask], atol=1e-6, rtol=0)
         order = torch.tensor([3, 0, 4, 2, 1])
-        torch.testing.assert_close(head(*(x[order] for x in inputs)), whole[order], atol=1e-6, rtol=0)
-        alone = head(*(x[2:3, :5] for x in inputs))  # item 2 has five segments
+        torch.testing.assert_close(head(FeatureBatch.of(*(x[order] for x in inputs))), whole[order], atol=1e-6, rtol=0)
+        alone = head(FeatureBatch.of(*(x[2:3, :5] for x in inputs)))  # item 2 has five segments
         torch.testing.assert_close(alone, whole[2:3, :5], atol=1e-6, rtol=0)
 
 
@@ -173,15 +169,19 @@ def test_loss_with_gaps_has_finite_gradients_and_is_the_cross_entropy(fields: di
     head = made(**fields)
     visual, audio, mask, visual_valid, audio_valid = random_input()
     classes = torch.randint(0, 6, mask.shape, generator=torch.Generator().manual_seed(1))
-    sums, counts = head.loss(visual, audio, aim(classes, mask), visual_valid, audio_valid)
-    logits = head(visual, audio, mask, visual_valid, audio_valid).detach()
+    sums, counts = head.loss(
+        FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), Target(classes_BT=classes)
+    )
+    logits = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid)).detach()
     for b in range(5):
         used = [t for t in range(7) if mask[b, t] and (head.config.other or classes[b, t] != 5)]
         wanted = [float(logits[b, t].logsumexp(0) - logits[b, t, classes[b, t]]) for t in used]
         assert int(counts[b]) == len(used)
         assert sums[b].item() == pytest.approx(sum(wanted), abs=1e-5)
     head.train()
-    sums, counts = head.loss(visual, audio, aim(classes, mask), visual_valid, audio_valid)
+    sums, counts = head.loss(
+        FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), Target(classes_BT=classes)
+    )
     if fields.get("layer") == "none":
         assert not list(head.parameters())
         return
@@ -195,26 +195,33 @@ def test_loss_trained_rows_among_all_equal_a_vocabulary_of_these_rows() -> None:
     texts, small = texts_of(6), torch.randint(0, 3, mask.shape, generator=torch.Generator().manual_seed(2))
     head = made(dropout=0.0).train()
     head.set_texts(texts, trained)
-    among_all = head.loss(visual, audio, aim(torch.tensor([0, 2, 5])[small], mask), visual_valid, audio_valid)
+    among_all = head.loss(
+        FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid),
+        Target(classes_BT=torch.tensor([0, 2, 5])[small]),
+    )
     head.set_texts(texts[trained])
-    alone = head.loss(visual, audio, aim(small, mask), visual_valid, audio_valid)
+    alone = head.loss(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), Target(classes_BT=small))
     torch.testing.assert_close(among_all, alone)
-    assert head(visual, audio, mask, visual_valid, audio_valid).shape == (5, 7, 3)
+    assert head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid)).shape == (5, 7, 3)
     head.set_texts(texts_of(9))
-    assert head(visual, audio, mask, visual_valid, audio_valid).shape == (5, 7, 9)
+    assert head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid)).shape == (5, 7, 9)
 
 
 def test_loss_class_that_is_not_trained_raises_in_training_only() -> None:
     head = made()
     visual, audio, mask, visual_valid, audio_valid = random_input()
     head.set_texts(texts_of(6), torch.tensor([True, False, True, True, True, True]))
-    target = aim(torch.ones(mask.shape, dtype=torch.int64), mask)
-    assert bool(torch.isfinite(head.loss(visual, audio, target, visual_valid, audio_valid)[0]).all())
+    target = Target(classes_BT=torch.ones(mask.shape, dtype=torch.int64))
+    assert bool(
+        torch.isfinite(head.loss(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), target)[0]).all()
+    )
     with pytest.raises(ValueError, match="hold classes 1, which"):
-        head.train().loss(visual, audio, target, visual_valid, audio_valid)
+        head.train().loss(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), target)
     # Padding may hold any class.
-    padding = aim(torch.where(mask, 0, 1), mask)
-    assert bool(torch.isfinite(head.loss(visual, audio, padding, visual_valid, audio_valid)[0]).all())
+    padding = Target(classes_BT=torch.where(mask, 0, 1))
+    assert bool(
+        torch.isfinite(head.loss(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid), padding)[0]).all()
+    )
 
 
 def test_loss_best_logits_reach_the_floor_of_the_paper() -> None:
@@ -231,18 +238,26 @@ def test_forward_audio_stored_at_any_length_gives_equal_logits_unless_kept() -> 
     head, kept = made(), made(audio_scale=0.0)
     for stored in (audio, unit, 20 * unit):
         torch.testing.assert_close(
-            head(visual, stored, mask, visual_valid, audio_valid),
-            kept(torch.nn.functional.normalize(visual, dim=-1), 20 * unit, mask, visual_valid, audio_valid),
+            head(FeatureBatch.of(visual, stored, mask, visual_valid, audio_valid)),
+            kept(
+                FeatureBatch.of(
+                    torch.nn.functional.normalize(visual, dim=-1), 20 * unit, mask, visual_valid, audio_valid
+                )
+            ),
             atol=1e-5,
             rtol=0,
         )
-    assert not torch.allclose(kept(visual, unit, mask, visual_valid, audio_valid), head(*random_input()), atol=1e-3)
+    assert not torch.allclose(
+        kept(FeatureBatch.of(visual, unit, mask, visual_valid, audio_valid)),
+        head(FeatureBatch.of(*random_input())),
+        atol=1e-3,
+    )
 
 
 def test_forward_no_other_never_says_background_where_features_are() -> None:
     head = made(other=False)
     visual, audio, mask, visual_valid, audio_valid = random_input()
-    said = head(visual, audio, mask, visual_valid, audio_valid).argmax(dim=-1)
+    said = head(FeatureBatch.of(visual, audio, mask, visual_valid, audio_valid)).argmax(dim=-1)
     known = mask & audio_valid.any(dim=1, keepdim=True)
     assert bool((said[known] != 5).all())
     assert bool((said[~known] == 5).all())
@@ -255,7 +270,10 @@ def test_forward_other_times_of_one_item_matter_to_a_temporal_layer_only() -> No
     away = torch.arange(7) != 3
     for fields, same in (({}, False), ({"layer": "linear"}, True), ({"layer": "none"}, True)):
         head = made(**fields)
-        before, after = head(visual, audio, mask)[:, away], head(changed, audio, mask)[:, away]
+        before, after = (
+            head(FeatureBatch.of(visual, audio, mask))[:, away],
+            head(FeatureBatch.of(changed, audio, mask))[:, away],
+        )
         assert torch.allclose(before, after, atol=1e-6) == same
 
 
@@ -264,10 +282,10 @@ def test_training_a_few_steps_lowers_the_loss_on_features_near_their_texts() -> 
     head, texts = made(dropout=0.0).train(), texts_of(6)
     classes = torch.randint(0, 6, (32, 7), generator=rng)
     visual, audio = (texts[classes] + 1.5 * torch.randn(32, 7, 12, generator=rng) for _ in range(2))
-    target = aim(classes, torch.ones(32, 7, dtype=torch.bool))
+    target = Target(classes_BT=classes)
     optimiser, losses = torch.optim.Adam(head.parameters(), lr=1e-2), []
     for _ in range(40):
-        sums, counts = head.loss(visual, audio, target)
+        sums, counts = head.loss(FeatureBatch.of(visual, audio, torch.ones(32, 7, dtype=torch.bool)), target)
         loss = sums.sum() / counts.sum()
         losses.append(loss.item())
         optimiser.zero_grad()
@@ -291,7 +309,7 @@ def test_restore_of_a_saved_head_gives_equal_logits_and_texts() -> None:
     head = made(interaction="both", num_layers=2)
     fields = json.loads(json.dumps(dataclasses.asdict(head.config)))
     again = restore("ov_avel", read_config("ov_avel", fields), head.state_dict())
-    assert torch.equal(again(*random_input()), head(*random_input()))
+    assert torch.equal(again(FeatureBatch.of(*random_input())), head(FeatureBatch.of(*random_input())))
 
 
 def test_configure_published_widths_have_the_published_number_of_parameters() -> None:
@@ -327,4 +345,4 @@ def test_forward_without_texts_or_a_modality_raises() -> None:
     with pytest.raises(ValueError, match="call set_texts"):
         bare(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), mask)
     with pytest.raises(ValueError, match="needs visual features"):
-        made()(None, torch.zeros(1, 2, 12), mask)
+        made()(FeatureBatch.of(None, torch.zeros(1, 2, 12), mask))

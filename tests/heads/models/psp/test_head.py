@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy
-from heads.data.device import Target
+from heads.features import FeatureBatch, Target
 from heads.models.psp.head import SPEC, Psp
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
@@ -49,8 +49,8 @@ def by_hand(head: Psp, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
 def test_forward_and_loss_equal_each_item_by_hand() -> None:
     head = built()
     visual, audio, classes = features()
-    got = head(visual, audio, MASK)
-    sums, counts = head.loss(visual, audio, Target(mask_BT=MASK, classes_BT=classes, background=3))
+    got = head(FeatureBatch.of(visual, audio, MASK))
+    sums, counts = head.loss(FeatureBatch.of(visual, audio, MASK), Target(classes_BT=classes, background=3))
     for b, count in enumerate(COUNTS):
         logits, similarity = by_hand(head, visual[b, :count], audio[b, :count])
         torch.testing.assert_close(got[b, :count], logits, rtol=0, atol=1e-5)
@@ -67,8 +67,8 @@ def test_loss_similarity_weight_0_is_the_classes_alone() -> None:
     head = built(similarity_weight=0.0)
     visual, audio, _ = features()
     labels = torch.rand(3, 10, 4) < 0.3
-    got, _ = head.loss(visual, audio, Target(mask_BT=MASK, labels_BTK=labels))
-    torch.testing.assert_close(got, binary_cross_entropy(head(visual, audio, MASK), labels, MASK)[0])
+    got, _ = head.loss(FeatureBatch.of(visual, audio, MASK), Target(labels_BTK=labels))
+    torch.testing.assert_close(got, binary_cross_entropy(head(FeatureBatch.of(visual, audio, MASK)), labels, MASK)[0])
 
 
 def test_threshold_and_dropout_reach_the_propagation() -> None:

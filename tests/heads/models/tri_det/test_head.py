@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from heads.features import FeatureBatch
 from heads.models.tri_det import head as tri_det
 from heads.models.tri_det.head import TriDet
 
@@ -43,7 +44,7 @@ def test_tri_det_offsets_lie_within_the_bins_and_learn_through_both_parts() -> N
     head = seeded(SMALL)
     visual, audio = torch.randn(2, 20, 6), torch.randn(2, 20, 3)
     mask = torch.arange(20) < torch.tensor([[20], [7]])
-    output = head(visual, audio, mask)
+    output = head(FeatureBatch.of(visual, audio, mask))
     assert output.counts == (20, 10, 5)
     assert output.offsets_BPC2.shape == (2, 35, 4, 2)
     assert bool(((output.offsets_BPC2 >= 0) & (output.offsets_BPC2 <= 4)).all())
@@ -61,7 +62,10 @@ def test_tri_det_one_modality_equals_the_joined_head_without_the_others_weights(
     alone.load_state_dict(state | {first: state[first][:, 6:]})
     audio, mask = torch.randn(2, 16, 3), torch.ones(2, 16, dtype=torch.bool)
     with torch.no_grad():
-        got, want = alone(None, audio, mask), joined(torch.zeros(2, 16, 6), audio, mask)
+        got, want = (
+            alone(FeatureBatch.of(None, audio, mask)),
+            joined(FeatureBatch.of(torch.zeros(2, 16, 6), audio, mask)),
+        )
     torch.testing.assert_close(got.logits_BPK, want.logits_BPK, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(got.offsets_BPC2, want.offsets_BPC2, rtol=1e-4, atol=1e-4)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heads.blocks.temporal_conv import sinusoid
+from heads.features import FeatureBatch
 from heads.models.unav import head as unav
 from heads.models.unav.head import Unav
 
@@ -54,7 +55,7 @@ def test_unav_equals_slow_composition(dependency: bool) -> None:
     head = seeded(replace(SMALL, dependency=dependency, levels=3))
     visual, audio, mask_BT = inputs()
     with torch.no_grad():
-        output = head(visual, audio, mask_BT)
+        output = head(FeatureBatch.of(visual, audio, mask_BT))
         assert output.counts == (40, 20, 10)
         for b, length in enumerate(mask_BT.sum(dim=1).tolist()):
             padded = -(-length // 4) * 4
@@ -95,7 +96,7 @@ def test_unav_both_modalities_reach_every_logit() -> None:
     visual, audio, mask_BT = inputs(16)
     visual.requires_grad_()
     audio.requires_grad_()
-    output = head(visual, audio, mask_BT)
+    output = head(FeatureBatch.of(visual, audio, mask_BT))
     for at in (0, 20, 27):  # a point of each level
         seen, heard = torch.autograd.grad(output.logits_BPK[0, at].sum(), (visual, audio), retain_graph=True)
         assert seen[0].abs().sum() > 0
@@ -105,14 +106,14 @@ def test_unav_both_modalities_reach_every_logit() -> None:
 
 def test_unav_class_agnostic_has_one_start_and_end() -> None:
     head = seeded(replace(SMALL, regression="class_agnostic", levels=2))
-    assert head(*inputs(8)).offsets_BPC2.shape == (2, 12, 1, 2)
+    assert head(FeatureBatch.of(*inputs(8))).offsets_BPC2.shape == (2, 12, 1, 2)
 
 
 def test_unav_bfloat16_stays_near_float32() -> None:
     head = Unav(replace(SMALL, levels=3)).eval()
-    one = head(*inputs(16))
+    one = head(FeatureBatch.of(*inputs(16)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        other = head(*inputs(16))
+        other = head(FeatureBatch.of(*inputs(16)))
     # bfloat16 has 8 bits.
     torch.testing.assert_close(other.logits_BPK.float(), one.logits_BPK, rtol=0.05, atol=0.05)
 
@@ -143,6 +144,6 @@ def test_unav_features_of_another_width_are_refused() -> None:
     head = seeded(replace(SMALL, levels=2))
     visual, audio, mask_BT = inputs(8)
     with pytest.raises(ValueError, match="visual features"):
-        head(audio, audio, mask_BT)
+        head(FeatureBatch.of(audio, audio, mask_BT))
     with pytest.raises(ValueError, match="audio features"):
-        head(visual, None, mask_BT)
+        head(FeatureBatch.of(visual, None, mask_BT))
