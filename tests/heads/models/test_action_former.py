@@ -79,8 +79,8 @@ def test_action_former_sees_its_window_and_no_farther() -> None:
 
 def test_action_former_with_sinusoid_tells_places_apart() -> None:
     visual, audio = torch.ones(1, 64, 6), torch.ones(1, 64, 3)
-    mask = torch.ones(1, 64, dtype=torch.bool)
-    logits = {on: seeded(replace(SMALL, sinusoid=on))(visual, audio, mask).logits_BPK[0] for on in (False, True)}
+    batch = FeatureBatch.of(visual, audio, torch.ones(1, 64, dtype=torch.bool))
+    logits = {on: seeded(replace(SMALL, sinusoid=on))(batch).logits_BPK[0] for on in (False, True)}
     torch.testing.assert_close(logits[False][30], logits[False][34], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits[True][30], logits[True][34], rtol=1e-2, atol=1e-2)
 

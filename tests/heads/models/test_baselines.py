@@ -113,7 +113,8 @@ def test_standardise_is_by_channel_of_valid_training_features(name: str) -> None
         real = x[MASK].reshape(-1, x.shape[-1])
         return (x - real.mean(dim=0)) / real.std(dim=0, correction=0)
 
-    got, wanted = heads[0](visual, audio, MASK), heads[1](normal(visual), normal(audio), MASK)
+    got = heads[0](FeatureBatch.of(visual, audio, MASK))
+    wanted = heads[1](FeatureBatch.of(normal(visual), normal(audio), MASK))
     torch.testing.assert_close(got[MASK], wanted[MASK], rtol=0, atol=1e-4)
 
 
@@ -124,7 +125,8 @@ def test_maps_sets_and_single_vectors_are_taken(name: str) -> None:
         head(FeatureBatch.of(visual.reshape(4, 10, 2, 2, 6), audio, MASK)), head(FeatureBatch.of(visual, audio, MASK))
     )
     single = built(name, places=1)
-    assert torch.equal(single(visual[:, :, :1], audio, MASK), single(visual[:, :, 0], audio, MASK))
+    one_place, vector = (FeatureBatch.of(x, audio, MASK) for x in (visual[:, :, :1], visual[:, :, 0]))
+    assert torch.equal(single(one_place), single(vector))
     assert torch.equal(
         head(FeatureBatch.of(visual, audio[:, :, None].expand(-1, -1, 2, -1), MASK)),
         head(FeatureBatch.of(visual, audio, MASK)),
@@ -193,7 +195,8 @@ def test_attention_over_places_variants_differ_and_off_is_the_mean(name: str) ->
         built(name)(FeatureBatch.of(visual[:, :, :3], audio, MASK))
     assert built(name, agva="formula")(FeatureBatch.of(visual[:, :, :3], audio, MASK)).shape == (4, 10, 4)
     off = built(name, agva="off")
-    torch.testing.assert_close(off(visual, audio, MASK), off(visual.mean(dim=2), audio, MASK))
+    mean = FeatureBatch.of(visual.mean(dim=2), audio, MASK)
+    torch.testing.assert_close(off(FeatureBatch.of(visual, audio, MASK)), off(mean))
     assert off.attend is None
     assert built(name, places=1).attend is None
     with pytest.raises(ValueError, match="agva must be one of"):

@@ -104,12 +104,12 @@ def test_decide_agreement_on_other_is_an_event_as_published_only() -> None:
     texts = torch.eye(3)
     first_other = torch.tensor([[2, 0, 0], [1, 2, 0]])  # both items agree throughout; 2 is other
     vectors = texts[first_other]
-    mask = torch.ones(2, 3, dtype=torch.bool)
+    batch = FeatureBatch.of(vectors, vectors, torch.ones(2, 3, dtype=torch.bool))
     published, corrected = made(3, 3, published=True), made(3, 3)
     for head in (published, corrected):
         head.set_texts(texts)
-    assert published(vectors, vectors, mask).argmax(dim=-1).tolist() == [[2, 2, 2], [1, 1, 1]]
-    assert corrected(vectors, vectors, mask).argmax(dim=-1).tolist() == [[2, 0, 0], [1, 2, 1]]
+    assert published(batch).argmax(dim=-1).tolist() == [[2, 2, 2], [1, 1, 1]]
+    assert corrected(batch).argmax(dim=-1).tolist() == [[2, 0, 0], [1, 2, 1]]
 
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])

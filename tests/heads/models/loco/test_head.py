@@ -175,7 +175,7 @@ def test_loss_adds_weighted_lcc_in_training_only() -> None:
     assert head.trunk.lcc is not None
     lcc = head.trunk.lcc(streams["visual"], streams["audio"], given[3] & given[4]).item()
     assert totals[0] - totals[1] == pytest.approx(0.1 * lcc, rel=1e-3)
-    assert without(*given).auxiliary is None
+    assert without(FeatureBatch.of(*given)).auxiliary is None
     assert head.eval()(FeatureBatch.of(*given)).auxiliary is None
 
 
@@ -233,9 +233,9 @@ def test_cdp_before_training_equals_fixed() -> None:
     cdp = Loco(Loco.Config(**fields)).eval()
     fixed = Loco(Loco.Config(**fields, cross="fixed")).eval()
     fixed.load_state_dict({k: v for k, v in cdp.state_dict().items() if ".adaptation." not in k})
-    given = random_input()
-    assert torch.equal(cdp(*given).logits_BPK, fixed(*given).logits_BPK)
-    assert torch.equal(cdp(*given).offsets_BPC2, fixed(*given).offsets_BPC2)
+    given = FeatureBatch.of(*random_input())
+    assert torch.equal(cdp(given).logits_BPK, fixed(given).logits_BPK)
+    assert torch.equal(cdp(given).offsets_BPC2, fixed(given).offsets_BPC2)
 
 
 def test_modality_that_is_not_looked_at_changes_nothing() -> None:

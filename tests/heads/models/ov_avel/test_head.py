@@ -343,6 +343,6 @@ def test_forward_without_texts_or_a_modality_raises() -> None:
     mask = torch.ones(1, 2, dtype=torch.bool)
     bare = OvAvel(OvAvel.Config(width=4, num_classes=3, modality="both"))
     with pytest.raises(ValueError, match="call set_texts"):
-        bare(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), mask)
+        bare(FeatureBatch.of(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4), mask))
     with pytest.raises(ValueError, match="needs visual features"):
         made()(FeatureBatch.of(None, torch.zeros(1, 2, 12), mask))
