@@ -53,7 +53,9 @@ class _Paired(PairedPlaces):
 def test_paired_inputs_are_the_pictures_set_and_the_sounds_mean() -> None:
     paired = _Paired(5, 4, standardise=True)
     visual, audio = torch.randn(2, 3, 2, 5), torch.randn(2, 3, 6, 4) + 2
-    paired.fit_statistics(Modal(values=visual.numpy(), valid=VALID.numpy())(values=audio.numpy(), valid=VALID.numpy()))
+    paired.fit_statistics(
+        Modal(values=visual.numpy(), valid=VALID.numpy()), Modal(values=audio.numpy(), valid=VALID.numpy())
+    )
     audio_valid = VALID & torch.tensor([[True, False, True], [True, True, True]])
     visual[~VALID], audio[~audio_valid] = float("nan"), float("nan")
     visual_BTRV, audio_BTA = paired.inputs(FeatureBatch.of(visual, audio, VALID, None, audio_valid))

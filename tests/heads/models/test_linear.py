@@ -20,7 +20,9 @@ def test_forward_maps_and_gaps_equal_slow_loop() -> None:
     audio_valid = mask & (rng.random((2, 4)) < 0.7)
     torch.manual_seed(0)
     head = LinearProbe(LinearProbe.Config(visual_width=5, audio_width=2, num_classes=4, modality="both"))
-    head.fit_statistics(Modal(values=visual.mean(axis=(2, 3)), valid=visual_valid)(values=audio, valid=audio_valid))
+    head.fit_statistics(
+        Modal(values=visual.mean(axis=(2, 3)), valid=visual_valid), Modal(values=audio, valid=audio_valid)
+    )
     tensors = [torch.from_numpy(x) for x in (visual, audio, mask, visual_valid, audio_valid)]
     with torch.inference_mode():
         logits = head(FeatureBatch.of(*tensors)).numpy()
