@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Nu
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
     row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | head.scalars()
-    judged = head if moving.averaged is None else moving.averaged.module
+    judged = head if moving.averaged is None else cast(Head, moving.averaged.module)
     row |= task.validate(judged)
     best = done.history[done.best_epoch - 1] if done.best_epoch else None
     if best is None or settings.keep == "last" or _validation_rank(row) > _validation_rank(best):

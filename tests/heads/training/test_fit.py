@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from catalog.dataset import Dataset
+from catalog.store.modal import Modal
+from heads.blocks.segment_head import SegmentHead
 from heads.data.split import Split, read_split
+from heads.features import FeatureBatch
 from heads.training.fit import fit
 from heads.training.segment_task import SegmentTask
 from heads.training.settings import Settings
@@ -34,7 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-class Centred(nn.Module):
+class Centred(SegmentHead):
     """A linear map of centred audio features behind dropout, with norms that "adamw-weights" does not decay."""
 
     def __init__(self) -> None:
@@ -48,11 +51,13 @@ class Centred(nn.Module):
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
-    def fit_statistics(self, visual: object, audio: Any, visual_valid_R: object, audio_valid_R: Any) -> None:
-        self.get_buffer("centre").copy_(torch.from_numpy(audio[audio_valid_R].mean(axis=0, dtype=np.float64)))
+    def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
+        assert audio is not None
+        self.get_buffer("centre").copy_(torch.from_numpy(audio.values[audio.valid].mean(axis=0, dtype=np.float64)))
 
-    def forward(self, visual: Tensor, audio: Tensor, *masks: Tensor) -> Tensor:
-        logits_BTK: Tensor = self.classify(self.norm(self.drop(audio - self.get_buffer("centre"))))
+    def forward(self, batch: FeatureBatch) -> Tensor:
+        assert batch.audio is not None
+        logits_BTK: Tensor = self.classify(self.norm(self.drop(batch.audio - self.get_buffer("centre"))))
         return logits_BTK
 
 
@@ -114,7 +119,9 @@ def by_hand(data: Dataset, train: Split, settings: Settings) -> tuple[dict[str, 
                 )
                 for group in stepper.param_groups:
                     group["lr"] = settings.learning_rate * share
-                logits = head(None, audio_NTD[items])
+                logits = head(
+                    FeatureBatch.of(None, audio_NTD[items], torch.ones(audio_NTD[items].shape[:2], dtype=torch.bool))
+                )
                 loss = nn.functional.cross_entropy(logits.flatten(0, 1), classes_NT[items].flatten())
                 stepper.zero_grad()
                 torch.autograd.backward(loss)
