@@ -1,6 +1,6 @@
 """What crosses from decoding to encoding: the clips of a run of segments, at the encoder's input size and rate.
 
-Shape suffixes: N sound samples, F distinct frames, S segments, P frames a segment, H W pixels, D feature width.
+Shape suffixes: N audio samples, F distinct frames, S segments, P frames a segment, H W pixels, D feature width.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Clips:
         grid: the whole video's grid (not only of these segments).
         first: number of the first segment here.
         frames_FHWC: uint8 RGB, or float32 in the same units by a tensor interpolation; ascending in time; F = 0 where
-            there is no picture. Of the recipe's size; where it leaves frames whole, of a size of the video's own.
-        frame_index_SP: int32 into `frames_FHWC`; -1 where no picture has been shown yet. P counts frames beyond the
+            there is no frame. Of the recipe's size; where it leaves frames whole, of a size of the video's own.
+        frame_index_SP: int32 into `frames_FHWC`; -1 where no frame has been shown yet. P counts frames beyond the
             segment too where the recipe has such; P = 0 without a video tower.
-        samples_N: float32 in about [-1, 1], mono, at `rate_hz`; zeros where there is no sound. N = 0 without
+        samples_N: float32 in about [-1, 1], mono, at `rate_hz`; zeros where there is no audio. N = 0 without
             an audio tower or track.
         sample_valid_N: bool, True where a sample is real.
         samples_start: number of `samples_N[0]` on the video's clock (sample n is at n / rate_hz seconds; with

@@ -1,4 +1,4 @@
-"""Finished units into the store: in the plan's order, whatever order they finish in, and committed in time.
+"""Finished units into the store: appended in the plan's order, in whatever order they finish, and committed in time.
 
 Rows of the store are in append order, so two runs give equal arrays only if they append in one order. A unit that
 finishes early is held back; how much may be held is bounded, and what is not appended is not lost to the store: it

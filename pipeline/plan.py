@@ -27,7 +27,7 @@ class Unit:
     """Videos that are decoded, encoded and committed together.
 
     Attributes:
-        index: place in this run's plan, from 0: the order of the commits.
+        index: position in this run's plan, from 0: the order of the commits.
         number: the unit's number in the store; -1 for videos that came from elsewhere without one.
         videos: 1 to `UNIT_VIDEOS`.
         recipes: names of the recipes that each of these videos needs.
@@ -119,7 +119,7 @@ def plan_units(
         for needed, replace in ((pending, False), (again, True)):
             if needed:
                 number = int(committed.unit[row])
-                # Rows without a unit are cut by their place in the store, which never changes.
+                # Rows without a unit are cut by their row in the store, which never changes.
                 block = row // UNIT_VIDEOS if number < 0 else 0
                 known.setdefault((number, block, replace, needed), []).append((row, video))
 

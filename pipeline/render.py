@@ -1,7 +1,7 @@
 """A scene to a real file: H.264 and AAC in MP4, the same bytes for the same scene.
 
 Time: frame i is shown from i / 25 s, sample n at n / 44100 s. Something seen in [start, end) is in exactly the frames
-with start <= i / 25 < end, and likewise for sound; sounds fade within their span (5 ms), never beyond it. AAC's 1024
+with start <= i / 25 < end, and likewise for audio; voices fade within their span (5 ms), never beyond it. AAC's 1024
 priming samples are hidden by the file's edit list, so sample 0 of the scene is heard at t = 0.
 
 Determinism: one encoder thread, no dates in the file, all randomness from `scene.seed`. Another version of numpy,
@@ -50,31 +50,31 @@ def _encode(scene: Scene, container: av.container.OutputContainer) -> None:
     # Measured: with B-frames, x264's macroblock tree (its assembly) gives other bytes from one run to the next, in one
     # thread and from equal frames: 5 of 5 encodings of one 320 x 240 scene differed. Without it none does.
     options = {"preset": "veryfast", "crf": "26", "x264-params": "mbtree=0"}
-    picture = container.add_stream("libx264", rate=FPS, options=options)
-    picture.width, picture.height, picture.pix_fmt = scene.width_px, scene.height_px, "yuv420p"
-    picture.codec_context.thread_count = 1
-    picture.time_base = picture.codec_context.time_base = Fraction(1, FPS)
-    # The fast quantiser: the default's search takes longer than the pictures do.
-    sound = container.add_stream("aac", rate=RATE_HZ, layout="stereo", options={"aac_coder": "fast"})
-    sound.bit_rate = 96_000
-    sound.codec_context.thread_count = 1
+    video = container.add_stream("libx264", rate=FPS, options=options)
+    video.width, video.height, video.pix_fmt = scene.width_px, scene.height_px, "yuv420p"
+    video.codec_context.thread_count = 1
+    video.time_base = video.codec_context.time_base = Fraction(1, FPS)
+    # The fast quantiser: the default's search takes longer than the frames do.
+    audio = container.add_stream("aac", rate=RATE_HZ, layout="stereo", options={"aac_coder": "fast"})
+    audio.bit_rate = 96_000
+    audio.codec_context.thread_count = 1
 
-    samples_CN = sounds(scene)
-    size = sound.codec_context.frame_size or 1024
+    samples_CN = render_audio(scene)
+    size = audio.codec_context.frame_size or 1024
     sent = 0
-    for number, frame_HWC in enumerate(pictures(scene)):
+    for number, frame_HWC in enumerate(render_frames(scene)):
         frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
         frame.pts = number
-        container.mux(picture.encode(frame))
-        # Sound keeps pace with the picture, so that the file interleaves and nothing is buffered.
+        container.mux(video.encode(frame))
+        # Audio keeps pace with the video, so that the file interleaves and nothing is buffered.
         upto = sample_at(Fraction(number + 1, FPS), RATE_HZ)
         while sent + size <= upto:
-            container.mux(sound.encode(_audio_frame(samples_CN[:, sent : sent + size], sent)))
+            container.mux(audio.encode(_audio_frame(samples_CN[:, sent : sent + size], sent)))
             sent += size
-    container.mux(picture.encode(None))
+    container.mux(video.encode(None))
     if sent < samples_CN.shape[1]:
-        container.mux(sound.encode(_audio_frame(samples_CN[:, sent:], sent)))
-    container.mux(sound.encode(None))
+        container.mux(audio.encode(_audio_frame(samples_CN[:, sent:], sent)))
+    container.mux(audio.encode(None))
 
 
 def _audio_frame(samples_CN: NDArray[np.float32], start: int) -> av.AudioFrame:
@@ -83,12 +83,12 @@ def _audio_frame(samples_CN: NDArray[np.float32], start: int) -> av.AudioFrame:
     return frame
 
 
-def pictures(scene: Scene) -> Iterator[NDArray[np.uint8]]:
+def render_frames(scene: Scene) -> Iterator[NDArray[np.uint8]]:
     """The frames of `scene`, uint8 RGB (H, W, 3): drifting texture, clutter, objects, camera noise."""
     rng = np.random.default_rng([scene.seed, 1])
     height, width = scene.height_px, scene.width_px
     texture_HWC = _texture(rng, height + 2 * MARGIN_PX, width + 2 * MARGIN_PX)
-    # Noise goes over the whole picture in 8-bit arithmetic; colours stay clear of both ends, so nothing wraps.
+    # Noise goes over the whole frame in 8-bit arithmetic; colours stay clear of both ends, so nothing wraps.
     bank_HW = rng.integers(-scene.grain, scene.grain + 1, (height + 64, width + 64)).astype(np.int8).view(np.uint8)
     drift_hz, drift_phase = rng.uniform(0.02, 0.1, 2), rng.uniform(0, 2 * np.pi, 2)
     spans = [[(sample_at(a, FPS), sample_at(b, FPS)) for a, b in actor.spans] for actor in scene.actors]
@@ -171,7 +171,7 @@ def _distance(shape: str, x: NDArray[np.float32], y: NDArray[np.float32], radius
     raise ValueError(f"no shape is called {shape!r}")
 
 
-def sounds(scene: Scene) -> NDArray[np.float32]:
+def render_audio(scene: Scene) -> NDArray[np.float32]:
     """The samples of `scene`, float32 (2, N) within [-0.98, 0.98]: noise floor and voices."""
     rng = np.random.default_rng([scene.seed, 2])
     size = sample_at(scene.duration_s, RATE_HZ)

@@ -1,4 +1,4 @@
-"""What a run did and how fast."""
+"""Counts and speed of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunSummary:
         decode_s, encode_s, write_s: seconds of work, summed over workers.
         commits: how many snapshots were made.
         snapshot: the store's snapshot after the run.
-        stopped: the run was told to stop before its end.
+        stopped: the run was stopped before its end.
     """
 
     wanted: int

@@ -1,4 +1,4 @@
-"""One unit's way from files to features: the stages that both executors share.
+"""One unit from files to features: the stages that both executors share.
 
 Decoding yields events, encoding takes them in; between the two there may be nothing, a thread or another process.
 Videos that fit one window wait until the unit's end and are encoded together; a longer video is encoded window by
@@ -70,7 +70,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted:
-    """The decoder died on this video and begins it again: what came of it so far is void."""
+    """The decoder died on this video and begins it again: discard this video's clips so far."""
 
     position: int
     nbytes: int = 0
@@ -89,7 +89,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """The video at `position` cannot be had; final."""
+    """Decoding of the video at `position` failed permanently."""
 
     position: int
     reason: str
@@ -104,10 +104,10 @@ Event = Window | Restarted | Ended | Failed
 
 @dataclass(frozen=True, kw_only=True)
 class VideoWork:
-    """What became of one video of a unit.
+    """One video of a finished unit.
 
     Attributes:
-        decoded: the decoder's account; None where it could not give one.
+        decoded: the decoder's report; None where decoding failed.
         reason, detail: why it is quarantined; reason is empty where it is not.
         attempts: how often it was tried, somebody else's kills not counted, so that they leave no trace in the store.
         refused: recipe name -> what its encoder raised on this video; other recipes are not touched by that.
@@ -321,7 +321,7 @@ class _Draft:
         self.whole, self.features, self.grids = {}, {}, {}
 
     def refuse(self, name: str, detail: str) -> None:
-        """This recipe's encoder will not have it."""
+        """This recipe's encoder raised on it."""
         self.refused[name] = detail
         self.features.pop(name, None)
 

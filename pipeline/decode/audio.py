@@ -1,7 +1,7 @@
-"""Sound as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
+"""Audio as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
 
 PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them, or both in one
-pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed places of
+pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed times of
 the clock, so that a sample's value depends neither on what else is read nor on where reading stops.
 
 Shape suffixes: N samples, M kinds of mono.
@@ -28,7 +28,7 @@ Valid = NDArray[np.bool_]
 # What becomes the one channel: the mean of all, or the first.
 Mono = Literal["mean", "first"]
 
-# Shares of packets that may fail, as for pictures.
+# Shares of packets that may fail, as for frames.
 MAX_DAMAGED_SHARE = Fraction(1, 20)
 # A damaged AAC frame may claim 17 to 24 channels, and PyAV 18.1 then reads past its planes (SIGSEGV).
 _MAX_CHANNELS = 8
@@ -36,13 +36,13 @@ _MAX_CHANNELS = 8
 # are taken at their word; millisecond clocks (Matroska, FLV) of live recordings jitter: half a frame is bridged.
 _EXACT_TOLERANCE_S = Fraction(2, 1000)
 _MAX_TOLERANCE_S = Fraction(10, 1000)
-# Sound around each block that the resampler sees. Measured with white noise, 10 pairs of rates from 8 to 96 kHz: 20 ms
+# Audio around each block that the resampler sees. Measured with white noise, 10 pairs of rates from 8 to 96 kHz: 20 ms
 # already bring every soxr quality within 8e-7 of resampling the whole; ten times that costs 5 % at 4 s a block.
 CONTEXT_S = Fraction(1, 5)
 BLOCK_S = 4
 
 
-class SoundReader:
+class AudioReader:
     """Native-rate mono of one track, contiguous from t = 0, front to back.
 
     Attributes:
@@ -60,12 +60,12 @@ class SoundReader:
         *,
         monos: tuple[Mono, ...] = ("mean",),
     ) -> None:
-        """Decodes up to the first sound.
+        """Decodes up to the first samples.
 
         Args:
             path: as given to `probe`.
             heartbeat: called at least once a packet.
-            source: packets to share with the picture.
+            source: packets to share with the video.
             monos: the kinds wanted.
 
         Raises:
@@ -112,7 +112,7 @@ class SoundReader:
                     size = min(start - end, self.rate_hz)
                     yield np.zeros((len(self._monos), size), np.float32), np.zeros(size, bool)
                     end += size
-                samples_MN = samples_MN[:, end - start :]  # what overlaps has been heard already
+                samples_MN = samples_MN[:, end - start :]  # what overlaps has been given already
             if size := samples_MN.shape[1]:
                 yield samples_MN, np.ones(size, bool)
                 end += size
@@ -124,7 +124,7 @@ class SoundReader:
         Raises:
             MediaError: corrupt_payload.
         """
-        # Damage is judged against the whole track: reading may stop where the picture ends.
+        # Damage is judged against the whole track: reading may stop where the video ends.
         if self.packet_errors > max(Fraction(1), self._track.num_packets * MAX_DAMAGED_SHARE):
             detail = f"{self.packet_errors} of {self._track.num_packets} sound packets failed"
             raise MediaError("corrupt_payload", detail)
@@ -172,7 +172,7 @@ class SoundReader:
 class Resampler:
     """`resample` of an endless signal: pushed in chunks, equal to resampling the whole (to 1e-6).
 
-    Blocks are cut at common multiples of both rates, where both have a sample, at fixed places counted from sample 0.
+    Blocks are cut at common multiples of both rates, where both have a sample, counted from sample 0.
     """
 
     def __init__(self, *, from_hz: int, to_hz: int, res_type: str) -> None:
@@ -200,13 +200,13 @@ class Resampler:
             yield self._next(self._position + self._block, self._position + self._block + self._context)
 
     def finish(self) -> Iterator[tuple[Samples, Valid]]:
-        """Yields what is left at the end of the sound."""
+        """Yields what is left at the end of the audio."""
         while self._position < self._end:
             stop = min(self._position + self._block, self._end)
             yield self._next(stop, min(stop + self._context, self._end))
 
     def _next(self, stop: int, seen: int) -> tuple[Samples, Valid]:
-        """The block from `_position` to `stop`, with the sound up to `seen` as context."""
+        """The block from `_position` to `stop`, with the audio up to `seen` as context."""
         samples_N, valid_N = np.concatenate(self._samples), np.concatenate(self._valid)
         resampled = resample(samples_N[: seen - self._start], self._from_hz, self._to_hz, self._res_type)
         first = (self._position - self._start) // self._unit_in * self._unit_out
@@ -230,7 +230,7 @@ class Resampler:
 
 
 class SampleBuffer:
-    """A stretch of samples by number; zeros, not real, outside of what was put in."""
+    """Consecutive samples by number; zeros, not real, outside of what was put in."""
 
     def __init__(self) -> None:
         self._samples: list[Samples] = []
@@ -256,7 +256,7 @@ class SampleBuffer:
         return out_N, valid_N
 
     def forget(self, before: int) -> None:
-        """Drops whole stretches that end at or before `before`."""
+        """Drops whole chunks that end at or before `before`."""
         while self._samples and self._start + len(self._samples[0]) <= before:
             self._start += len(self._samples.pop(0))
             self._valid.pop(0)

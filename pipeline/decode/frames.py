@@ -31,7 +31,7 @@ Frame = NDArray[np.uint8 | np.float32]
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-# Frames left whole are at most so many times as long as wide; of longer ones the middle is kept. A 512 x 8 picture
+# Frames left whole are at most so many times as long as wide; of longer ones the middle is kept. A 512 x 8 frame
 # would become one of 16384 x 256.
 _LONGEST_WHOLE = 4
 
@@ -43,7 +43,7 @@ def centre(frames_FHWC: Frame, side_px: int) -> Frame:
 
 
 def first_held(index_SP: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Frame numbers of segments that see a picture; slots before the first picture (-1) repeat the segment's first."""
+    """Frame numbers of segments that see a frame; slots before the first frame (-1) repeat the segment's first."""
     first_S1 = np.where(index_SP < 0, np.iinfo(np.int32).max, index_SP).min(axis=1, keepdims=True)
     return np.where(index_SP < 0, first_S1, index_SP).astype(np.int32)
 
@@ -64,7 +64,7 @@ class FrameTable:
 
     @property
     def end_s(self) -> Fraction:
-        """When the picture ends on the clock: the last frame is shown as long as the mean of those before it."""
+        """When the video ends on the clock: the last frame is shown as long as the mean of those before it."""
         first, last = int(self.pts_F[0]), int(self.pts_F[-1])
         shown = Fraction(last - first, max(len(self.pts_F) - 1, 1))
         return (last + shown) * self.time_base - self.t0_s
@@ -85,7 +85,7 @@ class FrameTable:
     def _ends_of(self, start_s: Fraction, end_s: Fraction) -> tuple[int, int]:
         """The first and the last frame to begin in `[start_s, end_s)`; where none does, the one on screen, twice."""
         ticks = [math.ceil((time_s + self.t0_s) / self.time_base) for time_s in (start_s, end_s)]
-        first, behind = (int(place) for place in np.searchsorted(self.pts_F, ticks, side="left"))
+        first, behind = (int(index) for index in np.searchsorted(self.pts_F, ticks, side="left"))
         return min(first, behind - 1), behind - 1
 
 
@@ -165,9 +165,9 @@ class Geometry:
 def resize(frame_HWC: NDArray[np.uint8], geometry: Geometry) -> Frame:
     """One frame at the encoder's input size.
 
-    Only what is wanted is computed. Pillow's filters reach beyond a box into the rest of the picture, so this equals
+    Only what is wanted is computed. Pillow's filters reach beyond a box into the rest of the frame, so this equals
     resizing the whole and cutting (to 1 of 255; more only where a filter's overshoot is clipped between Pillow's two
-    passes), without the intermediate: a 512x8 picture would become 16384x256.
+    passes), without the intermediate: a 512x8 frame would become 16384x256.
 
     Args:
         frame_HWC: uint8 RGB of any size.
@@ -189,7 +189,7 @@ def _resize_box(frame_HWC: NDArray[np.uint8], box: Box, size: tuple[int, int], i
         return tensor_resize(frame_HWC, box, height_px=size[1], width_px=size[0], kind=kind)
     if box == (0.0, 0.0, float(width_px), float(height_px)) and (width_px, height_px) == size:
         return frame_HWC
-    # The box's far edge may pass the picture's by a rounding error; Pillow refuses that.
+    # The box's far edge may pass the frame's by a rounding error; Pillow refuses that.
     box = (box[0], box[1], min(box[2], float(width_px)), min(box[3], float(height_px)))
     image = Image.fromarray(frame_HWC).resize(size, FILTERS[interpolation], box=box)
     return np.asarray(image)

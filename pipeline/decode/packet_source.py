@@ -1,6 +1,6 @@
 """The packets of one or two tracks of a medium, from one open container.
 
-A demuxer's index costs some 70 bytes a packet (an MP4 of three hours: 30 MB), so picture and sound of a long medium
+A demuxer's index costs some 70 bytes a packet (an MP4 of three hours: 30 MB), so video and audio of a long medium
 share one. Packets of the track that is not asked for wait in memory, still coded; interleaved files keep that to about
 a second. Where a file is so ill interleaved that more would wait, the waiting track gets a container of its own.
 """

@@ -15,14 +15,16 @@ from pipeline.decode.container import demux
 
 # A decoding clock that runs back by more than rounding belongs to two recordings glued together.
 _CLOCK_BACK_S = Fraction(1, 50)
-# Packets to try before the first sound sample is taken from the packet's own time.
+# Packets to try before the first audio sample is taken from the packet's own time.
 _PRIMING_PACKETS = 64
 
 
-def read_packets(container: Any, picture: PicturePackets | None, sound: SoundPackets | None) -> Fraction | None:
+def read_packets(
+    container: Any, video_packets: VideoPackets | None, audio_packets: AudioPackets | None
+) -> Fraction | None:
     """Feeds the tracks; returns when the last packet of any stream ends, in container seconds."""
     others = {stream.index: Packets(stream) for stream in container.streams if stream.time_base is not None}
-    for chosen in (picture, sound):
+    for chosen in (video_packets, audio_packets):
         if chosen is not None:
             others[chosen.stream.index] = chosen
     try:
@@ -30,7 +32,7 @@ def read_packets(container: Any, picture: PicturePackets | None, sound: SoundPac
             if packet.size:  # the empty ones only flush decoders
                 track = others.get(packet.stream_index)
                 if track is not None:
-                    if isinstance(track, PicturePackets) and track.is_vp8 and not memoryview(packet)[0] & 0x10:
+                    if isinstance(track, VideoPackets) and track.is_vp8 and not memoryview(packet)[0] & 0x10:
                         # RFC 6386 section 9.1: the show_frame bit; an alternate reference frame is never shown.
                         track.num_invisible += 1
                         continue
@@ -82,7 +84,7 @@ class Packets:
             self.last_pts, self.last_duration = pts, duration
 
 
-class PicturePackets(Packets):
+class VideoPackets(Packets):
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.is_vp8 = stream.codec_context.name == "vp8"
@@ -118,7 +120,7 @@ class PicturePackets(Packets):
         return pts_F
 
 
-class SoundPackets(Packets):
+class AudioPackets(Packets):
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.start_ticks: int | None = None
@@ -131,7 +133,7 @@ class SoundPackets(Packets):
                         self.start_ticks = frame.pts
                         break
             except av.error.FFmpegError:
-                pass  # counted when the sound is decoded
+                pass  # counted when the audio is decoded
         super().add(packet)
         if not packet.is_discard and packet.pts is not None and not self.pts:
             self.pts.append(packet.pts)

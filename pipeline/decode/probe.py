@@ -1,7 +1,7 @@
-"""What a medium holds and when: tracks, the table of shown frames, and one clock for picture and sound.
+"""What a medium holds and when: tracks, the table of shown frames, and one clock for video and audio.
 
-Demuxing only, save for the first sound frame: how many priming samples a decoder drops is known only to it.
-t = 0 is the earlier of the first picture and the first sound; every time here is an exact rational.
+Demuxing only, save for the first audio frame: how many priming samples a decoder drops is known only to it.
+t = 0 is the earlier of the first frame and the first audio sample; every time here is an exact rational.
 
 Rules (facts measured on some 130 odd files):
 - The frame table is the sorted pts of the packets that are not marked "discard": an edit list hides the others.
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import MediaError
 from pipeline.decode.container import open_container
-from pipeline.decode.packets import PicturePackets, SoundPackets, read_packets
+from pipeline.decode.packets import AudioPackets, VideoPackets, read_packets
 
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
 _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
@@ -35,7 +35,7 @@ _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
 _MIN_SIDE_PX = 8
 # Packets of both tracks (5 min at 25 frames a second and 48 kHz AAC) beyond which decord's index and a second
-# container's would show in the memory: picture and sound then share one container, which decord cannot.
+# container's would show in the memory: video and audio then share one container, which decord cannot.
 _LONG_PACKETS = 20_000
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
@@ -44,7 +44,7 @@ _MIN_BYTES_PER_S = 8
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTrack:
-    """The picture track that will be decoded.
+    """The video track that will be decoded.
 
     Attributes:
         index: of the stream in the container.
@@ -75,14 +75,14 @@ class VideoTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioTrack:
-    """The sound track that will be decoded: FFmpeg's best, so the one flagged "default".
+    """The audio track that will be decoded: FFmpeg's best, so the one flagged "default".
 
     Attributes:
         index, codec, time_base: as in `VideoTrack`.
         rate_hz, channels, layout: as the container states them.
         start_ticks: of the first decoded sample, priming dropped.
         end_ticks: end of the last packet.
-        num_packets: how many packets hold sound.
+        num_packets: how many packets hold audio.
         clock_jumps: as in `VideoTrack`.
     """
 
@@ -105,7 +105,7 @@ class MediaInfo:
     Attributes:
         container: FFmpeg's demuxer name.
         t0_s: where the clock begins, in the container's own time.
-        duration_s: from t0 to the end of the last shown frame, or of the sound where there is no picture.
+        duration_s: from t0 to the end of the last shown frame, or of the audio where there is no video.
         tracks: how many streams of each kind the container has.
         num_bytes: the file's size.
     """
@@ -156,7 +156,7 @@ class MediaInfo:
 def refuse_implausible(info: MediaInfo) -> None:
     """Raises MediaError corrupt_container where damaged time stamps make a medium longer than it can be.
 
-    A fortnight at most; and over an hour, no less than 8 bytes a second (a still picture with Opus sound has 500).
+    A fortnight at most; and over an hour, no less than 8 bytes a second (a still image with Opus audio has 500).
 
     Apart from `probe`, and called once the decoders are open: where a decoder dies of such a file, that is the
     reason to record.
@@ -187,25 +187,25 @@ def _read(container: Any, path: str) -> MediaInfo:
     kinds = [stream.type for stream in container.streams]
     if not kinds:
         raise MediaError("container_truncated", f"{name}: a header and no tracks in {os.path.getsize(path)} bytes")
-    picture_stream, has_cover = _pick_video(container)
-    sound_stream = _pick_audio(container)
-    if picture_stream is None and sound_stream is None:
+    video_stream, has_cover = _pick_video(container)
+    audio_stream = _pick_audio(container)
+    if video_stream is None and audio_stream is None:
         raise MediaError("not_media", f"{name}: neither picture nor sound, only {', '.join(kinds)}")
-    picture = None if picture_stream is None else PicturePackets(picture_stream)
-    sound = None if sound_stream is None else SoundPackets(sound_stream)
-    last_end_s = read_packets(container, picture, sound)
+    video_packets = None if video_stream is None else VideoPackets(video_stream)
+    audio_packets = None if audio_stream is None else AudioPackets(audio_stream)
+    last_end_s = read_packets(container, video_packets, audio_packets)
 
-    _check_tracks(name, picture, sound)
+    _check_tracks(name, video_packets, audio_packets)
     _check_length(container, name, last_end_s)
 
-    num_packets = sum(track.num_packets for track in (picture, sound) if track is not None)
+    num_packets = sum(track.num_packets for track in (video_packets, audio_packets) if track is not None)
     other_reasons = {
         "decord needs a stated duration": not container.duration,
         "a cover picture beside the video": has_cover,
         "long: decord cannot share the sound's container": num_packets > _LONG_PACKETS,
     }
-    video = None if picture is None else _video_track(picture, name, other_reasons)
-    audio = None if sound is None else _audio_track(sound)
+    video = None if video_packets is None else _video_track(video_packets, name, other_reasons)
+    audio = None if audio_packets is None else _audio_track(audio_packets)
     starts_s = [int(video.pts_F[0]) * video.time_base] if video else []
     starts_s += [audio.start_ticks * audio.time_base] if audio else []
     t0_s = min(starts_s)
@@ -224,7 +224,7 @@ def _read(container: Any, path: str) -> MediaInfo:
 
 
 def _pick_video(container: Any) -> tuple[Any, bool]:
-    """The picture stream to decode (None without one) and whether there is a cover picture beside it."""
+    """The video stream to decode (None without one) and whether there is a cover image beside it."""
     candidates, has_cover = [], False
     for stream in container.streams:
         if stream.type == "video":
@@ -251,20 +251,25 @@ def _pick_audio(container: Any) -> Any:
     return stream
 
 
-def _check_tracks(name: str, picture: PicturePackets | None, sound: SoundPackets | None) -> None:
-    if picture is not None:
-        context = picture.stream.codec_context
-        if not picture.num_packets:
+def _check_tracks(name: str, video_packets: VideoPackets | None, audio_packets: AudioPackets | None) -> None:
+    if video_packets is not None:
+        context = video_packets.stream.codec_context
+        if not video_packets.num_packets:
             raise MediaError("corrupt_container", f"{name}: the picture track's index leads to no packet")
         if context.width and min(context.width, context.height) < _MIN_SIDE_PX:
             raise MediaError("video_too_small", f"{context.width}x{context.height} px; needs {_MIN_SIDE_PX} a side")
-    if sound is not None and not sound.num_packets:
+    if audio_packets is not None and not audio_packets.num_packets:
         raise MediaError("corrupt_container", f"{name}: the sound track's index leads to no packet")
-    if picture is not None and name == "avi" and picture.end_ticks is not None and picture.stream.average_rate:
+    if (
+        video_packets is not None
+        and name == "avi"
+        and video_packets.end_ticks is not None
+        and video_packets.stream.average_rate
+    ):
         # FFmpeg estimates a cut AVI's duration from what is left; the header's count of frames stands.
-        declared_s = picture.stream.frames / Fraction(picture.stream.average_rate)
-        _refuse_shortfall(declared_s, picture.end_ticks * picture.time_base, "avi: the picture track")
-    for kind, track in (("picture", picture), ("sound", sound)):
+        declared_s = video_packets.stream.frames / Fraction(video_packets.stream.average_rate)
+        _refuse_shortfall(declared_s, video_packets.end_ticks * video_packets.time_base, "avi: the picture track")
+    for kind, track in (("picture", video_packets), ("sound", audio_packets)):
         if track is None or not name.startswith("mov"):
             continue
         if track.num_corrupt:
@@ -291,69 +296,69 @@ def _refuse_shortfall(declared_s: Fraction, found_s: Fraction, what: str) -> Non
         )
 
 
-def _video_track(picture: PicturePackets, name: str, other_reasons: Mapping[str, bool]) -> VideoTrack:
+def _video_track(packets: VideoPackets, name: str, other_reasons: Mapping[str, bool]) -> VideoTrack:
     """The table and whether decord may be used; `other_reasons` against it are the container's."""
-    context = picture.stream.codec_context
-    pts_F = picture.table()
+    context = packets.stream.codec_context
+    pts_F = packets.table()
     if not len(pts_F):
         raise MediaError("corrupt_container", f"{name}: no packet of the picture track has a time stamp")
-    duration = picture.last_duration
+    duration = packets.last_duration
     if duration <= 0:
-        duration = _usual_duration(picture, pts_F)
-    num_shown = picture.num_packets - picture.num_hidden
+        duration = _usual_duration(packets, pts_F)
+    num_shown = packets.num_packets - packets.num_hidden
     reasons = {
         "MPEG-TS loses its first pictures in decord": name == "mpegts",
         "decord misplaces program streams": name == "mpeg",
         "decord misplaces B frames in AVI": name == "avi",
         "decord's FFmpeg 4.1 has no AV1": context.name in ("av1", "libdav1d", "libaom-av1"),
-        "packets that are never shown": picture.num_invisible > 0,
-        "the codec's settings change": picture.num_new_settings > 0,
-        "begins between key frames": picture.starts_mid_gop,
+        "packets that are never shown": packets.num_invisible > 0,
+        "the codec's settings change": packets.num_new_settings > 0,
+        "begins between key frames": packets.starts_mid_gop,
         "frames share time stamps": len(pts_F) != num_shown,
         **other_reasons,
     }
     not_decord = "; ".join(reason for reason, applies in reasons.items() if applies)
-    has_sample_table = picture.stream.frames == picture.num_packets
+    has_sample_table = packets.stream.frames == packets.num_packets
     return VideoTrack(
-        index=picture.stream.index,
+        index=packets.stream.index,
         codec=context.name,
         pixel_format=context.pix_fmt or "",
         width_px=context.width,
         height_px=context.height,
-        time_base=picture.time_base,
+        time_base=packets.time_base,
         pts_F=pts_F,
         end_ticks=int(pts_F[-1]) + duration,
-        num_hidden=picture.num_hidden,
+        num_hidden=packets.num_hidden,
         not_decord=not_decord,
-        sparse_safe=not not_decord and not picture.num_hidden and (has_sample_table or name.startswith("matroska")),
-        clock_jumps=picture.clock_jumps,
+        sparse_safe=not not_decord and not packets.num_hidden and (has_sample_table or name.startswith("matroska")),
+        clock_jumps=packets.clock_jumps,
     )
 
 
-def _usual_duration(picture: PicturePackets, pts_F: NDArray[np.int64]) -> int:
+def _usual_duration(packets: VideoPackets, pts_F: NDArray[np.int64]) -> int:
     """Ticks that a frame usually lasts, for containers that do not say."""
     if len(pts_F) > 1:
         return int(statistics.median_low(np.diff(pts_F[-1000:]).tolist()))
-    rate = picture.stream.average_rate or picture.stream.guessed_rate or Fraction(25)
-    return max(1, round(1 / (Fraction(rate) * picture.time_base)))
+    rate = packets.stream.average_rate or packets.stream.guessed_rate or Fraction(25)
+    return max(1, round(1 / (Fraction(rate) * packets.time_base)))
 
 
-def _audio_track(sound: SoundPackets) -> AudioTrack:
-    context = sound.stream.codec_context
-    start_ticks = sound.start_ticks if sound.start_ticks is not None else sound.pts[0] if sound.pts else 0
-    last_pts = start_ticks if sound.last_pts is None else sound.last_pts
-    duration = sound.last_duration
+def _audio_track(packets: AudioPackets) -> AudioTrack:
+    context = packets.stream.codec_context
+    start_ticks = packets.start_ticks if packets.start_ticks is not None else packets.pts[0] if packets.pts else 0
+    last_pts = start_ticks if packets.last_pts is None else packets.last_pts
+    duration = packets.last_duration
     if duration <= 0 and context.frame_size and context.sample_rate:
-        duration = round(Fraction(context.frame_size, context.sample_rate) / sound.time_base)
+        duration = round(Fraction(context.frame_size, context.sample_rate) / packets.time_base)
     return AudioTrack(
-        index=sound.stream.index,
+        index=packets.stream.index,
         codec=context.name,
         rate_hz=context.sample_rate or 0,
         channels=context.channels or 0,
         layout=context.layout.name if context.channels else "",
-        time_base=sound.time_base,
+        time_base=packets.time_base,
         start_ticks=start_ticks,
         end_ticks=last_pts + duration,
-        num_packets=sound.num_packets,
-        clock_jumps=sound.clock_jumps,
+        num_packets=packets.num_packets,
+        clock_jumps=packets.clock_jumps,
     )

@@ -15,7 +15,7 @@ SINC_WIDTH, SINC_ROLLOFF = 6, 0.99
 
 
 def resample(samples_N: Samples, from_hz: int, to_hz: int, resampler: str) -> Samples:
-    """The sound at another rate, its first sample in place.
+    """The audio at another rate, its first sample in place.
 
     Args:
         resampler: "soxr_vhq", "soxr_hq", "soxr_mq" (librosa), "kaiser_best" (resampy, by librosa) or "sinc_hann"

@@ -1,6 +1,6 @@
 """Resizing as torch's `interpolate` without antialiasing: floats, each output from its 2 or 4 neighbours alone an axis.
 
-Published transforms that make a tensor of a picture first resize so. In numpy, because decoding children load no torch.
+Published transforms that make a tensor of a frame first resize so. In numpy, because decoding children load no torch.
 
 Shape suffixes: H W pixels, C channels.
 """
@@ -17,15 +17,15 @@ _A = -0.75
 def tensor_resize(
     frame_HWC: NDArray[np.uint8], box: tuple[float, float, float, float], *, height_px: int, width_px: int, kind: str
 ) -> NDArray[np.float32]:
-    """The box of a picture at another size; neighbours beyond the picture are its edge (align_corners=False).
+    """The box of a frame at another size; neighbours beyond the frame are its edge (align_corners=False).
 
     Args:
         frame_HWC: uint8.
-        box: left, top, right, bottom in the picture's pixels; need not be whole numbers.
+        box: left, top, right, bottom in the frame's pixels; need not be whole numbers.
         kind: "bilinear" or "bicubic".
 
     Returns:
-        (height_px, width_px, C) float32 in the picture's units; bicubic may pass them.
+        (height_px, width_px, C) float32 in the frame's units; bicubic may pass them.
 
     Raises:
         ValueError: another kind.
@@ -38,7 +38,7 @@ def tensor_resize(
     # Only the columns that are looked at, or a panorama would grow as tall as the output along its whole length.
     first = int(columns_WN.min())
     seen_HWC = frame_HWC[:, first : int(columns_WN.max()) + 1]
-    # Rows first: they are whole in memory, and the picture is smaller afterwards.
+    # Rows first: they are whole in memory, and the frame is smaller afterwards.
     tall = sum(seen_HWC[rows_HN[:, tap]] * row_weights_HN[:, tap, None, None] for tap in range(rows_HN.shape[1]))
     assert isinstance(tall, np.ndarray)
     out = sum(
@@ -59,8 +59,8 @@ def _taps(low: float, high: float, count: int, size: int, kind: str) -> tuple[ND
     else:
         offsets = np.array([-1, 0, 1, 2])
         weights = np.stack([_far(share + 1), _near(share), _near(1 - share), _far(2 - share)], axis=1)
-    places = np.clip(first[:, None].astype(np.intp) + offsets, 0, size - 1)
-    return places, weights.astype(np.float32)
+    indices = np.clip(first[:, None].astype(np.intp) + offsets, 0, size - 1)
+    return indices, weights.astype(np.float32)
 
 
 def _near(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """Frames of a video by number, read once from front to back.
 
-Two readers give the same pictures: decord where the probe finds nothing that it misplaces, else PyAV. Facts behind
+Two readers give the same frames: decord where the probe finds nothing that it misplaces, else PyAV. Facts behind
 this (133 odd files): read contiguously from 0, decord's frame i is the i-th shown frame; skipping is right only where
 nothing is hidden; program streams, MPEG-TS, AVI with B frames, AV1 and files without duration are PyAV's. PyAV reads
-those from the file itself: each picture brings its own pts, so none can be misplaced, and a change of size shows. (The
+those from the file itself: each frame brings its own pts, so none can be misplaced, and a change of size shows. (The
 other way, a stream copy to Matroska for decord, costs a second file on disk.)
 
 Each reader goes to the end of the video whatever the recipe needs, so that what is found damaged depends on the medium
@@ -29,7 +29,7 @@ from pipeline.decode.probe import MediaInfo, VideoTrack
 
 # More of a track than this damaged (and more than one packet): its features would describe concealment.
 MAX_DAMAGED_SHARE = Fraction(1, 20)
-# Pictures missing at the end for longer than this were promised and are not there.
+# Frames missing at the end for longer than this were promised and are not there.
 _MAX_MISSING_TAIL_S = Fraction(1, 4)
 
 Frame = NDArray[np.uint8]
@@ -51,7 +51,7 @@ class FrameReader:
         Args:
             path: as given to `probe`.
             heartbeat: called at least once a decoded frame.
-            source: packets to share with the sound where the probe rules out decord.
+            source: packets to share with the audio where the probe rules out decord.
         """
         assert info.video is not None
         self._path, self._track, self._heartbeat = path, info.video, heartbeat
@@ -101,14 +101,14 @@ class FrameReader:
 
     @property
     def missing_frames(self) -> int:
-        """Shown frames that no picture came out for."""
+        """Shown frames that were never decoded."""
         return self._reader.missing_frames
 
     def close(self) -> None:
         self._reader.close()
 
     def _use_pyav(self, error: BaseException) -> None:
-        """From the video's beginning, with packets of its own: the sound is further on."""
+        """From the video's beginning, with packets of its own: the audio is further on."""
         if hasattr(self, "_reader"):
             self._reader.close()
         self._reader = _PyavReader(self._path, self._track, self._heartbeat)
@@ -120,10 +120,10 @@ class _DecordReader:
     missing_frames = 0
 
     def __init__(self, path: str, track: VideoTrack, heartbeat: Callable[[], None]) -> None:
-        import decord  # here: a child that only hears sound does not need it
+        import decord  # here: a child that decodes audio alone does not need it
 
         decord.logging.set_level(decord.logging.QUIET)
-        # fault_tol: by default decord repeats the last picture where one is missing, and says nothing.
+        # fault_tol: by default decord repeats the last frame where one is missing, and says nothing.
         self._reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)
         if len(self._reader) < len(track.pts_F):
             raise RuntimeError(f"decord sees {len(self._reader)} frames of {len(track.pts_F)}")
@@ -167,8 +167,8 @@ class _DecordReader:
 
     def _skippable(self, number: int) -> int:
         """Frames to skip towards `number` without meeting a key frame: decord seeks to those, past damage unseen."""
-        place = int(np.searchsorted(self._keys, self._position, side="right"))
-        before_key = int(self._keys[place]) - 1 if place < len(self._keys) else number
+        following = int(np.searchsorted(self._keys, self._position, side="right"))
+        before_key = int(self._keys[following]) - 1 if following < len(self._keys) else number
         return min(number, before_key, self._position + 100) - self._position
 
 
@@ -183,10 +183,10 @@ class _PyavReader:
         self._num_decoded = 0
         self._seen = np.zeros(len(track.pts_F), bool)
         self._size: tuple[int, int] | None = None
-        self._shown: tuple[int, Any] | None = None  # number and picture of the latest that was decoded
+        self._shown: tuple[int, Any] | None = None  # number and frame of the latest that was decoded
         self._next: tuple[int, Any] | None = None  # one further on, not yet due
-        self._pictures = self._decode()
-        # Kept: a picture's own to_ndarray builds a converter a frame (1 to 7 ms against 0.1 ms at 480x360).
+        self._av_frames = self._decode()
+        # Kept: a frame's own to_ndarray builds a converter a frame (1 to 7 ms against 0.1 ms at 480x360).
         self._reformatter = VideoReformatter()
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
@@ -223,16 +223,16 @@ class _PyavReader:
         return int(len(self._seen) - np.count_nonzero(self._seen))
 
     def close(self) -> None:
-        self._pictures.close()
+        self._av_frames.close()
         self._shown = self._next = None
         if self._is_own:
             self._source.close()
 
     def _show(self, number: int) -> None:
-        """Goes on until the latest picture at or before frame `number` is `_shown`."""
+        """Goes on until the latest frame at or before frame `number` is `_shown`."""
         while True:
             if self._next is None:
-                self._next = next(self._pictures, None)
+                self._next = next(self._av_frames, None)
                 if self._next is None:
                     return
             if self._next[0] > number:
@@ -240,23 +240,23 @@ class _PyavReader:
             self._shown, self._next = self._next, None
 
     def _show_rest(self) -> None:
-        for _ in self._pictures:
+        for _ in self._av_frames:
             pass
 
     def _decode(self) -> Generator[tuple[int, Any]]:
-        """(frame number, picture) as decoded; a picture that no table entry names is counted, not shown."""
+        """(frame number, frame) as decoded; a frame that no table entry names is counted, not shown."""
         for packet in self._source.packets(self._track.index):
             try:
-                pictures = packet.decode()
+                av_frames = packet.decode()
             except av.error.FFmpegError as error:
                 if isinstance(error, MemoryError):
                     raise
                 self.packet_errors += bool(packet.size)
                 continue
-            for picture in pictures:
-                number = self._number(picture)
+            for av_frame in av_frames:
+                number = self._number(av_frame)
                 self._num_decoded += 1
-                size = (picture.height, picture.width)
+                size = (av_frame.height, av_frame.width)
                 if self._size is None:
                     self._size = size
                 if size != self._size:
@@ -264,10 +264,10 @@ class _PyavReader:
                     raise MediaError("resolution_change", f"from {w}x{h} to {new_w}x{new_h} px in mid-video")
                 if number is not None:
                     self._seen[number] = True
-                    yield number, picture
+                    yield number, av_frame
 
-    def _number(self, picture: Any) -> int | None:
-        pts = picture.dts if picture.pts is None else picture.pts
+    def _number(self, av_frame: Any) -> int | None:
+        pts = av_frame.dts if av_frame.pts is None else av_frame.pts
         if pts is None:
             return None
         number = int(np.searchsorted(self._track.pts_F, pts))
@@ -276,21 +276,21 @@ class _PyavReader:
         return None
 
 
-def _to_rgb(picture: Any, reformatter: VideoReformatter) -> Frame:
+def _to_rgb(av_frame: Any, reformatter: VideoReformatter) -> Frame:
     """(H, W, 3) uint8 RGB, turned as the container says (decord turns its own).
 
     Bilinear as in decord's filter graph: on 8-bit video the two give the same bytes.
     """
-    rgb: Any = reformatter.reformat(picture, format="rgb24", interpolation="BILINEAR")
+    rgb: Any = reformatter.reformat(av_frame, format="rgb24", interpolation="BILINEAR")
     frame: Frame = rgb.to_ndarray()
-    turns = round(picture.rotation / 90) % 4
+    turns = round(av_frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
 
 
 def refuse_clock_jumps(path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:
     """Raises MediaError where the clock of either track runs back: nobody can say when such frames are shown.
 
-    resolution_change where the picture's size changes as well (two recordings glued together), else
+    resolution_change where the frame size changes as well (two recordings glued together), else
     timestamps_not_monotonic.
     """
     jumps = max((track.clock_jumps for track in (info.video, info.audio) if track is not None), default=0)

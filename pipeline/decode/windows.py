@@ -1,14 +1,14 @@
 """One medium in, windows of clips out: both tracks advance together in time, one pass feeds every recipe.
 
 What is held at once is bounded by the window, not by the medium: frames are resized as they come, a frame that several
-segments or recipes need is resized and held once, sound is resampled as it comes. Plain functions; the sandbox runs
+segments or recipes need is resized and held once, audio is resampled as it comes. Plain functions; the sandbox runs
 them in its child.
 
 Policy, beyond the plain cases: a track that some recipe takes is decoded and judged; one that none takes is left alone.
-Up to 1 in 20 packets of a track may be damaged (the picture before is held, the sound is zero and marked not real; both
-are counted), more is corrupt_payload. Pictures missing at the end are truncated_media. A clock that runs back or a
-picture that changes its size is refused: nobody could place such frames. A broadcast cut between key frames begins at
-its first key frame. A medium shorter than its annotation by over a second and a tenth is truncated_media.
+Up to 1 in 20 packets of a track may be damaged (the frame before is held, the audio is zero and marked not real; both
+are counted), more is corrupt_payload. Frames missing at the end are truncated_media. A clock that runs back or a
+frame that changes its size is refused: the times of such frames are unknown. A broadcast cut between key frames begins
+at its first key frame. A medium shorter than its annotation by over a second and a tenth is truncated_media.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from catalog.grid import SegmentGrid, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.video import Outcome
 from pipeline.clips import Clips
-from pipeline.decode.audio import Mono, Resampler, SampleBuffer, SoundReader
+from pipeline.decode.audio import AudioReader, Mono, Resampler, SampleBuffer
 from pipeline.decode.frames import Frame, FrameTable, Geometry, resize
 from pipeline.decode.packet_source import PacketSource
 from pipeline.decode.probe import MediaInfo, refuse_implausible
@@ -91,10 +91,10 @@ def decode(
         path: what `info` was probed from.
         annotated_s: the duration that the data set states.
         window_bytes: about how much media one window of all recipes holds.
-        heartbeat: called often while decoding, so that a watcher can tell slow from stuck.
+        heartbeat: called often while decoding, so that a watcher can distinguish slow from stuck.
 
     Raises:
-        MediaError: the medium cannot be used; clips already yielded are void.
+        MediaError: the medium cannot be used; discard the clips yielded so far.
     """
     if annotated_s is not None and annotated_s - info.duration_s > max(
         _ANNOTATION_SLACK_S, annotated_s * _ANNOTATION_SLACK_SHARE
@@ -110,12 +110,12 @@ def decode(
             source = stack.enter_context(
                 contextlib.closing(PacketSource(path, [info.video.index, info.audio.index], heartbeat))
             )
-        pictures = _Pictures(path, info, heartbeat, source) if wants_video else None
-        if pictures:
-            stack.callback(pictures.reader.close)
-        sounds = _Sounds(path, info, heartbeat, source, recipes) if wants_audio else None
-        if sounds:
-            stack.callback(sounds.reader.close)
+        held_frames = _HeldFrames(path, info, heartbeat, source) if wants_video else None
+        if held_frames:
+            stack.callback(held_frames.reader.close)
+        held_audio = _HeldAudio(path, info, heartbeat, source, recipes) if wants_audio else None
+        if held_audio:
+            stack.callback(held_audio.reader.close)
         # After the decoders are open: where one dies of the file, that is the reason to record.
         refuse_implausible(info)
         refuse_clock_jumps(path, info, heartbeat)
@@ -123,23 +123,28 @@ def decode(
             _Feed(
                 recipe=recipe,
                 grid=recipe.grid.grid(info.duration_s),
-                video=recipe.video if pictures else None,
-                audio=recipe.audio if sounds else None,
+                video=recipe.video if held_frames else None,
+                audio=recipe.audio if held_audio else None,
             )
             for recipe in recipes
         ]
-        if sounds:
-            sounds.prepare(feeds)
-        yield from _windows(feeds, pictures, sounds, video_id=video_id, window_bytes=window_bytes)
-        if pictures:
-            pictures.reader.finish()
-        if sounds:
-            sounds.reader.finish()
-        yield _report(info, pictures, sounds)
+        if held_audio:
+            held_audio.prepare(feeds)
+        yield from _windows(feeds, held_frames, held_audio, video_id=video_id, window_bytes=window_bytes)
+        if held_frames:
+            held_frames.reader.finish()
+        if held_audio:
+            held_audio.reader.finish()
+        yield _report(info, held_frames, held_audio)
 
 
 def _windows(
-    feeds: list[_Feed], pictures: _Pictures | None, sounds: _Sounds | None, *, video_id: str, window_bytes: int
+    feeds: list[_Feed],
+    held_frames: _HeldFrames | None,
+    held_audio: _HeldAudio | None,
+    *,
+    video_id: str,
+    window_bytes: int,
 ) -> Iterator[tuple[str, Clips]]:
     step_s = _window_s(feeds, window_bytes)
     number = 0
@@ -153,19 +158,19 @@ def _windows(
                 stop += 1
             if stop > feed.next_segment:
                 due.append((feed, stop))
-        if pictures:
-            pictures.advance(feeds, due)
-        if sounds:
-            sounds.advance(due)
+        if held_frames:
+            held_frames.advance(feeds, due)
+        if held_audio:
+            held_audio.advance(due)
         for feed, stop in due:
-            yield feed.recipe.name, _clips(feed, stop, pictures, sounds, video_id)
+            yield feed.recipe.name, _clips(feed, stop, held_frames, held_audio, video_id)
         for feed, stop in due:
             del feed.planned[: stop - feed.next_segment]
             feed.next_segment = stop
-        if pictures:
-            pictures.forget(feeds)
-        if sounds:
-            sounds.forget(feeds)
+        if held_frames:
+            held_frames.forget(feeds)
+        if held_audio:
+            held_audio.forget(feeds)
 
 
 def _window_s(feeds: list[_Feed], window_bytes: int) -> Fraction:
@@ -182,11 +187,13 @@ def _window_s(feeds: list[_Feed], window_bytes: int) -> Fraction:
     return min(_MAX_WINDOW_S, window_bytes / per_s) if per_s else _MAX_WINDOW_S
 
 
-def _clips(feed: _Feed, stop: int, pictures: _Pictures | None, sounds: _Sounds | None, video_id: str) -> Clips:
+def _clips(
+    feed: _Feed, stop: int, held_frames: _HeldFrames | None, held_audio: _HeldAudio | None, video_id: str
+) -> Clips:
     recipe, first = feed.recipe, feed.next_segment
     count = stop - first
-    if feed.video is not None and pictures is not None:
-        frames, index = pictures.gather(feed.planned[:count], Geometry.of(feed.video))
+    if feed.video is not None and held_frames is not None:
+        frames, index = held_frames.gather(feed.planned[:count], Geometry.of(feed.video))
     else:
         height, width, slots = (
             (recipe.video.height_px, recipe.video.width_px, recipe.video.slots) if recipe.video else (0, 0, 0)
@@ -194,9 +201,9 @@ def _clips(feed: _Feed, stop: int, pictures: _Pictures | None, sounds: _Sounds |
         frames = np.zeros((0, height, width, 3), np.float32 if recipe.video and recipe.video.is_float else np.uint8)
         index = np.full((count, slots), -1, np.int32)
     samples, valid, start = np.zeros(0, np.float32), np.zeros(0, bool), 0
-    if feed.audio is not None and sounds is not None:
+    if feed.audio is not None and held_audio is not None:
         start, end = _sample_range(feed, first, stop)
-        samples, valid = sounds.buffers[_sound_key(feed.audio)].get(start, end)
+        samples, valid = held_audio.buffers[_audio_key(feed.audio)].get(start, end)
     return Clips(
         video_id=video_id,
         grid=feed.grid,
@@ -218,7 +225,7 @@ def _sample_range(feed: _Feed, first: int, stop: int) -> tuple[int, int]:
     return sample_at(start_s, feed.audio.rate_hz), sample_at(end_s, feed.audio.rate_hz)
 
 
-class _Pictures:
+class _HeldFrames:
     """Resized frames that are still needed, by geometry and number."""
 
     def __init__(self, path: str, info: MediaInfo, heartbeat: Callable[[], None], source: PacketSource | None) -> None:
@@ -253,16 +260,16 @@ class _Pictures:
         self._last = furthest
 
     def gather(self, planned: list[list[int]], geometry: Geometry) -> tuple[Frame, NDArray[np.int32]]:
-        """(F, H, W, 3) distinct frames and (S, P) places in them."""
+        """(F, H, W, 3) distinct frames and (S, P) indices into them."""
         held = self._held[geometry]
         numbers = sorted({n for row in planned for n in row if n >= 0 and held[n] is not None})
-        place = {number: position for position, number in enumerate(numbers)}
+        index_of = {number: position for position, number in enumerate(numbers)}
         there = [frame for number in numbers if (frame := held[number]) is not None]
         shape = there[0].shape if there else (geometry.height_px, geometry.width_px, 3)
         frames: Frame = np.empty((len(there), *shape), geometry.dtype)
         for position, frame in enumerate(there):
             frames[position] = frame
-        index = np.array([[place.get(n, -1) for n in row] for row in planned], np.int32)
+        index = np.array([[index_of.get(n, -1) for n in row] for row in planned], np.int32)
         return frames, index
 
     def forget(self, feeds: list[_Feed]) -> None:
@@ -286,15 +293,15 @@ class _Pictures:
 
 
 # Recipes with an equal key share their samples: rate, resampler, kind of mono.
-_SoundKey = tuple[int, str, Mono]
+_AudioKey = tuple[int, str, Mono]
 
 
-def _sound_key(audio: AudioSampling) -> _SoundKey:
+def _audio_key(audio: AudioSampling) -> _AudioKey:
     return audio.rate_hz, audio.resampler, audio.channels
 
 
-class _Sounds:
-    """Resampled sound that is still needed, by rate, resampler and kind of mono."""
+class _HeldAudio:
+    """Resampled audio that is still needed, by rate, resampler and kind of mono."""
 
     def __init__(
         self,
@@ -306,18 +313,18 @@ class _Sounds:
     ) -> None:
         wanted = dict.fromkeys(recipe.audio.channels for recipe in recipes if recipe.audio is not None)
         self._monos: tuple[Mono, ...] = tuple(wanted)
-        self.reader = SoundReader(path, info, heartbeat, source, monos=self._monos)
-        self.buffers: dict[_SoundKey, SampleBuffer] = {}
-        self._resamplers: dict[_SoundKey, Resampler] = {}
+        self.reader = AudioReader(path, info, heartbeat, source, monos=self._monos)
+        self.buffers: dict[_AudioKey, SampleBuffer] = {}
+        self._resamplers: dict[_AudioKey, Resampler] = {}
         self._chunks = self.reader.chunks()
         self._ended = False
 
     def advance(self, due: list[tuple[_Feed, int]]) -> None:
-        """Reads on until the due segments have their samples, or the sound ends."""
-        needed: dict[_SoundKey, int] = {}
+        """Reads on until the due segments have their samples, or the audio ends."""
+        needed: dict[_AudioKey, int] = {}
         for feed, stop in due:
             if feed.audio is not None:
-                key = _sound_key(feed.audio)
+                key = _audio_key(feed.audio)
                 needed[key] = max(needed.get(key, 0), _sample_range(feed, feed.next_segment, stop)[1])
         while not self._ended and any(self.buffers[key].end < end for key, end in needed.items()):
             chunk = next(self._chunks, None)
@@ -334,7 +341,7 @@ class _Sounds:
     def prepare(self, feeds: list[_Feed]) -> None:
         """A resampler for each rate asked for; before anything is read."""
         for feed in feeds:
-            if feed.audio is not None and (key := _sound_key(feed.audio)) not in self.buffers:
+            if feed.audio is not None and (key := _audio_key(feed.audio)) not in self.buffers:
                 self.buffers[key] = SampleBuffer()
                 self._resamplers[key] = Resampler(from_hz=self.reader.rate_hz, to_hz=key[0], res_type=key[1])
 
@@ -344,21 +351,21 @@ class _Sounds:
             starts = [
                 _sample_range(feed, feed.next_segment, feed.next_segment + 1)[0]
                 for feed in feeds
-                if feed.audio is not None and _sound_key(feed.audio) == key and feed.next_segment < feed.grid.count
+                if feed.audio is not None and _audio_key(feed.audio) == key and feed.next_segment < feed.grid.count
             ]
             buffer.forget(min(starts, default=buffer.end))
 
 
-def _report(info: MediaInfo, pictures: _Pictures | None, sounds: _Sounds | None) -> DecodeReport:
+def _report(info: MediaInfo, held_frames: _HeldFrames | None, held_audio: _HeldAudio | None) -> DecodeReport:
     media = info.to_json()
-    if pictures:
-        reader = pictures.reader
+    if held_frames:
+        reader = held_frames.reader
         media["video"] |= {
             "path": reader.path_used,
             "packet_errors": reader.packet_errors,
             "missing_frames": reader.missing_frames,
         }
-    if sounds:
-        media["audio"] |= {"path": "pyav", "packet_errors": sounds.reader.packet_errors}
+    if held_audio:
+        media["audio"] |= {"path": "pyav", "packet_errors": held_audio.reader.packet_errors}
     reason = "no_video" if info.video is None else "no_audio" if info.audio is None else ""
     return DecodeReport(outcome=Outcome(status="partial" if reason else "extracted", reason=reason), media=media)

@@ -93,9 +93,9 @@ def _serve(request: wire.Message, answers: int) -> None:
         send({"kind": "error", "reason": "decoder_memory", "detail": "the decoder asked for more memory than allowed"})
     except BrokenPipeError:
         raise SystemExit(0) from None
-    except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's verdict
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        detail = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises on a hostile file is that file's failure
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"
         send({"kind": "error", "reason": "decoder_crash", "detail": detail})
 
 
@@ -163,7 +163,7 @@ def _thumbnails(request: wire.Message, send: Send, heartbeat: Callable[[], None]
 
     with _Medium(request["path"]) as path:
         info = probe(path)
-        pictures: dict[int, NDArray[np.uint8]] = {}
+        thumbnails: dict[int, NDArray[np.uint8]] = {}
         numbers = [-1] * len(request["times_s"])
         if info.video is not None:
             reader = FrameReader(path, info, heartbeat)
@@ -176,15 +176,15 @@ def _thumbnails(request: wire.Message, send: Send, heartbeat: Callable[[], None]
                     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
                     # A strip 8 pixels high must not become megapixels wide.
                     size = (min(width, 8 * height), height)
-                    pictures[number] = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+                    thumbnails[number] = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
             reader.close()
-        used = sorted(pictures)
-        places = [used.index(n) if n in pictures else -1 for n in numbers]
-        send({"kind": "done", "places": places}, [pictures[n] for n in used])
+        used = sorted(thumbnails)
+        indices = [used.index(n) if n in thumbnails else -1 for n in numbers]
+        send({"kind": "done", "indices": indices}, [thumbnails[n] for n in used])
 
 
 def _loudness(request: wire.Message, send: Send, heartbeat: Callable[[], None]) -> None:
-    from pipeline.decode.audio import SoundReader
+    from pipeline.decode.audio import AudioReader
     from pipeline.decode.probe import probe, refuse_implausible
 
     num_bins = request["num_bins"]
@@ -193,7 +193,7 @@ def _loudness(request: wire.Message, send: Send, heartbeat: Callable[[], None]) 
         info = probe(path)
         refuse_implausible(info)
         if info.audio is not None:
-            reader = SoundReader(path, info, heartbeat)
+            reader = AudioReader(path, info, heartbeat)
             per_sample = float(num_bins / (info.duration_s * reader.rate_hz))
             position = 0
             for (samples_N,), _ in reader.chunks():

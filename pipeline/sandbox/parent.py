@@ -128,7 +128,7 @@ class Sandbox:
             recipes: fed by one pass over the medium; names must differ.
 
         Raises:
-            MediaError: the medium cannot be used (clips given so far are void), or its decoder died:
+            MediaError: the medium cannot be used (discard the clips given so far), or its decoder died:
                 decoder_crash, decoder_timeout, decoder_memory.
             DecoderKilled: a MediaError: somebody else killed the child.
         """
@@ -172,17 +172,17 @@ class Sandbox:
         return media
 
     def thumbnails(self, path: Path | str, times_s: Sequence[float], height_px: int) -> list[NDArray[np.uint8] | None]:
-        """The frames shown at `times_s`, (height_px, W, 3) uint8 RGB; None where no picture is shown.
+        """The frames shown at `times_s`, (height_px, W, 3) uint8 RGB; None where no frame is shown.
 
         Raises:
             MediaError: as `decode`.
         """
         request = {"verb": "thumbnails", "path": os.fspath(path), "times_s": list(times_s), "height_px": height_px}
         message, arrays = self._answer(request)
-        return [arrays[place] if place >= 0 else None for place in message["places"]]
+        return [arrays[index] if index >= 0 else None for index in message["indices"]]
 
     def loudness(self, path: Path | str, num_bins: int) -> NDArray[np.float32]:
-        """(num_bins,) float32 root mean square of the mono sound over equal parts of the duration; 0 without sound.
+        """(num_bins,) float32 root mean square of the mono audio over equal parts of the duration; 0 without audio.
 
         Raises:
             MediaError: as `decode`.

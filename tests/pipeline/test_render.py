@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from catalog.datasets.synthetic import Settings, plan
 from catalog.synthetic.scene import FPS, RATE_HZ, Actor, Scene, Span, Voice
-from pipeline.render import pictures, render, sounds
+from pipeline.render import render, render_audio, render_frames
 
 SEEN: tuple[Span, ...] = ((Fraction(1), Fraction("1.6")), (Fraction("2.2"), Fraction("2.48")))
 HEARD: tuple[Span, ...] = ((Fraction("0.4"), Fraction(1)), (Fraction(2), Fraction("2.6")))
@@ -50,7 +50,7 @@ def make_scene(*, shape: str = "square", kind: int = 2, seed: int = 1, duration_
 
 
 def decode(path: Path) -> tuple[list[Fraction], list[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Frame times, frames, and the sound (2, N) laid out by its own times from t = 0."""
+    """Frame times, frames, and the audio (2, N) laid out by its own times from t = 0."""
     times_s, frames = [], []
     with av.open(str(path)) as container:
         for picture in container.decode(video=0):
@@ -96,7 +96,7 @@ def test_objects_are_in_exactly_the_frames_of_their_spans(rendered: Path) -> Non
         red = frame[..., 0].astype(int) - frame[..., 1]
         share = float((red > 90).mean())
         expected = any(start_s <= at_s < end_s for start_s, end_s in SEEN)
-        # The square covers (2 * 0.85 * 0.25)^2 of a height squared, 3/4 of that of the picture.
+        # The square covers (2 * 0.85 * 0.25)^2 of a height squared, 3/4 of that of the frame.
         assert (0.1 < share < 0.16) if expected else share < 0.002, (at_s, share)
 
 
@@ -114,7 +114,7 @@ def test_sounds_begin_and_end_where_the_scene_says(rendered: Path) -> None:
 
 def test_sound_is_not_shifted_by_the_encoders_priming(rendered: Path) -> None:
     _, _, decoded_CN = decode(rendered)
-    made_CN = sounds(make_scene())
+    made_CN = render_audio(make_scene())
     # The shift at which the two agree best: correlation of both by Fourier transform.
     size = made_CN.shape[1]
     product = np.fft.rfft(decoded_CN[0, :size]) * np.conj(np.fft.rfft(made_CN[0]))
@@ -123,7 +123,7 @@ def test_sound_is_not_shifted_by_the_encoders_priming(rendered: Path) -> None:
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 3])
 def test_voices_have_their_level_and_stay_within_their_span(kind: int) -> None:
-    samples_CN = sounds(make_scene(kind=kind)).astype(np.float64)
+    samples_CN = render_audio(make_scene(kind=kind)).astype(np.float64)
     inside = np.zeros(samples_CN.shape[1], bool)
     for start_s, end_s in HEARD:
         inside[int(start_s * RATE_HZ) : int(end_s * RATE_HZ)] = True
@@ -136,7 +136,7 @@ def test_voices_have_their_level_and_stay_within_their_span(kind: int) -> None:
 
 @pytest.mark.parametrize("shape", ["square", "ring", "cross", "kite", "disc", "bar", "diamond"])
 def test_every_shape_is_drawn_and_none_fills_its_box(shape: str) -> None:
-    frames = list(pictures(make_scene(shape=shape)))
+    frames = list(render_frames(make_scene(shape=shape)))
     red = frames[30][..., 0].astype(int) - frames[30][..., 1]
     height, width = np.nonzero(red > 90)
     box = (np.ptp(height) + 1) * (np.ptp(width) + 1)
@@ -161,6 +161,6 @@ def test_failed_render_leaves_nothing(tmp_path: Path) -> None:
 
 def test_planned_scene_has_its_size_and_length() -> None:
     scene = plan(Settings(layout="unav100", videos=1, seed=0), "/x").scenes[0]
-    frames = sum(frame.shape == (scene.height_px, scene.width_px, 3) for frame in pictures(scene))
+    frames = sum(frame.shape == (scene.height_px, scene.width_px, 3) for frame in render_frames(scene))
     assert frames == scene.duration_s * FPS
-    assert sounds(scene).shape == (2, int(scene.duration_s * RATE_HZ))
+    assert render_audio(scene).shape == (2, int(scene.duration_s * RATE_HZ))

@@ -1,4 +1,4 @@
-"""Sound on the clock: placement, holes, damage, formats; streamed resampling equals librosa's of the whole."""
+"""Audio on the clock: placement, holes, damage, formats; streamed resampling equals librosa's of the whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from catalog.errors import MediaError
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe
-from pipeline.decode.audio import Mono, Resampler, SampleBuffer, SoundReader
+from pipeline.decode.audio import AudioReader, Mono, Resampler, SampleBuffer
 from pipeline.decode.probe import probe
 from pipeline.decode.windows import DecodeReport, decode
 
@@ -32,8 +32,8 @@ def _path(shared: Path, name: str) -> str:
     return str(shared / "data" / "malformed" / name)
 
 
-def _sound(path: str) -> tuple[NDArray[np.float32], NDArray[np.bool_], SoundReader]:
-    reader = SoundReader(path, probe(path), lambda: None)
+def _sound(path: str) -> tuple[NDArray[np.float32], NDArray[np.bool_], AudioReader]:
+    reader = AudioReader(path, probe(path), lambda: None)
     try:
         chunks = list(reader.chunks())
         reader.finish()
@@ -216,7 +216,7 @@ def test_sound_of_no_decodable_packet_is_undecodable(shared: Path, tmp_path: Pat
 
 
 def _live(path: Path, jitter_s: list[float], lost: frozenset[int] = frozenset()) -> NDArray[np.float32]:
-    """A Matroska file of 20 ms PCM packets, each stamped with its jitter; returns the sound."""
+    """A Matroska file of 20 ms PCM packets, each stamped with its jitter; returns the audio."""
     rate_hz, size = 16000, 320
     wave: NDArray[np.float32] = np.sin(np.arange(size * len(jitter_s)) * 0.05).astype(np.float32) / 2
     with av.open(str(path), "w") as container:
