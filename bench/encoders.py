@@ -305,11 +305,11 @@ def _attention_flop(
 
 
 def _networks(encoder: Encoder) -> list[nn.Module]:
-    return list(_networks_in(encoder.net))
+    return list(_networks_in(encoder.towers))
 
 
 def _networks_in(held: object) -> Iterator[nn.Module]:
-    """Those of a net's dataclass, and of the dataclasses that it holds."""
+    """Those of a dataclass, and of the dataclasses that it holds."""
 
     if isinstance(held, nn.Module):
         yield held
@@ -321,9 +321,9 @@ def _networks_in(held: object) -> Iterator[nn.Module]:
 def _in_precision(encoder: Encoder, precision: str) -> Encoder:
     """The same networks under the recipe with another precision: two copies of the largest would not fit a laptop."""
     recipe = encoder.recipe.changed({"precision": precision})
-    net = cast(Any, encoder.net)
-    assert net.recipe == encoder.recipe
-    return replace(encoder, recipe=recipe, net=replace(net, recipe=recipe))
+    towers = cast(Any, encoder.towers)
+    assert towers.recipe == encoder.recipe
+    return replace(encoder, recipe=recipe, towers=replace(towers, recipe=recipe))
 
 
 def _spent_s(encoder: Encoder, clips: Sequence[Clips]) -> float:

@@ -34,13 +34,14 @@ from catalog.datasets import synthetic
 from catalog.recipe import Recipe
 from catalog.store.reader import open_store
 from jobs.cli.main import main
-from pipeline.encoders.audioclip.encoder import FULL_SCALE, normalised
+from pipeline.encoders.audioclip.encoder import DEVIATION, FULL_SCALE, MEAN
 from pipeline.finetune.pairs import Pairs, decode_pairs, event_segments
 from pipeline.finetune.retrieval import chance, recall_at
 from pipeline.networks.clip_resnet import ClipResNet
 from pipeline.networks.clip_resnet import Config as PictureConfig
 from pipeline.networks.esresnext import Config as SoundConfig
 from pipeline.networks.esresnext import EsResNeXt
+from pipeline.networks.inference import normalised
 from pipeline.recipes import find_recipe
 from pipeline.unit import one_thread
 
@@ -239,7 +240,7 @@ def write_start(path: Path, pairs: Pairs, recipe: Recipe, *, seed: int) -> None:
         )
     known = np.array([row for item in pairs.items["train"] for row in item.event_rows + item.background_rows])
     rows = np.sort(np.random.default_rng(seed).choice(known, min(_CALIBRATION, len(known)), replace=False))
-    _calibrate(picture_net, normalised(torch.from_numpy(pairs.frames_RPHWC[rows, 0])))
+    _calibrate(picture_net, normalised(torch.from_numpy(pairs.frames_RPHWC[rows, 0]), MEAN, DEVIATION))
     _calibrate(sound_net, torch.from_numpy(pairs.sound_RN[rows]).float() / 32768 * FULL_SCALE)
     nets = {"visual.": picture_net, "audio.": sound_net}
     state = {prefix + name: tensor for prefix, net in nets.items() for name, tensor in net.state_dict().items()}

@@ -67,3 +67,7 @@ class Clips:
         """Where the samples of `segment` (a number on the whole grid) lie in `samples_N`, context left out."""
         start, stop = self.grid.sample_range(segment, self.rate_hz)
         return slice(start - self.samples_start, stop - self.samples_start)
+
+
+# Clips of one video, and which of their segments are to be encoded: rows, ascending, at least one.
+Segments = tuple[Clips, NDArray[np.intp]]

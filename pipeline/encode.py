@@ -13,14 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from catalog.grid import sample_at
 from catalog.recipe import Recipe
-from catalog.store.modal import Features
+from catalog.store.modal import Features, Modal
 from pipeline.clips import Clips
-from pipeline.encoder import EncoderSpec, assets_of, encoder_module, encoder_spec
+from pipeline.encoder import EncoderSpec, Towers, assets_of, encoder_module, encoder_spec
+from pipeline.preprocess import spectrogram
 from pipeline.recipes import check_settings, feature_shapes
 
 
@@ -31,13 +34,13 @@ class Encoder:
     Attributes:
         spec: what it declares.
         recipe: what it was loaded for.
-        net: whatever its `load` gave.
+        towers: what its `load` gave.
         visual_shape, audio_shape: of one segment's feature under this recipe and these weights.
     """
 
     spec: EncoderSpec
     recipe: Recipe
-    net: object
+    towers: Towers
     visual_shape: tuple[int, ...] | None
     audio_shape: tuple[int, ...] | None
 
@@ -57,16 +60,20 @@ def load_encoder(recipe: Recipe, weights: Mapping[str, Path] | None = None, devi
     Raises:
         ValueError: no such encoder, settings unknown to it, or weights missing, not wanted or damaged.
     """
-    module = encoder_module(recipe.encoder)
     check_settings(recipe)
     given = _wanted_weights(recipe, weights or {})
     visual_shape, audio_shape = feature_shapes(recipe, given)
-    net = module.load(given, device, recipe)
-    return Encoder(spec=module.SPEC, recipe=recipe, net=net, visual_shape=visual_shape, audio_shape=audio_shape)
+    return Encoder(
+        spec=encoder_spec(recipe.encoder),
+        recipe=recipe,
+        towers=encoder_module(recipe.encoder).load(given, device, recipe),
+        visual_shape=visual_shape,
+        audio_shape=audio_shape,
+    )
 
 
 def check_weights(recipe: Recipe, weights: Mapping[str, Path]) -> None:
-    """Refuses files of another network than the recipe's encoder, as far as names and shapes tell.
+    """Refuses files of another network than the recipe's encoder, by names and shapes.
 
     Of a folder of the transformers library the configuration is read: its model type, and what it says of widths.
 
@@ -91,9 +98,9 @@ def check_weights(recipe: Recipe, weights: Mapping[str, Path]) -> None:
 
 
 class GivenWeights(dict[str, Path]):
-    """Asset name -> file, for an encoder; one that it takes and that is not there is told by name.
+    """Asset name -> file, for an encoder; a missing one is an error that names it.
 
-    Which assets a recipe needs, its encoder alone knows: a tower that is left out needs none.
+    Only the encoder knows which assets a recipe needs: a tower that is left out needs none.
     """
 
     def __init__(self, recipe: Recipe, weights: Mapping[str, Path]) -> None:
@@ -121,8 +128,8 @@ def _wanted_weights(recipe: Recipe, weights: Mapping[str, Path]) -> Mapping[str,
     known = {asset.name for asset in assets_of(recipe)}
     for name in weights:
         if name not in known:
-            told = f"takes {', '.join(sorted(known))}" if known else "has no weights; leave them out"
-            raise ValueError(f"recipe {recipe.name}: no weights {name!r} are wanted: encoder {recipe.encoder} {told}")
+            wanted = f"takes {', '.join(sorted(known))}" if known else "has no weights; leave them out"
+            raise ValueError(f"recipe {recipe.name}: no weights {name!r} are wanted: encoder {recipe.encoder} {wanted}")
     return GivenWeights(recipe, weights)
 
 
@@ -138,21 +145,59 @@ def encode_clips(clips: Sequence[Clips], encoder: Encoder) -> list[Features]:
 
     Raises:
         ValueError: clips of another rate or frame count than the recipe's.
-        RuntimeError: the encoder broke its contract (length, shape, dtype, NaN where valid); a bug in the plug-in.
+        RuntimeError: the encoder broke its contract (shape, dtype, NaN); a bug in the plug-in.
     """
     for item in clips:
         _check_clips(item, encoder.recipe)
-    encode = encoder_module(encoder.spec.name).encode
     parts: list[list[Features]] = [[] for _ in clips]
     for batch in batches(clips, encoder.spec.batch_segments, encoder.recipe):
-        given = [piece for _, piece in batch]
-        features = encode(encoder.net, given)
-        if len(features) != len(given):
-            raise RuntimeError(f"encoder {encoder.spec.name} gave {len(features)} results for {len(given)} clips")
-        for (owner, piece), made in zip(batch, features, strict=True):
-            _check_features(made, piece, encoder)
-            parts[owner].append(made)
+        pieces = [piece for _, piece in batch]
+        visual = _encode_tower(encoder, "visual", pieces)
+        audio = _encode_tower(encoder, "audio", pieces)
+        for (owner, _), seen, heard in zip(batch, visual, audio, strict=True):
+            parts[owner].append(Features(visual=seen, audio=heard))
     return [Features.join(part) for part in parts]
+
+
+def _encode_tower(
+    encoder: Encoder, modality: Literal["visual", "audio"], pieces: Sequence[Clips]
+) -> Sequence[Modal | None]:
+    """One modality of each piece; None without such a tower."""
+    is_visual = modality == "visual"
+    shape = encoder.visual_shape if is_visual else encoder.audio_shape
+    if shape is None:
+        return [None] * len(pieces)
+    valid = [(_seen if is_visual else _heard)(item, encoder.recipe) for item in pieces]
+    segments = [(item, np.flatnonzero(valid_S)) for item, valid_S in zip(pieces, valid, strict=True) if valid_S.any()]
+    total = sum(rows.size for _, rows in segments)
+    made = np.empty((0, *shape), np.float32)
+    if segments:
+        made = encoder.towers.visual(segments) if is_visual else encoder.towers.audio(segments)
+        try:
+            Modal(values=np.asarray(made), valid=np.ones(total, np.bool_)).check(total, shape)
+        except ValueError as error:
+            where = f"encoder {encoder.spec.name}, {segments[0][0].video_id}: {modality}"
+            raise RuntimeError(f"{where} {error}") from error
+    results = []
+    for valid_S, own in zip(valid, np.split(made, np.cumsum([valid_S.sum() for valid_S in valid])[:-1]), strict=True):
+        values = np.full((valid_S.size, *shape), np.nan, made.dtype)
+        values[valid_S] = own
+        results.append(Modal(values=values, valid=valid_S))
+    return results
+
+
+def _seen(clips: Clips, recipe: Recipe) -> NDArray[np.bool_]:
+    """Segments with at least one frame of their own."""
+    assert recipe.video is not None
+    return np.asarray((clips.frame_index_SP[:, : recipe.video.frames_per_segment] >= 0).any(axis=1))
+
+
+def _heard(clips: Clips, recipe: Recipe) -> NDArray[np.bool_]:
+    """Segments with enough audio."""
+    assert recipe.audio is not None
+    if not clips.samples_N.size:
+        return np.zeros(clips.count, np.bool_)
+    return spectrogram.coverage(clips, recipe.audio.min_coverage)
 
 
 def batches(clips: Sequence[Clips], batch_segments: int, recipe: Recipe) -> Iterator[list[tuple[int, Clips]]]:
@@ -208,21 +253,3 @@ def _check_clips(clips: Clips, recipe: Recipe) -> None:
     index_SP = clips.frame_index_SP
     if index_SP.size and not -1 <= int(index_SP.min()) <= int(index_SP.max()) < clips.frames_FHWC.shape[0]:
         raise ValueError(f"{clips.video_id}: a frame index lies outside the {clips.frames_FHWC.shape[0]} frames given")
-
-
-def _check_features(made: Features, clips: Clips, encoder: Encoder) -> None:
-    for modality, modal, shape in (
-        ("visual", made.visual, encoder.visual_shape),
-        ("audio", made.audio, encoder.audio_shape),
-    ):
-        where = f"encoder {encoder.spec.name}, {clips.video_id}: {modality}"
-        if shape is None and modal is not None:
-            raise RuntimeError(f"{where} must be None under recipe {encoder.recipe.name}")
-        if shape is None:
-            continue
-        if modal is None:
-            raise RuntimeError(f"{where} needs floats {(clips.count, *shape)}, got None")
-        try:
-            modal.check(clips.count, shape)
-        except ValueError as error:
-            raise RuntimeError(f"{where} {error}") from error

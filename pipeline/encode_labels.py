@@ -49,17 +49,16 @@ def encode_labels(
         raise ValueError(f"label features need distinct class names that are not empty, got {list(names)[:5]}")
     if prompt.count("{}") != 1:
         raise ValueError(f"a prompt needs {{}} once, where the class name goes, got {prompt!r}")
-    module = encoder_module(recipe.encoder)
     check_settings(recipe)
-    if module.SPEC.text_width is None:
+    if encoder_spec(recipe.encoder).text_width is None:
         having = [name for name in encoder_names() if encoder_spec(name).text_width is not None]
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} has no text tower; those with one: {', '.join(having)}"
         )
-    module = cast(TextModule, module)
-    net = module.load_text(GivenWeights(recipe, weights), device, recipe)
+    module = cast(TextModule, encoder_module(recipe.encoder))
+    encode = module.load_text(GivenWeights(recipe, weights), device, recipe)
     texts = [prompt.replace("{}", name) for name in names]
-    parts = [module.encode_text(net, texts[low : low + BATCH_TEXTS]) for low in range(0, len(texts), BATCH_TEXTS)]
+    parts = [encode(texts[low : low + BATCH_TEXTS]) for low in range(0, len(texts), BATCH_TEXTS)]
     features_KD = np.concatenate(parts).astype(np.float32)
     if features_KD.ndim != 2 or len(features_KD) != len(names) or not np.isfinite(features_KD).all():
         raise RuntimeError(

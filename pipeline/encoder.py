@@ -1,61 +1,76 @@
 """An encoder: what a plug-in of `pipeline/encoders` declares and offers, and the registry that finds it by name.
 
-An encoder is a file of `pipeline/encoders`, found by name. It declares
+An encoder without weights is one file, `NAME.py`. One whose imports are slow (torch) is a folder `NAME/` with
+`recipes.py`, which declares it and imports nothing heavy, and `encoder.py` with ordinary imports on top. `recipes.py`
+has
 
     SPEC: EncoderSpec
     PRESETS: tuple[Recipe, ...]
-    load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object  # the net; heavy imports belong in here
-    encode(net: object, clips: Sequence[Clips]) -> list[Features]             # one for each, in order, of its length
 
 and, where they apply,
 
-    check(recipe: Recipe) -> None       # ValueError for settings that cannot be; needs no weights, runs before `load`
-    shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes             # where SPEC's hang on settings or weights
-    load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> object
-    encode_text(net: object, texts: Sequence[str]) -> NDArray[np.float32]     # (K, D)
+    check(recipe: Recipe) -> None        # ValueError for settings that cannot be; runs before `load`, without weights
+    shapes(recipe: Recipe) -> Shapes                                               # where SPEC's depend on settings
 
-`weights` maps the names of `SPEC.assets` to their paths. One call of `encode` gets at most `SPEC.batch_segments`
-segments.
+`encoder.py` has
+
+    load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Towers
+
+and, where they apply,
+
+    shapes_from(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes                # where they depend on weights
+    load_text(weights: Mapping[str, Path], device: str, recipe: Recipe) -> TextTower  # SPEC.text_width
+    load_trainable(weights, device, recipe) -> pipeline.finetune.loop.Towers          # SPEC.trainable
+
+`weights` maps the names of `SPEC.assets` to their paths. Which segments are valid, batches and NaN are the business of
+`pipeline/encode.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from catalog.plugins import Plugins
 from catalog.recipe import Recipe
-from catalog.store.modal import Features
-from pipeline.clips import Clips
+from pipeline.clips import Segments
 from pipeline.weights.asset import Asset
 
 ENCODERS = Plugins(package="pipeline.encoders", part="encoder", noun="encoder")
+_DECLARATIONS = Plugins(package="pipeline.encoders", part="recipes", noun="encoder")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# By pydantic's type of error; of the others its own message reads well.
+_NEEDED = {"bool_type": "true or false", "int_type": "a whole number", "float_type": "a number", "missing": "a value"}
 
 # Of one segment: visual and audio, None where there is no such feature.
 Shapes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
 
+# Texts to features (K, D) float32.
+TextTower = Callable[[Sequence[str]], NDArray[np.float32]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-    """What an encoder is and gives.
+    """What an encoder is and what its features are.
 
     Attributes:
-        name: its file's name.
+        name: of its file or folder.
         visual_shape, audio_shape: of one segment's feature, (D,) or a map's (7, 7, 512); None without such a tower.
         assets: the checkpoints and vocabularies it needs; none for an encoder without weights.
         text_width: D of the text tower's features; None without one.
         licence: of the weights (of the code, where there are none).
         citation: paper or code that it follows.
-        batch_segments: the most segments that one call of `encode` gets.
+        batch_segments: the most segments that one call of a tower gets.
         device: where it is meant to run; "gpu" also runs on a CPU, slowly.
+        trainable: `load_trainable` gives its towers for fine-tuning.
     """
 
     name: str
@@ -67,10 +82,11 @@ class EncoderSpec:
     assets: tuple[Asset, ...] = ()
     text_width: int | None = None
     device: Literal["cpu", "gpu"] = "cpu"
+    trainable: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"an encoder's name is its file's: small letters, digits and '_', got {self.name!r}")
+            raise ValueError(f"an encoder's name is its file's: lower-case letters, digits and '_', got {self.name!r}")
         if self.visual_shape is None and self.audio_shape is None:
             raise ValueError(f"encoder {self.name} needs a visual_shape, an audio_shape or both")
         for shape in (self.visual_shape, self.audio_shape):
@@ -86,70 +102,109 @@ class EncoderSpec:
 
     @property
     def needs_weights(self) -> bool:
-        """Whether media features hang on a checkpoint."""
+        """Whether features of media depend on a checkpoint."""
         return any(asset.use == "features" for asset in self.assets)
 
 
-class EncoderModule(Protocol):
-    """The plug-in contract: what a file of `pipeline/encoders` defines."""
+class EncoderSettings(BaseModel):
+    """Base of an encoder's typed `Recipe.settings`: strict, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The settings of `recipe`.
+
+        Raises:
+            ValueError: names the setting, what it needs and what came.
+        """
+        try:
+            return cls(**recipe.settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = first["loc"][0]
+            needed = _NEEDED.get(first["type"]) or first["msg"].removeprefix("Input should be ").replace("'", "")
+            got = recipe.settings.get(str(key))
+            raise ValueError(f"recipe {recipe.name}: settings.{key} needs {needed}, got {got!r}") from error
+
+
+class Towers(Protocol):
+    """A loaded encoder's towers, frozen and on their device. A tower that the recipe leaves out is never called."""
+
+    def visual(self, segments: Sequence[Segments]) -> NDArray[np.float32]:
+        """Features of all segments given, one after the other: (n, *visual_shape), finite."""
+
+    def audio(self, segments: Sequence[Segments]) -> NDArray[np.float32]:
+        """Likewise (n, *audio_shape)."""
+
+
+class Declaration(Protocol):
+    """The plug-in contract's light part: `NAME/recipes.py`, or `NAME.py`."""
 
     SPEC: EncoderSpec
     PRESETS: tuple[Recipe, ...]
 
-    def load(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
-        """The net, frozen and on `device`."""
 
-    def encode(self, net: object, clips: Sequence[Clips]) -> list[Features]:
-        """One `Features` for each of `clips`, in order."""
+class EncoderModule(Protocol):
+    """The plug-in contract's other part: `NAME/encoder.py`, or `NAME.py`."""
+
+    def load(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> Towers:
+        """The towers that `recipe` asks for."""
 
 
 class TextModule(EncoderModule, Protocol):
     """The plug-in contract of an encoder with a text tower."""
 
-    def load_text(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> object:
+    def load_text(self, weights: Mapping[str, Path], device: str, recipe: Recipe) -> TextTower:
         """The text tower, frozen and on `device`."""
-
-    def encode_text(self, net: object, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Features of `texts`, (K, D) float32."""
 
 
 def encoder_names() -> tuple[str, ...]:
-    """The encoders there are, sorted; none is imported."""
+    """The encoders that exist, sorted; none is imported."""
     return ENCODERS.names()
 
 
 @functools.cache
+def declaration(name: str) -> Declaration:
+    """What the encoder of that name declares; its networks are not imported.
+
+    Raises:
+        ValueError: there is none.
+    """
+    module = cast(Declaration, _DECLARATIONS.load(name))
+    if module.SPEC.name != name:
+        raise ValueError(f"encoder {name} calls itself {module.SPEC.name!r} in SPEC; the two must agree")
+    return module
+
+
 def encoder_module(name: str) -> EncoderModule:
     """The plug-in of that name.
 
     Raises:
         ValueError: there is none.
     """
-    module = cast(EncoderModule, ENCODERS.load(name))
-    if module.SPEC.name != name:
-        raise ValueError(f"encoder {name} calls itself {module.SPEC.name!r} in SPEC; the two must agree")
-    return module
+    return cast(EncoderModule, ENCODERS.load(name))
 
 
 def encoder_spec(name: str) -> EncoderSpec:
-    """What the encoder of that name declares.
+    """The `SPEC` of an encoder.
 
     Raises:
         ValueError: there is none.
     """
-    return encoder_module(name).SPEC
+    return declaration(name).SPEC
 
 
 def encoder_presets(name: str) -> tuple[Recipe, ...]:
-    """The presets of the encoder of that name.
+    """The `PRESETS` of an encoder.
 
     Raises:
         ValueError: there is none.
     """
-    return encoder_module(name).PRESETS
+    return declaration(name).PRESETS
 
 
 def assets_of(recipe: Recipe) -> tuple[Asset, ...]:
-    """The assets that `recipe` takes; those of its text tower too."""
-    assets = encoder_module(recipe.encoder).SPEC.assets
+    """The assets of `recipe`, those of its text tower included."""
+    assets = encoder_spec(recipe.encoder).assets
     return tuple(asset for asset in assets if asset.setting is None or recipe.settings.get(asset.setting) is True)

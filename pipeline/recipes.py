@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from catalog.recipe import Recipe
-from pipeline.encoder import Shapes, encoder_module, encoder_names, encoder_presets
+from pipeline.encoder import Shapes, declaration, encoder_module, encoder_names, encoder_presets
 
 # Of a recipe that features are made with: 100 segments a second, finer than frames and the usual spectrograms come.
 MAX_SEGMENTS_AN_HOUR = 360_000
@@ -55,15 +55,15 @@ def check_settings(recipe: Recipe) -> None:
         ValueError: an unknown setting, a tower that the encoder does not have, a revision that its code here does not
             make, a grid beyond MAX_SEGMENTS_AN_HOUR or MAX_WINDOW_S, or what its own `check` refuses.
     """
-    module = encoder_module(recipe.encoder)
+    declared = declaration(recipe.encoder)
     _check_grid(recipe)
-    revisions = sorted({preset.revision for preset in module.PRESETS})
+    revisions = sorted({preset.revision for preset in declared.PRESETS})
     if recipe.revision not in revisions:
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} makes revision {' or '.join(map(str, revisions))} here, "
-            f"got {recipe.revision}; a revision is no setting, it tells whose code made the features"
+            f"got {recipe.revision}; a revision is no setting, it names the code that made the features"
         )
-    known = {key for preset in module.PRESETS for key in preset.settings}
+    known = {key for preset in declared.PRESETS for key in preset.settings}
     for key in recipe.settings:
         if key not in known:
             raise ValueError(
@@ -71,14 +71,13 @@ def check_settings(recipe: Recipe) -> None:
                 f"it has {', '.join(sorted(known)) or 'none'}"
             )
     for tower, sampling, shape in (
-        ("video", recipe.video, module.SPEC.visual_shape),
-        ("audio", recipe.audio, module.SPEC.audio_shape),
+        ("video", recipe.video, declared.SPEC.visual_shape),
+        ("audio", recipe.audio, declared.SPEC.audio_shape),
     ):
         if sampling is not None and shape is None:
             raise ValueError(f"recipe {recipe.name}: encoder {recipe.encoder} takes no {tower}; leave {tower} out")
-    own = getattr(module, "check", None)
-    if own is not None:
-        own(recipe)
+    if hasattr(declared, "check"):
+        declared.check(recipe)
 
 
 def _check_grid(recipe: Recipe) -> None:
@@ -101,7 +100,10 @@ def feature_shapes(recipe: Recipe, weights: Mapping[str, Path]) -> Shapes:
     Raises:
         ValueError: the weights cannot be read.
     """
-    module = encoder_module(recipe.encoder)
-    shapes = getattr(module, "shapes", None)
-    visual, audio = (module.SPEC.visual_shape, module.SPEC.audio_shape) if shapes is None else shapes(recipe, weights)
+    declared = declaration(recipe.encoder)
+    visual, audio = declared.SPEC.visual_shape, declared.SPEC.audio_shape
+    if weights and hasattr(module := encoder_module(recipe.encoder), "shapes_from"):
+        visual, audio = module.shapes_from(recipe, weights)
+    elif hasattr(declared, "shapes"):
+        visual, audio = declared.shapes(recipe)
     return visual if recipe.video is not None else None, audio if recipe.audio is not None else None

@@ -36,6 +36,24 @@ PLUGIN_FOLDERS = (
     "heads/ablation/papers",
 )
 
+# Walls inside a floor: a room (folder or file) -> what it may import of its own floor beside itself. Rooms that are not
+# here are free.
+ROOMS = {
+    "pipeline/clips.py": set[str](),
+    "pipeline/encoder.py": {"pipeline.weights.asset", "pipeline.clips"},
+    "pipeline/preprocess": {"pipeline.clips"},
+    "pipeline/networks": {"pipeline.clips", "pipeline.preprocess"},
+    "pipeline/encoders": {
+        "pipeline.clips",
+        "pipeline.encoder",
+        "pipeline.networks",
+        "pipeline.preprocess",
+        "pipeline.weights.asset",
+    },
+    "pipeline/weights": set[str](),
+    "pipeline/finetune": {"pipeline.clips", "pipeline.preprocess", "pipeline.sandbox"},
+}
+
 
 def sources(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((PROJECT / folder).rglob("*.py"))]
@@ -89,6 +107,43 @@ def test_plugins_import_no_other_plugin_of_their_folder(folder: str) -> None:
         foreign = tuple(f"{package}.{name}." for name in names - {own, FAMILY.get(own)})
         others = sorted(name for name in imports(path) if f"{name}.".startswith(foreign))
         assert not others, f"{path}: imports {others}: plug-ins meet in what they share"
+
+
+def wall_breaches(path: Path, room: str, project: Path = PROJECT) -> list[str]:
+    """Imports of a room's file that go to other rooms of its floor than `ROOMS` allows."""
+    where = path.relative_to(project).as_posix()
+    floor = room.split("/")[0]
+    open_rooms = {room.removesuffix(".py").replace("/", "."), *ROOMS[room]}
+    doors = tuple(f"{name}." for name in open_rooms)
+    return [
+        f"{where} imports {name}: {room} may import {', '.join(sorted(ROOMS[room])) or 'nothing'} of {floor}"
+        for name in sorted(imports(path))
+        # `from pipeline.weights import asset` names the package too; what counts is the file.
+        if name.startswith(f"{floor}.")
+        and not f"{name}.".startswith(doors)
+        and not any(door.startswith(f"{name}.") for door in doors)
+    ]
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_what_its_walls_let_through(room: str) -> None:
+    files = [PROJECT / room] if room.endswith(".py") else sources(room)
+    assert files, f"no room {room}"
+    assert [breach for path in files for breach in wall_breaches(path, room)] == []
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_wall_breaches_of_a_planted_wrong_import_are_found(room: str, tmp_path: Path) -> None:
+    floor = room.split("/")[0]
+    bad = tmp_path / room / "x.py"
+    bad.parent.mkdir(parents=True)
+    allowed = "".join(f"    import {name}\n" for name in sorted(ROOMS[room]))
+    bad.write_text(f"def f():\n{allowed}    from {floor}.elsewhere import y\n    from {floor} import unit\n")
+    assert [line.split(":")[0].split(" imports ")[1] for line in wall_breaches(bad, room, tmp_path)] == [
+        f"{floor}.elsewhere",
+        f"{floor}.elsewhere.y",
+        f"{floor}.unit",
+    ]
 
 
 def verb_breaches(path: Path, verbs: list[str], project: Path = PROJECT) -> list[str]:

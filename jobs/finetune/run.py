@@ -20,7 +20,7 @@ from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import Progress, note, print_json, say, table
 from jobs.cli.recipe_options import changes
 from jobs.cli.signals import stoppable
-from pipeline.encoder import encoder_module, encoder_names, encoder_presets
+from pipeline.encoder import encoder_module, encoder_names, encoder_presets, encoder_spec
 from pipeline.finetune.folder import CHECKPOINT, WEIGHTS
 from pipeline.finetune.loop import Finetuned, Settings, finetune, num_steps
 from pipeline.finetune.pairs import decode_pairs
@@ -82,7 +82,7 @@ def _train(
             note(f"avel finetune: {video_id} has no pairs ({why})")
         if len(pairs.absent) > 5:
             note(f"avel finetune: and {len(pairs.absent) - 5} more of {len(dataset.videos)} videos")
-        towers = encoder_module(recipe.encoder).towers(weights, settings.device, recipe)  # type: ignore[attr-defined]  # `_recipe` has checked that it is there
+        towers = encoder_module(recipe.encoder).load_trainable(weights, settings.device, recipe)  # type: ignore[attr-defined]  # `_recipe` has checked that it is there
         with Progress("train", num_steps(pairs, settings), "steps", quiet=args.json) as progress:
             result = finetune(
                 towers,
@@ -137,7 +137,7 @@ def _finished(dataset: Dataset, recipe: Recipe, settings: Settings, args: argpar
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     """The encoder's first preset with few frames a second, and what --set changes."""
-    able = [name for name in encoder_names() if hasattr(encoder_module(name), "towers")]
+    able = [name for name in encoder_names() if encoder_spec(name).trainable]
     if args.encoder not in able:
         raise BadArguments(f"{args.encoder!r} cannot be fine-tuned; {', '.join(able) or 'no encoder'} can")
     preset = encoder_presets(args.encoder)[0]

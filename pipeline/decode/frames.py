@@ -36,18 +36,6 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 _LONGEST_WHOLE = 4
 
 
-def centre(frames_FHWC: Frame, side_px: int) -> Frame:
-    """The middle square of whole frames, (F, side_px, side_px, 3); it begins at a pixel rounded down."""
-    top, left = ((size - side_px) // 2 for size in frames_FHWC.shape[1:3])
-    return frames_FHWC[:, top : top + side_px, left : left + side_px]
-
-
-def first_held(index_SP: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Frame numbers of segments that see a frame; slots before the first frame (-1) repeat the segment's first."""
-    first_S1 = np.where(index_SP < 0, np.iinfo(np.int32).max, index_SP).min(axis=1, keepdims=True)
-    return np.where(index_SP < 0, first_S1, index_SP).astype(np.int32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FrameTable:
     """When each frame is shown.

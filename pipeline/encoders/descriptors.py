@@ -1,10 +1,10 @@
-"""Hand-made picture and sound descriptors: features without any weights.
+"""Hand-made descriptors of frames and audio: features without any weights.
 
-They name no object, yet tell colours, textures, motion, pitch and rhythm apart, so that the whole flow can run, be
+They name no object, yet distinguish colours, textures, motion, pitch and rhythm, so that the whole flow can run, be
 tested and be demonstrated on a machine that has no checkpoint. Every value of a segment comes from that segment's own
-window: sound beyond its edges is taken as zero, motion across them is not seen.
+window: audio beyond its edges is taken as zero, motion across them is not seen.
 
-Picture, one vector a distinct frame, then the mean over the segment's frames (a frame seen k times counts k times):
+Frames, one vector a distinct frame, then the mean over the segment's frames (a frame seen k times counts k times):
     layout     mean Oklab colour of each cell of a 4 x 4 grid                                       48
     texture    standard deviation of the same, within each cell                                     48
     hue        16 hue bins over the frame: root of the mean squared chroma in each, so that one
@@ -14,11 +14,11 @@ Picture, one vector a distinct frame, then the mean over the segment's frames (a
     edges      the 8 orientations over the whole frame, likewise                                     8
 and, of each pair of neighbouring frames of the segment,
     motion     square root of the mean |difference of lightness| of each cell, mean over the pairs  16
-The quarters are few on purpose: 4 x 4 cells of gradients tell one video's background from another's, and a linear head
-trained on 40 short videos learned the backgrounds. Orientations and hues are shared between the two nearest bins in
-proportion, so small turns change little.
+The quarters are few on purpose: 4 x 4 cells of gradients distinguish one video's background from another's, and a
+linear head trained on 40 short videos learned the backgrounds. Orientations and hues are shared between the two nearest
+bins in proportion, so small turns change little.
 
-Sound, statistics over the STFT frames whose centre is a real sample (over all, should there be none):
+Audio, statistics over the STFT frames whose centre is a real sample (over all, should there be none):
     log-mel    mean and standard deviation of 64 bands, in units of 10 dB                          128
     contrast   mean and standard deviation of peak - valley in 6 octave bands, 10 dB                12
     onsets     mean, standard deviation and maximum of the rise in 4 groups of mel bands, 10 dB     12
@@ -48,8 +48,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from catalog.store.modal import Features, Modal
-from pipeline.clips import Clips
+from pipeline.clips import Segments
 from pipeline.encoder import EncoderSpec
 from pipeline.preprocess import spectrogram
 
@@ -91,19 +90,35 @@ PRESETS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptors:
-    """The net: nothing but the recipe's choices."""
+    """Both "towers": no network, only the STFT of a recipe with audio."""
 
-    sees: bool
-    hears: bool
-    min_coverage: Fraction
     stft: spectrogram.StftRule | None
+
+    def visual(self, segments: Sequence[Segments]) -> NDArray[np.float32]:
+        """(n, 232)."""
+        # `check` refuses floats.
+        return np.concatenate(
+            [
+                describe_frames(clips.frames_FHWC.astype(np.uint8, copy=False), clips.frame_index_SP[rows])
+                for clips, rows in segments
+            ]
+        )
+
+    def audio(self, segments: Sequence[Segments]) -> NDArray[np.float32]:
+        """(n, 152)."""
+        assert self.stft is not None
+        made = []
+        for clips, rows in segments:
+            samples_SN, real_SN = spectrogram.windows(clips)
+            made.append(describe_audio(samples_SN[rows], real_SN[rows], self.stft))
+        return np.concatenate(made)
 
 
 def check(recipe: Recipe) -> None:
     """Refuse a recipe that asks for what descriptors do not do.
 
     Raises:
-        ValueError: another precision, sound context, a low rate, or odd frame sizes.
+        ValueError: another precision, audio context, a low rate, or odd frame sizes.
     """
     if recipe.precision != "float32":
         raise ValueError(f"recipe {recipe.name}: descriptors need precision float32, got {recipe.precision}")
@@ -130,46 +145,7 @@ def check(recipe: Recipe) -> None:
 def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> Descriptors:
     """The descriptors for `recipe`."""
     del weights, device  # none, and always the CPU
-    stft = None
-    if recipe.audio is not None:
-        stft = _stft_rule(recipe.audio.rate_hz)
-    return Descriptors(
-        sees=recipe.video is not None,
-        hears=recipe.audio is not None,
-        min_coverage=recipe.audio.min_coverage if recipe.audio is not None else Fraction(1),
-        stft=stft,
-    )
-
-
-def encode(net: object, clips: Sequence[Clips]) -> list[Features]:
-    """The descriptors of each segment of `clips`.
-
-    Returns:
-        For each of `clips`: visual float32 (S, 232), valid where the segment has a frame; audio float32 (S, 152),
-        valid where enough of the window is real sound.
-    """
-    assert isinstance(net, Descriptors)
-    return [_encode_one(net, item) for item in clips]
-
-
-def _encode_one(net: Descriptors, clips: Clips) -> Features:
-    visual = audio = None
-    visual_valid_S = np.zeros(clips.count, np.bool_)
-    audio_valid_S = np.zeros(clips.count, np.bool_)
-    if net.sees:
-        visual_valid_S = np.asarray((clips.frame_index_SP >= 0).any(axis=1))
-        visual = np.full((clips.count, VISUAL_WIDTH), np.nan, np.float32)
-        if visual_valid_S.any():
-            frames_FHWC = clips.frames_FHWC.astype(np.uint8, copy=False)  # `load` refuses floats
-            visual[visual_valid_S] = describe_frames(frames_FHWC, clips.frame_index_SP[visual_valid_S])
-    if net.stft is not None:
-        audio = np.full((clips.count, AUDIO_WIDTH), np.nan, np.float32)
-        if clips.samples_N.size:
-            audio_valid_S = spectrogram.coverage(clips, net.min_coverage)
-        if audio_valid_S.any():
-            samples_SN, real_SN = spectrogram.windows(clips)
-            audio[audio_valid_S] = describe_sound(samples_SN[audio_valid_S], real_SN[audio_valid_S], net.stft)
-    return Features(visual=Modal.of(visual, visual_valid_S), audio=Modal.of(audio, audio_valid_S))
+    return Descriptors(stft=None if recipe.audio is None else _stft_rule(recipe.audio.rate_hz))
 
 
 def describe_frames(frames_FHWC: NDArray[np.uint8], frame_index_SP: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -190,13 +166,13 @@ def describe_frames(frames_FHWC: NDArray[np.uint8], frame_index_SP: NDArray[np.i
         here = slice(low, low + _FRAMES_A_ROUND)
         still_FD[here], lightness_FHW[here] = _describe_stills(frames_FHWC[used_F[here]])
 
-    place_SP = np.searchsorted(used_F, frame_index_SP)
+    used_index_SP = np.searchsorted(used_F, frame_index_SP)
     visual_SD = np.zeros((frame_index_SP.shape[0], VISUAL_WIDTH), np.float32)
     motion: dict[tuple[int, int], NDArray[np.float32]] = {}
-    for row_D, index_P, place_P in zip(visual_SD, frame_index_SP, place_SP, strict=True):
-        places = [int(place) for index, place in zip(index_P, place_P, strict=True) if index >= 0]
-        row_D[: still_FD.shape[1]] = still_FD[places].mean(axis=0)
-        pairs = list(itertools.pairwise(places))
+    for row_D, index_P, used_index_P in zip(visual_SD, frame_index_SP, used_index_SP, strict=True):
+        shown = [int(used) for index, used in zip(index_P, used_index_P, strict=True) if index >= 0]
+        row_D[: still_FD.shape[1]] = still_FD[shown].mean(axis=0)
+        pairs = list(itertools.pairwise(shown))
         for before, after in pairs:
             if (before, after) not in motion:
                 change_HW = np.abs(lightness_FHW[after] - lightness_FHW[before])
@@ -206,7 +182,7 @@ def describe_frames(frames_FHWC: NDArray[np.uint8], frame_index_SP: NDArray[np.i
     return visual_SD
 
 
-def describe_sound(
+def describe_audio(
     samples_SN: NDArray[np.float32], real_SN: NDArray[np.bool_], rule: spectrogram.StftRule
 ) -> NDArray[np.float32]:
     """Audio descriptors.
@@ -369,9 +345,9 @@ def _histogram(
     """
     frames, height, width = x_FHW.shape
     length_FHW = np.sqrt(x_FHW * x_FHW + y_FHW * y_FHW)
-    place_FHW = np.arctan2(y_FHW, x_FHW) * np.float32(bins / turn)
-    low_FHW = np.floor(place_FHW)
-    upper_FHW = (place_FHW - low_FHW) * length_FHW
+    position_FHW = np.arctan2(y_FHW, x_FHW) * np.float32(bins / turn)
+    low_FHW = np.floor(position_FHW)
+    upper_FHW = (position_FHW - low_FHW) * length_FHW
     bin_FHW = low_FHW.astype(np.int64)
     row_H1 = (np.arange(height) * grid // height)[:, None]
     column_W = np.arange(width) * grid // width

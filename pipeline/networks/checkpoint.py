@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: tensors out of a file without running anything in it, and into a network without surprise.
+"""Untrusted checkpoints: tensors out of a file without running anything in it, and strictly into a network.
 
 A checkpoint is data from outside. `torch.load` runs with `weights_only=True` alone, so a pickle that names code is
 refused before it acts; keys, shapes and finiteness are checked before a network gets them.
@@ -27,6 +27,7 @@ _SHOWN = 4
 _SHAPES_ONLY = ContextVar("_SHAPES_ONLY", default=False)
 
 Sizes = TypeVar("Sizes")
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class BadCheckpoint(AvelError, ValueError):
@@ -49,7 +50,7 @@ _ARRAY_PARTS: list[Any] = [
 def shapes_only() -> Iterator[None]:
     """Within it `read_state` gives tensors without numbers, on the meta device, and `fill` asks for none.
 
-    Whether a file is that of a network is so told without reading it.
+    So a file is checked against a network by names and shapes, without reading its numbers.
     """
     token = _SHAPES_ONLY.set(True)
     try:
@@ -80,9 +81,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if is_zip:
             _check_stored(path)
         with torch.serialization.safe_globals(_ARRAY_PARTS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a foreign pickle's protocol; whether it is refused is told below
-            place = "meta" if _SHAPES_ONLY.get() else "cpu"
-            held = torch.load(path, map_location=place, weights_only=True, mmap=is_zip)
+            warnings.simplefilter("ignore")  # of a foreign pickle's protocol; whether it is refused is decided below
+            device = "meta" if _SHAPES_ONLY.get() else "cpu"
+            held = torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
     except (MemoryError, OSError):
         raise
     except Exception as error:  # what torch raises on damage differs from byte to byte
@@ -137,18 +138,47 @@ def fill(
             given[key] = tensor.to(like.dtype)
     known = {prefix + key for key in wanted}
     unknown = [key for key in state if key not in known and not (ignore and key.startswith(tuple(ignore)))]
-    told = [
+    faults = [
         f"{what}: {_some(keys)}"
         for what, keys in (("missing", missing), ("of another shape", wrong), ("not wanted", unknown))
         if keys
     ]
-    if told:
-        raise BadCheckpoint(f"{where}: not the checkpoint of this network; {'; '.join(told)}")
+    if faults:
+        raise BadCheckpoint(f"{where}: not the checkpoint of this network; {'; '.join(faults)}")
     for key, tensor in given.items():
         may_be_infinite = bool(infinite) and key.endswith(tuple(infinite))
         if tensor.is_floating_point() and not may_be_infinite and not _is_finite(tensor):
             raise BadCheckpoint(f"{where}: {prefix}{key} holds NaN or infinity; fetch or copy the file again")
     module.load_state_dict(given, assign=True)
+
+
+def build(
+    make: Callable[[], Net],
+    state: Mapping[str, Tensor],
+    *,
+    where: str,
+    ignore: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    infinite: Sequence[str] = (),
+) -> Net:
+    """The network that `make` gives under the meta device, with its tensors; see `fill`."""
+    with torch.device("meta"):
+        network = make()
+    fill(network, state, where=where, ignore=ignore, optional=optional, infinite=infinite)
+    return network
+
+
+def need_published(got: Sizes, published: Sizes, *, size: str, where: str) -> None:
+    """Refuse a checkpoint of other sizes than the published, unless the setting `size` is "from-weights".
+
+    Raises:
+        ValueError: names both sizes.
+    """
+    if size == "published" and got != published:
+        raise ValueError(
+            f"{where}: needs the published sizes {published}, got {got}; "
+            "if that is meant, --set settings.size=from-weights"
+        )
 
 
 def sizes(read: Callable[[Mapping[str, Tensor]], Sizes], state: Mapping[str, Tensor], *, where: str) -> Sizes:

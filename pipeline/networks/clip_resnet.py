@@ -1,9 +1,9 @@
-"""CLIP's image tower of the ResNet kind, as in CLIP RN50 and AudioCLIP: pictures to one vector each.
+"""CLIP's image tower of the ResNet kind, as in CLIP RN50 and AudioCLIP: images to one vector each.
 
 A ResNet whose stem has three convolutions, whose strides are average pools, and whose last pool is attention with the
-mean of all places as its only query. Keys are those of the published state dict without the prefix `visual.`.
+mean of all positions as its only query. Keys are those of the published state dict without the prefix `visual.`.
 
-Shape suffixes: B pictures, C channels, H W pixels, P places and the mean before them, D width.
+Shape suffixes: B images, C channels, H W pixels, P positions and the mean before them, D width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Config:
     Attributes:
         blocks: bottlenecks of the four stages.
         width: channels after the stem; the last stage has 32 times as many.
-        image_px: side of the picture, a multiple of 32.
+        image_px: side of the image, a multiple of 32.
         embedding: D.
     """
 
@@ -40,7 +40,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if min(*self.blocks, self.width, self.embedding) < 1 or self.width % 2 or self.image_px % 32:
-            raise ValueError(f"a CLIP ResNet needs blocks, an even width and pictures of 32 n pixels, got {self}")
+            raise ValueError(f"a CLIP ResNet needs blocks, an even width and images of 32 n pixels, got {self}")
 
     @property
     def last_width(self) -> int:
@@ -48,7 +48,7 @@ class Config:
         return self.width * 8 * EXPANSION
 
     @property
-    def places(self) -> int:
+    def positions(self) -> int:
         """Places of the last stage's map."""
         return (self.image_px // 32) ** 2
 
@@ -71,8 +71,8 @@ class Config:
                 if not numbers:
                     raise ValueError(f"no layer{stage}")
                 blocks.append(1 + max(numbers))
-            places = state["attnpool.positional_embedding"].shape[0] - 1
-            side = round(places**0.5)
+            positions = state["attnpool.positional_embedding"].shape[0] - 1
+            side = round(positions**0.5)
             return cls(
                 blocks=(blocks[0], blocks[1], blocks[2], blocks[3]),
                 width=int(state["conv3.weight"].shape[0]),
@@ -84,7 +84,7 @@ class Config:
 
 
 class ClipResNet(nn.Module):
-    """Normalised pictures to unnormalised features."""
+    """Normalised images to unnormalised features."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class ClipResNet(nn.Module):
                 blocks.append(_Bottleneck(channels, inner, stride=2 if stage and not block else 1))
                 channels = inner * EXPANSION
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.attnpool = _AttentionPool(config.places, channels, config.embedding)
+        self.attnpool = _AttentionPool(config.positions, channels, config.embedding)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """(B, D) features, unnormalised.
@@ -113,7 +113,7 @@ class ClipResNet(nn.Module):
             images_BCHW: (B, 3, image_px, image_px), normalised by CLIP's mean and deviation.
 
         Raises:
-            ValueError: pictures of another size.
+            ValueError: images of another size.
         """
         side = self.config.image_px
         if tuple(images_BCHW.shape[1:]) != (3, side, side):
@@ -158,11 +158,11 @@ class _Bottleneck(nn.Module):
 
 
 class _AttentionPool(nn.Module):
-    """What the mean of all places asks of them."""
+    """Attention over all positions with their mean as the query."""
 
-    def __init__(self, places: int, width: int, embedding: int) -> None:
+    def __init__(self, positions: int, width: int, embedding: int) -> None:
         super().__init__()
-        self.positional_embedding = nn.Parameter(torch.randn(places + 1, width) / width**0.5)
+        self.positional_embedding = nn.Parameter(torch.randn(positions + 1, width) / width**0.5)
         self.k_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
@@ -170,8 +170,8 @@ class _AttentionPool(nn.Module):
         self.num_heads = max(1, width // HEAD_WIDTH)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
-        places_BPC = map_BCHW.flatten(2).transpose(1, 2)
-        x_BPC = torch.cat([places_BPC.mean(dim=1, keepdim=True), places_BPC], dim=1) + self.positional_embedding
+        positions_BPC = map_BCHW.flatten(2).transpose(1, 2)
+        x_BPC = torch.cat([positions_BPC.mean(dim=1, keepdim=True), positions_BPC], dim=1) + self.positional_embedding
         query, key, value = self.q_proj(x_BPC[:, :1]), self.k_proj(x_BPC), self.v_proj(x_BPC)
         heads = [part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
         pooled = F.scaled_dot_product_attention(*heads)

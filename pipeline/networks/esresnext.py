@@ -1,13 +1,13 @@
-"""AudioCLIP's audio tower: ESResNeXt-fbsp, raw sound at 44.1 kHz to one vector.
+"""AudioCLIP's audio tower: ESResNeXt-fbsp, raw audio at 44.1 kHz to one vector.
 
 A learnt time-frequency transform (complex frequency B-splines) in place of the Fourier transform, its power in three
-bands as three colours of a picture, a ResNeXt-50 (32 x 4d), and after each stage a mask computed from the stage's
+bands as the three channels of an image, a ResNeXt-50 (32 x 4d), and after each stage a mask computed from the stage's
 input. Keys are those of the published state dict without the prefix `audio.`.
 
 The transform's filters depend on parameters alone: in evaluation they are made once. Power spans 18 decades, so the
 transform, the decibels and the first convolution with its norm are float32 whatever the autocast.
 
-Shape suffixes: B sounds, N samples, T frames, L samples a frame, Q filters, F frequencies of a band, C channels.
+Shape suffixes: B waveforms, N samples, T frames, L samples a frame, Q filters, F frequencies of a band, C channels.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Config:
         blocks: bottlenecks of the four stages.
         width: channels after the first convolution; stage k has width 2^k inner and 4 times as many outer channels.
         groups: of the 3x3 convolutions; the inner width of a block is twice the stage's.
-        filters: Q, complex filters; the first 3 (Q // 3) make the picture.
+        filters: Q, complex filters; the first 3 (Q // 3) make the image.
         embedding: D.
     """
 
@@ -240,7 +240,7 @@ class _Bottleneck(nn.Module):
 
 
 class _Mask(nn.Module):
-    """A stage's input, pooled to the size of its output, to a factor in (0, 1) a channel and place."""
+    """A stage's input, pooled to the size of its output, to a factor in (0, 1) a channel and position."""
 
     def __init__(self, channels: int, outer: int, kernel: tuple[int, int]) -> None:
         super().__init__()

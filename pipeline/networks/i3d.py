@@ -1,7 +1,7 @@
-"""I3D: Inception with its filters inflated to time, clips of pictures or of optical flow to vectors.
+"""I3D: Inception with its filters inflated to time, clips of frames or of optical flow to vectors.
 
 There are two published sets of weights of the same numbers. They differ in their keys, in how the edges are padded and
-in BatchNorm's eps, so they give different features; `LAYOUTS` holds the differences and `Config.of` tells the layout
+in BatchNorm's eps, so they give different features; `LAYOUTS` holds the differences and `Config.of` reads the layout
 from the keys:
 
 - "piergiaj" (`rgb_imagenet.pt`, `flow_imagenet.pt`): padding by TensorFlow's rule "SAME", from the actual size;
@@ -29,7 +29,7 @@ Modality = Literal["rgb", "flow"]
 SIDE_PX = 224
 CHANNELS: Mapping[str, int] = {"rgb": 3, "flow": 2}
 WIDTH, CLASSES = 64, 400
-# Places and time steps that the last average sees.
+# Positions and time steps that the last average sees.
 _POOL_SIDE, _POOL_STEPS = 7, 2
 
 Size = tuple[int, int, int]
@@ -112,7 +112,7 @@ class Layout:
         return part.lower() if self.lower else part
 
     def padding(self, size: int, kernel: int, stride: int) -> tuple[int, int]:
-        """Zeros before and after `size` places."""
+        """Zeros before and after `size` positions."""
         reach = (math.ceil(size / stride) - 1) * stride + kernel - size if self.same else kernel - stride
         total = max(reach, 0)
         return total // 2, total - total // 2
@@ -239,7 +239,7 @@ class I3d(nn.Module):
         piergiaj's own extraction keeps them; video_features, and with it UnAV-100, takes their mean.
 
         Args:
-            clips_BCTHW: float (B, 3 or 2, T, 224, 224) in [-1, 1]: pictures as 2x / 255 - 1, flow as
+            clips_BCTHW: float (B, 3 or 2, T, 224, 224) in [-1, 1]: frames as 2x / 255 - 1, flow as
                 `pipeline.encoders.i3d_vggish.flow` makes it. T is at least 9 in piergiaj's layout, 10 in hassony2's.
 
         Raises:
@@ -337,11 +337,11 @@ def max_pool(x_BCTHW: Tensor, layout: Layout, pool: Pool) -> Tensor:
 
 
 def _max_along(x: Tensor, dim: int, kernel: int, stride: int, before: int) -> Tensor:
-    """Both layouts have as many windows as strides begin; `before` places of the first one lie outside."""
+    """Both layouts have as many windows as strides begin; `before` positions of the first one lie outside."""
     size = x.shape[dim]
     count = -(-size // stride)
     every = (slice(None),) * dim
-    made = x[(*every, slice(0, None, stride))].clone()  # of each window the place that always lies inside
+    made = x[(*every, slice(0, None, stride))].clone()  # of each window the position that always lies inside
     for shift in range(-before, kernel - before):
         low, high = max(0, -(shift // stride)), min(count, -((shift - size) // stride))
         if shift and low < high:

@@ -1,11 +1,11 @@
-"""ImageBind's towers for pictures, sound and text: one transformer each, into one space of 1024 dimensions.
+"""ImageBind's towers for images, audio and text: one transformer each, into one space of 1024 dimensions.
 
 A tower holds its parameters under the published names: `modality_preprocessors.M.`, `modality_trunks.M.`,
 `modality_heads.M.` and `modality_postprocessors.M.` of its modality M, so it loads from the published file as it is;
 the other modalities' keys are somebody else's.
 
-All LayerNorms have eps 1e-6 but that of the sound's patches, which has 1e-5. The output is a unit vector, times
-min(exp(log_logit_scale), 100) from the file for text (learnt) and sound (20); a picture's is not scaled.
+All LayerNorms have eps 1e-6 but that of the audio patches, which has 1e-5. The output is a unit vector, times
+min(exp(log_logit_scale), 100) from the file for text (learnt) and audio (20); an image's is not scaled.
 
 Shape suffixes: B clips, L tokens, C width, D embedding.
 """
@@ -25,9 +25,9 @@ Modality = Literal["vision", "audio", "text"]
 
 EPS = 1e-6
 MAX_SCALE = 100.0
-# Attention heads of the published trunks, by modality: the file does not tell them.
+# Attention heads of the published trunks, by modality: the file does not hold them.
 NUM_HEADS: Mapping[str, int] = {"vision": 16, "audio": 12, "text": 16}
-# Sound: mel pictures of 128 bands x 204 frames, patches of 16 every 10.
+# Audio: log-mel spectrograms of 128 bands x 204 frames, patches of 16 every 10.
 MEL_BANDS, MEL_FRAMES, MEL_PATCH, MEL_STRIDE = 128, 204, 16, 10
 PATCH_PX = 14
 FRAMES_A_CLIP = 2
@@ -131,7 +131,7 @@ class Tower(nn.Module):
         """(B, D) features.
 
         Args:
-            x: of one clip each: pictures (B, 3, 2, H, W) or (B, 3, H, W), which are shown twice; mel (B, 1, 128, 204);
+            x: of one clip each: images (B, 3, 2, H, W) or (B, 3, H, W), which are shown twice; mel (B, 1, 128, 204);
                 tokens int64 (B, 77).
         """
         modality = self.config.modality
@@ -161,7 +161,7 @@ class _PictureStem(nn.Module):
         patch = (FRAMES_A_CLIP, PATCH_PX, PATCH_PX)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         convolution = nn.Conv3d(3, config.width, patch, stride=patch, bias=False)
-        # Number 0 of the published list brings pictures to clips and has no parameters.
+        # Number 0 of the published list turns images into clips and has no parameters.
         self.rgbt_stem = nn.ModuleDict({"proj": nn.ModuleDict({"1": convolution})})
         self.pos_embedding_helper = _Positions(config)
         self._convolution = [convolution]

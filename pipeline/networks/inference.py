@@ -6,7 +6,9 @@ Shape suffixes: S segments, P frames a segment, F distinct frames, B batch, H W 
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
@@ -15,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.clips import Clips
+from catalog.recipe import Recipe
+from pipeline.clips import Segments
 from pipeline.preprocess import spectrogram
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,6 +34,34 @@ def frozen(module: Net, device: str, *, channels_last: bool = False) -> Net:
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenTowers:
+    """Base of an encoder's towers: the recipe they are for, and where they run."""
+
+    recipe: Recipe
+    device: str
+
+    def forward(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`network(x)` in the recipe's precision, without gradients."""
+        with arithmetic(self.device, self.recipe.precision):
+            return network(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTower:
+    """A text tower that takes token ids: texts to features (K, D) float32."""
+
+    tokenise: Callable[[Sequence[str]], NDArray[np.int64]]
+    tower: nn.Module
+    device: str
+    precision: str
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        with arithmetic(self.device, self.precision):
+            made = self.tower(torch.from_numpy(self.tokenise(texts)).to(self.device))
+        return np.asarray(made.float().cpu().numpy(), np.float32)
 
 
 @contextlib.contextmanager
@@ -65,109 +96,101 @@ def normalised(frames_BHWC: Tensor, mean: Sequence[float], deviation: Sequence[f
 
 
 def encode_frames(
-    clips: Sequence[Clips],
+    segments: Sequence[Segments],
     forward: Callable[[Tensor], Tensor],
     *,
-    shape: tuple[int, ...],
     device: str,
     batch_frames: int,
     keep: bool = False,
-) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Frame features of each segment; a frame that several segments see is encoded once.
+) -> NDArray[np.float32]:
+    """Frame features of segments; a frame that several segments see is encoded once.
 
     Args:
-        clips: of one call of `encode`; frames of one size.
-        forward: frames (B, H, W, 3) on `device` to features (B, *shape), B at most `batch_frames`.
-        shape: of one frame's features.
+        segments: of one call of a tower; frames of one size, at least one frame a segment.
+        forward: frames (B, H, W, 3) on `device` to features (B, ...), B at most `batch_frames`.
         batch_frames: frames that go through the network at once, across the clips given.
         keep: leave a segment's P frames apart instead of taking their mean.
 
     Returns:
-        For each of `clips` float32 (S, *shape), the mean over the segment's frames (one seen k times counts k times;
-        slots before the first picture do not count), or with `keep` (S, P, *shape), where a slot before the first
-        picture repeats the segment's first; NaN where the segment sees no frame. And bool (S,): it sees one.
+        float32 (n, ...), the mean over each segment's frames (one seen k times counts k times; slots before the first
+        frame do not count), or with `keep` (n, P, ...), where a slot before the first frame repeats the segment's
+        first.
     """
-    used = [np.unique(item.frame_index_SP[item.frame_index_SP >= 0]) for item in clips]
-    frames = [item.frames_FHWC[index] for item, index in zip(clips, used, strict=True) if index.size]
-    made = _encode_all(frames, forward, shape, device, batch_frames)
-    results: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
-    at = 0
-    for item, index in zip(clips, used, strict=True):
-        valid_S = np.asarray((item.frame_index_SP >= 0).any(axis=1))
-        slots = item.frame_index_SP.shape[1]
-        own = made[at : at + index.size]
-        at += index.size
-        rows = np.full((item.count, slots, *shape) if keep else (item.count, *shape), np.nan, np.float32)
-        for row, index_P in enumerate(item.frame_index_SP):
-            if valid_S[row]:
-                shown = np.searchsorted(index, index_P[index_P >= 0])
-                if keep:
-                    rows[row] = own[np.concatenate([np.repeat(shown[:1], slots - shown.size), shown])]
-                else:
-                    rows[row] = own[shown].mean(axis=0, dtype=np.float32)
-        results.append((rows, valid_S))
-    return results
+    index = [clips.frame_index_SP[rows] for clips, rows in segments]
+    used = [np.unique(index_SP[index_SP >= 0]) for index_SP in index]
+    frames = [clips.frames_FHWC[numbers] for (clips, _), numbers in zip(segments, used, strict=True)]
+    made = in_batches(frames, forward, device=device, batch_size=batch_frames)
+    results = []
+    offset = 0
+    for index_SP, numbers in zip(index, used, strict=True):
+        own = made[offset : offset + numbers.size]
+        offset += numbers.size
+        for index_P in index_SP:
+            shown = np.searchsorted(numbers, index_P[index_P >= 0])
+            if keep:
+                results.append(own[np.concatenate([np.repeat(shown[:1], index_P.size - shown.size), shown])])
+            else:
+                results.append(own[shown].mean(axis=0, dtype=np.float32))
+    return np.stack(results)
 
 
-def encode_sounds(
-    clips: Sequence[Clips],
+def encode_audio(
+    segments: Sequence[Segments],
     prepare: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]],
     forward: Callable[[Tensor], Tensor],
     *,
-    width: int,
-    min_coverage: Fraction,
     device: str,
-    batch_sounds: int,
+    batch_size: int,
     context_s: Fraction = Fraction(0),
-) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Sound features of each segment, batched across the clips given.
+) -> NDArray[np.float32]:
+    """Audio features of segments, (n, ...) float32, batched across the clips given.
 
     Args:
-        clips: of one call of `encode`.
-        prepare: windows with context, float32 (n, N), and which samples are real, bool (n, N), to what the network
-            takes, (n, ...): each by itself, so that no value hangs on its neighbours.
-        forward: that on `device`, at most `batch_sounds` of them, to features (n, width).
-        min_coverage: see `spectrogram.coverage`.
-
-    Returns:
-        For each of `clips` float32 (S, width), NaN where a segment holds too little sound; and bool (S,): it holds
-        enough.
+        segments: of one call of a tower.
+        prepare: windows with context, float32 (n, N), and which samples are real, bool (n, N), to the network's input
+            (n, ...): each by itself, so that no value depends on its neighbours.
+        forward: that on `device`, at most `batch_size` of them, to features.
+        context_s: audio beyond the window on both sides.
     """
-    valid, inputs = [], []
-    for item in clips:
-        heard_S = np.zeros(item.count, np.bool_)
-        if item.samples_N.size:
-            heard_S = spectrogram.coverage(item, min_coverage)
-        if heard_S.any():
-            samples_SN, real_SN = spectrogram.windows(item, context_s=context_s)
-            inputs.append(prepare(samples_SN[heard_S], real_SN[heard_S]))
-        valid.append(heard_S)
-    made = _encode_all(inputs, forward, (width,), device, batch_sounds)
-    results: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
-    at = 0
-    for heard_S in valid:
-        rows = np.full((heard_S.size, width), np.nan, np.float32)
-        count = int(heard_S.sum())
-        rows[heard_S] = made[at : at + count]
-        at += count
-        results.append((rows, heard_S))
-    return results
+    inputs = []
+    for clips, rows in segments:
+        samples_SN, real_SN = spectrogram.windows(clips, context_s=context_s)
+        inputs.append(prepare(samples_SN[rows], real_SN[rows]))
+    return in_batches(inputs, forward, device=device, batch_size=batch_size)
 
 
-def _encode_all(
+def in_batches(
     inputs: Sequence[NDArray[np.uint8 | np.float32]],
     forward: Callable[[Tensor], Tensor],
-    shape: tuple[int, ...],
+    *,
     device: str,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """(n, *shape) of all inputs in order, `batch_size` at a time."""
-    total = sum(len(part) for part in inputs)
-    made = np.empty((total, *shape), np.float32)
-    flat = np.concatenate(inputs) if len(inputs) > 1 else inputs[0] if inputs else np.empty(0, np.uint8)
-    for low in range(0, total, batch_size):
+    """(n, ...) float32 of all rows of `inputs` in order, `batch_size` rows at a time; at least one row."""
+    flat = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
+    made = []
+    for low in range(0, len(flat), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(flat[low : low + batch_size]))
         if device != "cpu":
             batch = batch.pin_memory().to(device, non_blocking=True)
-        made[low : low + batch_size] = forward(batch).float().cpu().numpy()
-    return made
+        made.append(forward(batch).float().cpu().numpy())
+    return np.concatenate(made)
+
+
+def by_shape(
+    inputs: Sequence[NDArray[np.float32]], forward: Callable[[Tensor], Tensor], *, device: str, batch_size: int
+) -> NDArray[np.float32]:
+    """(n, D) float32 of inputs of several lengths, in order: those of one shape together, `batch_size` at a time.
+
+    Padding one to another's length would run through convolutions into it.
+    """
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, item in enumerate(inputs):
+        alike[item.shape].append(number)
+    made: dict[int, NDArray[np.float32]] = {}
+    for _, numbers in sorted(alike.items()):
+        for low in range(0, len(numbers), batch_size):
+            batch = numbers[low : low + batch_size]
+            given = torch.from_numpy(np.stack([inputs[number] for number in batch])).to(device)
+            made.update(zip(batch, forward(given).float().cpu().numpy(), strict=True))
+    return np.stack([made[number] for number in range(len(inputs))])

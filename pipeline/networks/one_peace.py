@@ -1,11 +1,11 @@
-"""ONE-PEACE's branches for text, pictures and sound: one stem each, one transformer, into one space of 1536 dimensions.
+"""ONE-PEACE's branches for text, images and audio: one stem each, one transformer, into one space of 1536 dimensions.
 
 A layer's attention is shared by the modalities, its feed-forward part is not. A `OnePeace` is one branch under the
 names of one-peace.pt; `branch` takes it out of a published state dict of any of the layouts:
 
     one-peace.pt            all branches, one table of biases for all layers; class token -> projection -> unit vector
-    one-peace-vision.pkl    the pictures' branch without its last norm and projection, under shorter names
-    finetune_vggsound.pt    the sounds' branch with a table a layer, and a classifier
+    one-peace-vision.pkl    the image branch without its last norm and projection, under shorter names
+    finetune_vggsound.pt    the audio branch with a table a layer, and a classifier
 
 All LayerNorms have eps 1e-5, GELU is exact. `networks/one_peace_video.py` is the tower fine-tuned on Kinetics-400.
 
@@ -31,18 +31,18 @@ from pipeline.networks.one_peace_layers import (
     EPS,
     MAX_TOKENS,
     PADDING,
-    PLACE_GROUPS,
+    POSITION_GROUPS,
     Attention,
+    AudioStem,
     FeedForward,
-    PictureStem,
-    SoundStem,
+    ImageStem,
     Stem,
     TextStem,
     check_buckets,
     heads_of,
-    picture_buckets,
-    picture_reach,
-    picture_rows,
+    image_buckets,
+    image_reach,
+    image_rows,
     token_buckets,
 )
 
@@ -59,8 +59,9 @@ class Config:
         width: C. heads: A. layers: of the transformer. hidden: of the feed-forward parts.
         tables: of biases; 1 for all layers, or one a layer.
         rows: of a table.
-        vocabulary, positions: of text. side, reach: patches a side that a picture's places and its biases are for.
-        channels: of the convolutions that sound begins with.
+        vocabulary, positions: of text.
+        side, reach: patches a side that an image's position embeddings and biases are for.
+        channels: of the convolutions that audio begins with.
         embedding: D of the projection; None without one.
         has_norm: a norm at the transformer's end.
         classes, classifier_hidden: K and its inner width; None without a classifier.
@@ -88,11 +89,11 @@ class Config:
             raise ValueError(f"ONE-PEACE's branches are {', '.join(MODALITIES)}, got {self.modality!r}")
         if min(self.width, self.heads, self.layers, self.hidden, self.side, self.reach, self.channels) < 1:
             raise ValueError(f"a ONE-PEACE branch needs sizes of at least 1, got {self}")
-        if self.width % self.heads or self.width % PLACE_GROUPS:
-            raise ValueError(f"ONE-PEACE's width must divide by its heads and by {PLACE_GROUPS}, got {self}")
+        if self.width % self.heads or self.width % POSITION_GROUPS:
+            raise ValueError(f"ONE-PEACE's width must divide by its heads and by {POSITION_GROUPS}, got {self}")
         if self.tables not in (1, self.layers):
             raise ValueError(f"ONE-PEACE has one table of biases, or one a layer, got {self}")
-        if self.rows < 8 or (self.modality == "image" and self.rows != picture_rows(self.reach)):
+        if self.rows < 8 or (self.modality == "image" and self.rows != image_rows(self.reach)):
             raise ValueError(f"a table of biases of {self.rows} rows fits no {self.modality} of ONE-PEACE, got {self}")
         if (self.classes is None) != (self.classifier_hidden is None):
             raise ValueError(f"ONE-PEACE's classifier needs classes and classifier_hidden, got {self}")
@@ -100,7 +101,7 @@ class Config:
     @classmethod
     def published(cls, modality: Modality) -> Config:
         """The sizes of one-peace.pt."""
-        return cls(modality=modality, rows={"text": 514, "image": picture_rows(16), "audio": 1026}[modality])
+        return cls(modality=modality, rows={"text": 514, "image": image_rows(16), "audio": 1026}[modality])
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], modality: Modality) -> Config:
@@ -122,7 +123,7 @@ class Config:
                 more["positions"] = state[f"{stem}embed_positions.weight"].shape[0]
             elif modality == "image":
                 more["side"] = math.isqrt(state[f"{stem}pos_embed"].shape[0] - 1)
-                more["reach"] = picture_reach(int(rows))
+                more["reach"] = image_reach(int(rows))
             else:
                 more["channels"] = state[f"{stem}embed_audios.2.weight"].shape[0]
             projection = state.get(f"{modality}_proj.weight")
@@ -149,7 +150,7 @@ def branch(state: Mapping[str, Tensor], modality: Modality) -> dict[str, Tensor]
     """One branch of a published state dict, under the names of one-peace.pt.
 
     The other branches and what served pre-training alone are left out. Constants that a file may lack (buckets of
-    distances, numbers of places, fairseq's version) are put in, and the older name of the table of biases is changed,
+    distances, position indices, fairseq's version) are put in, and the older name of the table of biases is changed,
     as upstream does when it loads.
 
     Raises:
@@ -170,7 +171,7 @@ def branch(state: Mapping[str, Tensor], modality: Modality) -> dict[str, Tensor]
         return own
     rows = len(table)
     if f"{stem}rp_bucket" not in own:
-        own[f"{stem}rp_bucket"] = picture_buckets(picture_reach(rows)) if modality == "image" else token_buckets(rows)
+        own[f"{stem}rp_bucket"] = image_buckets(image_reach(rows)) if modality == "image" else token_buckets(rows)
     check_buckets(own[f"{stem}rp_bucket"], rows)
     if modality == "image" and f"{stem}pos_embed" in own:
         own.setdefault(f"{stem}position_idx", torch.arange(len(own[f"{stem}pos_embed"])))
@@ -237,9 +238,9 @@ class OnePeace(nn.Module):
         """What the transformer ends with, (B, N, C), class token first.
 
         Args:
-            x: token numbers int64 (B, N - 1), padded with 1; pictures (B, 3, 16 P, 16 P) of P patches a side, with
+            x: token numbers int64 (B, N - 1), padded with 1; images (B, 3, 16 P, 16 P) of P patches a side, with
                 CLIP's mean and deviation; or samples (B, L) at 16 kHz, of mean 0 and variance 1.
-            padding_BN: of sound, True where a token is of the padding behind its end. It is kept from attention, but
+            padding_BN: of audio, True where a token is of the padding behind its end. It is kept from attention, but
                 the convolutions see it: pad to one length only what may be a little unlike what it is alone.
         """
         stem = self._stem[0]
@@ -320,8 +321,8 @@ class _Pooling(nn.Module):
 def _stem(config: Config) -> Stem:
     sizes = {"tables": config.tables}
     if config.modality == "image":
-        return PictureStem(config.width, config.heads, side=config.side, reach=config.reach, **sizes)
-    sizes |= {"rows": config.rows, "places": MAX_TOKENS}
+        return ImageStem(config.width, config.heads, side=config.side, reach=config.reach, **sizes)
+    sizes |= {"rows": config.rows, "max_tokens": MAX_TOKENS}
     if config.modality == "audio":
-        return SoundStem(config.width, config.heads, channels=config.channels, **sizes)
+        return AudioStem(config.width, config.heads, channels=config.channels, **sizes)
     return TextStem(config.width, config.heads, vocabulary=config.vocabulary, positions=config.positions, **sizes)

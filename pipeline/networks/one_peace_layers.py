@@ -1,12 +1,12 @@
-"""What ONE-PEACE's networks are built of: words, pictures and sound as tokens, biases for how far apart those are, and
+"""Parts of ONE-PEACE's networks: text, images and audio as tokens, biases by how far apart those are, and
 the parts of a layer. `networks/one_peace.py` and `networks/one_peace_video.py` share it.
 
 A stem holds its parameters under the published names of `text_adapter`, `image_adapter` and `audio_adapter`. A learnt
 class token comes first. Attention is biased by learnt tables: a pair of tokens falls into a bucket by the distance of
-their places, and each table has a number a bucket and head.
+their positions, and each table has a number a bucket and head.
 
 Shape suffixes: B batch, N tokens (class token first), C width, A heads, E width of a head, H W pixels, P patches a
-side, L sound samples, T sound frames.
+side, L audio samples, T audio frames.
 
 Source: Wang et al., ONE-PEACE: Exploring One General Representation Model Toward Unlimited Modalities, 2023
 (arXiv 2305.11172); github.com/OFA-Sys/ONE-PEACE.
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 EPS = 1e-5
 PATCH_PX = 16
-# Most tokens of a text or a sound, class token included.
+# Most tokens of a text or of audio, class token included.
 MAX_TOKENS = 1024
-# Kernel and stride of the convolutions that a sound begins with: a frame every 320 samples.
+# Kernel and stride of the convolutions that audio begins with: a frame every 320 samples.
 SOUND_LAYERS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
-# The convolutions that tell a sound's frames where they are.
-PLACE_LAYERS, PLACE_KERNEL, PLACE_GROUPS = 5, 19, 16
+# The convolutions that give audio frames their positions.
+PLACE_LAYERS, PLACE_KERNEL, POSITION_GROUPS = 5, 19, 16
 PADDING = 1  # token of a text
 
 
-def sound_frames(num_samples: int) -> int:
+def audio_frames(num_samples: int) -> int:
     """T of so many samples at 16 kHz: 49 of a second."""
     for kernel, stride in SOUND_LAYERS:
         num_samples = (num_samples - kernel) // stride + 1
@@ -39,26 +39,26 @@ def sound_frames(num_samples: int) -> int:
 
 
 def token_buckets(rows: int) -> Tensor:
-    """Bucket of each pair of a text's or a sound's tokens, int64 (1024, 1024).
+    """Bucket of each pair of text or audio tokens, int64 (1024, 1024).
 
     Distances below a quarter of the table have a bucket each, longer ones share them by their logarithm; the last three
     are of the class token: to another, from another, to itself.
 
     Args:
-        rows: of the table, 514 for text and 1026 for sound.
+        rows: of the table, 514 for text and 1026 for audio.
     """
     reach = (rows - 2) // 2
     near = reach // 2
-    place = torch.arange(MAX_TOKENS)
-    away = place[:, None] - place[None, :]
+    position = torch.arange(MAX_TOKENS)
+    away = position[:, None] - position[None, :]
     # float32 and in this order, for a rounded-up logarithm on the edge of a bucket would fall into the next.
     steps = torch.log(away.abs().clamp(min=near - 1) / near) / math.log((MAX_TOKENS - 1) / near) * (near - 1)
     far = (near + torch.ceil(steps).long()) * torch.sign(away)
     return _with_class(torch.where(away.abs() <= near, away, far) + reach - 1, rows)
 
 
-def picture_buckets(side: int) -> Tensor:
-    """Bucket of each pair of a picture's tokens, int64 (P ** 2 + 1, P ** 2 + 1): one for each step down and right.
+def image_buckets(side: int) -> Tensor:
+    """Bucket of each pair of an image's tokens, int64 (P ** 2 + 1, P ** 2 + 1): one for each step down and right.
 
     Args:
         side: P.
@@ -68,16 +68,16 @@ def picture_buckets(side: int) -> Tensor:
     span = 2 * side - 1
     buckets = torch.zeros(side**2 + 1, side**2 + 1, dtype=torch.int64)
     buckets[1:, 1:] = (down + side - 1) * span + right + side - 1
-    return _with_class(buckets, picture_rows(side))
+    return _with_class(buckets, image_rows(side))
 
 
-def picture_rows(side: int) -> int:
-    """Rows of a picture's table."""
+def image_rows(side: int) -> int:
+    """Rows of an image's table."""
     return (2 * side - 1) ** 2 + 3
 
 
-def picture_reach(rows: int) -> int:
-    """Patches a side that a picture's table of so many rows is for."""
+def image_reach(rows: int) -> int:
+    """Patches a side that an image's table of so many rows is for."""
     return (math.isqrt(max(rows - 3, 0)) + 1) // 2
 
 
@@ -96,23 +96,23 @@ class Stem(nn.Module):
     """Class token, and biases by distance; the base of all stems.
 
     Args:
-        width: C. heads: A. rows: buckets of a table. places: tokens that buckets are known for.
+        width: C. heads: A. rows: buckets of a table. max_tokens: tokens that buckets are known for.
         tables: one for all layers, or one a layer.
     """
 
     rp_bucket: Tensor
 
-    def __init__(self, width: int, heads: int, *, rows: int, places: int, tables: int) -> None:
+    def __init__(self, width: int, heads: int, *, rows: int, max_tokens: int, tables: int) -> None:
         super().__init__()
         self.cls_embedding = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer("rp_bucket", torch.zeros(places, places, dtype=torch.int64))
+        self.register_buffer("rp_bucket", torch.zeros(max_tokens, max_tokens, dtype=torch.int64))
         self.rel_pos_table_list = nn.ModuleList(nn.Embedding(rows, heads) for _ in range(tables))
 
     def biases(self, num_tokens: int) -> list[Tensor]:
         """Of each table (1, A, N, N), in the table's dtype.
 
         Raises:
-            ValueError: more tokens than there are places.
+            ValueError: more tokens than `max_tokens`.
         """
         if num_tokens > len(self.rp_bucket):
             raise ValueError(
@@ -131,9 +131,9 @@ class TextStem(Stem):
     """Token numbers to tokens; keys of `text_adapter`."""
 
     def __init__(
-        self, width: int, heads: int, *, rows: int, tables: int, vocabulary: int, places: int, positions: int
+        self, width: int, heads: int, *, rows: int, tables: int, vocabulary: int, max_tokens: int, positions: int
     ) -> None:
-        super().__init__(width, heads, rows=rows, places=places, tables=tables)
+        super().__init__(width, heads, rows=rows, max_tokens=max_tokens, tables=tables)
         self.embed_tokens = nn.Embedding(vocabulary, width)
         self.embed_positions = nn.Embedding(positions, width)
 
@@ -141,7 +141,7 @@ class TextStem(Stem):
         """(B, N, C) of token numbers int64 (B, N - 1), `PADDING` behind a text's end."""
         if tokens_BL.shape[1] >= self.embed_positions.num_embeddings:
             raise ValueError(
-                f"ONE-PEACE has places for {self.embed_positions.num_embeddings - 1} tokens of a text, "
+                f"ONE-PEACE has positions for {self.embed_positions.num_embeddings - 1} tokens of a text, "
                 f"got {tokens_BL.shape[1]}; shorten the text"
             )
         x_BNC = with_class_token(self.cls_embedding, self.embed_tokens(tokens_BL))
@@ -149,29 +149,29 @@ class TextStem(Stem):
         return made
 
 
-class PictureStem(Stem):
-    """Pictures to tokens, a patch of 16 x 16 pixels each; keys of `image_adapter`."""
+class ImageStem(Stem):
+    """Images to tokens, a patch of 16 x 16 pixels each; keys of `image_adapter`."""
 
     position_idx: Tensor
 
     def __init__(self, width: int, heads: int, *, side: int, reach: int, tables: int) -> None:
-        super().__init__(width, heads, rows=picture_rows(reach), places=reach**2 + 1, tables=tables)
+        super().__init__(width, heads, rows=image_rows(reach), max_tokens=reach**2 + 1, tables=tables)
         self.pos_embed = nn.Parameter(torch.zeros(side**2 + 1, width))
         self.register_buffer("position_idx", torch.arange(side**2 + 1))
         self.embed_images = patches(width)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """(B, N, C) of pictures (B, 3, 16 P, 16 P); learnt places for another P are stretched bicubically."""
+        """(B, N, C) of images (B, 3, 16 P, 16 P); learnt position embeddings for another P are resized bicubically."""
         side = images_BCHW.shape[2] // PATCH_PX
         x_BNC = with_class_token(self.cls_embedding, self.embed_images(images_BCHW).flatten(2).transpose(1, 2))
         return x_BNC + stretched(self.pos_embed, side)
 
 
-class SoundStem(Stem):
+class AudioStem(Stem):
     """Samples to tokens, one a frame of 320 samples (25 ms seen); keys of `audio_adapter`."""
 
-    def __init__(self, width: int, heads: int, *, rows: int, tables: int, places: int, channels: int) -> None:
-        super().__init__(width, heads, rows=rows, places=places, tables=tables)
+    def __init__(self, width: int, heads: int, *, rows: int, tables: int, max_tokens: int, channels: int) -> None:
+        super().__init__(width, heads, rows=rows, max_tokens=max_tokens, tables=tables)
         self.cls_pos_embed = nn.Parameter(torch.zeros(1, 1, width))
         # Of masked pre-training; in the published files.
         self.mask_embedding = nn.Parameter(torch.zeros(1, width))
@@ -217,12 +217,12 @@ class _SoundFrames(nn.Module):
 
 
 class _SoundPlaces(nn.Module):
-    """Where a frame is, told from its neighbours: convolutions, each with a norm without parameters and a GELU."""
+    """Position of a frame, from its neighbours: convolutions, each with a norm without parameters and a GELU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         layers = [
-            nn.Conv1d(width, width, PLACE_KERNEL, padding=PLACE_KERNEL // 2, groups=PLACE_GROUPS)
+            nn.Conv1d(width, width, PLACE_KERNEL, padding=PLACE_KERNEL // 2, groups=POSITION_GROUPS)
             for _ in range(PLACE_LAYERS)
         ]
         for number, layer in enumerate(layers, start=1):
@@ -285,7 +285,7 @@ class FeedForward(nn.Module):
 
 
 def patches(width: int) -> nn.Sequential:
-    """Pictures (B, 3, 16 P, 16 P) to (B, C, P, P) by three convolutions; keys of `embed_images`."""
+    """Images (B, 3, 16 P, 16 P) to (B, C, P, P) by three convolutions; keys of `embed_images`."""
     inner = width // 4
     return nn.Sequential(
         nn.Conv2d(3, inner, 4, stride=4),
@@ -303,14 +303,14 @@ def with_class_token(token_11C: Tensor, x_BNC: Tensor) -> Tensor:
     return torch.cat([token_11C.expand(len(x_BNC), -1, -1).to(x_BNC.dtype), x_BNC], dim=1)
 
 
-def stretched(places_NC: Tensor, side: int) -> Tensor:
-    """A picture's learnt places, class token first, for P = `side`."""
-    own = math.isqrt(len(places_NC) - 1)
+def stretched(positions_NC: Tensor, side: int) -> Tensor:
+    """An image's learnt position embeddings, class token first, for P = `side`."""
+    own = math.isqrt(len(positions_NC) - 1)
     if own == side:
-        return places_NC
-    grid = places_NC[1:].reshape(1, own, own, -1).permute(0, 3, 1, 2).float()
-    resized = F.interpolate(grid, size=(side, side), mode="bicubic").to(places_NC.dtype)
-    return torch.cat([places_NC[:1], resized[0].flatten(1).T])
+        return positions_NC
+    grid = positions_NC[1:].reshape(1, own, own, -1).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(grid, size=(side, side), mode="bicubic").to(positions_NC.dtype)
+    return torch.cat([positions_NC[:1], resized[0].flatten(1).T])
 
 
 def heads_of(x_BNC: Tensor, heads: int) -> Tensor:

@@ -1,11 +1,11 @@
-"""ONE-PEACE's picture branch fine-tuned on Kinetics-400: clips of T frames, each frame seen in the light of the others.
+"""ONE-PEACE's image branch fine-tuned on Kinetics-400: clips of T frames, each frame attends to the others.
 
 Keys are those of onepeace_video_k400.pth. Each layer attends twice with the same weights: over the T frames at every
-place, then over the places of every frame with the learnt bias by distance. Small adapters follow each step.
+position, then over the positions of every frame with the learnt bias by distance. Small adapters follow each step.
 
 What a frame is alone, its patches, is `VideoTower.stem`; windows that overlap share it. From the first layer on a
-frame's tokens hang on where in the window it is (the temporal embedding) and on the other frames: nothing more can be
-shared.
+frame's tokens depend on its position in the window (the temporal embedding) and on the other frames: nothing more can
+be shared.
 
 Shape suffixes: B clips, T frames of a clip, F frames, N tokens of a frame (class token first), C width, A heads,
 H W pixels, K classes.
@@ -32,10 +32,10 @@ from pipeline.networks.one_peace_layers import (
     FeedForward,
     bias_of,
     check_buckets,
+    image_buckets,
+    image_reach,
+    image_rows,
     patches,
-    picture_buckets,
-    picture_reach,
-    picture_rows,
     with_class_token,
 )
 
@@ -92,7 +92,7 @@ class Config:
             _, frames, width = state[f"{_STEM}temporal_embedding"].shape
             rows, heads = state[f"{_STEM}rel_pos_table.weight"].shape
             side = math.isqrt(state[f"{_STEM}pos_embed"].shape[0] - 1)
-            if rows != picture_rows(side):
+            if rows != image_rows(side):
                 raise ValueError(f"a table of biases of {rows} rows is not for {side} x {side} patches")
             classifier = state.get("cls_head.fc_cls.weight")
             return cls(
@@ -118,7 +118,7 @@ def completed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     own = dict(state)
     table = own.get(f"{_STEM}rel_pos_table.weight")
     if table is not None and table.ndim == 2 and not table.is_meta:
-        own.setdefault(f"{_STEM}rp_bucket", picture_buckets(picture_reach(len(table))))
+        own.setdefault(f"{_STEM}rp_bucket", image_buckets(image_reach(len(table))))
         check_buckets(own[f"{_STEM}rp_bucket"], len(table))
     return own
 
@@ -194,13 +194,13 @@ class _Stem(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        places = config.side**2 + 1
+        tokens = config.side**2 + 1
         self.cls_embedding = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.pos_embed = nn.Parameter(torch.zeros(places, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(tokens, config.width))
         self.temporal_embedding = nn.Parameter(torch.zeros(1, config.frames, config.width))
-        self.register_buffer("rp_bucket", torch.zeros(places, places, dtype=torch.int64))
+        self.register_buffer("rp_bucket", torch.zeros(tokens, tokens, dtype=torch.int64))
         self.embed_images = patches(config.width)
-        self.rel_pos_table = nn.Embedding(picture_rows(config.side), config.heads)
+        self.rel_pos_table = nn.Embedding(image_rows(config.side), config.heads)
 
     def forward(self, frames_BCHW: Tensor) -> Tensor:
         patches_BNC = self.embed_images(frames_BCHW).flatten(2).transpose(1, 2)

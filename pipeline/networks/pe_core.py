@@ -1,9 +1,10 @@
-"""Perception Encoder's picture tower (PE core): a vision transformer with rotary places and a learned pooling query.
+"""Perception Encoder's image tower (PE core): a vision transformer with rotary positions and a learned pooling query.
 
 State-dict keys are those of the timm library's `vit_pe_core_*`, which published PE-AV checkpoints hold. Sizes are read
-from the tensors; what no shape tells (heads, the grid that rotary places refer to) hangs on the architecture's name.
+from the tensors; heads and the grid that rotary positions refer to, which no shape shows, follow from the
+architecture's name.
 
-Shape suffixes: B pictures, N tokens, C width, A heads, E width of a head, D features.
+Shape suffixes: B images, N tokens, C width, A heads, E width of a head, D features.
 
 Source: Bolya et al., Perception Encoder: The best visual embeddings are not at the output of the network, 2025
 (arXiv 2504.13181). Checked against timm 1.0.31.
@@ -24,12 +25,12 @@ ROPE_BASE = 10000.0
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What the tensors' shapes do not tell.
+    """Sizes that the tensors' shapes do not show.
 
     Attributes:
         heads, pool_heads: of the blocks, and of the pooling query.
-        rope_side: patches a side that rotary places are scaled to: those of the pictures it was trained on.
-        rope_offset: place of the first patch.
+        rope_side: patches a side that rotary positions are scaled to: those of the images it was trained on.
+        rope_offset: position of the first patch.
     """
 
     heads: int
@@ -53,10 +54,10 @@ class Config:
 
     Attributes:
         width: C. layers: blocks. hidden: of the blocks' MLP. pool_hidden: of the pooling's MLP.
-        patch_px, side_px: of a patch and of the picture.
+        patch_px, side_px: of a patch and of the image.
         has_class_token: a token before the patches'.
         features: D.
-        architecture: what shapes do not tell.
+        architecture: what shapes do not show.
     """
 
     width: int = 1024
@@ -77,7 +78,7 @@ class Config:
         if min(kind.heads, kind.pool_heads, kind.rope_side) < 1 or self.width % kind.pool_heads:
             raise ValueError(f"a PE core tower's width must divide by its heads, got {self}")
         if self.width % (4 * kind.heads):
-            raise ValueError(f"rotary places in two directions need heads of a multiple of 4 numbers, got {self}")
+            raise ValueError(f"rotary positions in two directions need heads of a multiple of 4 numbers, got {self}")
 
     @property
     def side(self) -> int:
@@ -102,7 +103,7 @@ class Config:
             patches = state["pos_embed"].shape[1] - has_class_token
             side = round(patches**0.5)
             if (channels, height, side * side) != (3, patch_px, patches):
-                raise ValueError("it is not of square RGB pictures in square patches")
+                raise ValueError("it is not of square RGB images in square patches")
             return cls(
                 width=int(width),
                 layers=1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks.")),
@@ -119,7 +120,7 @@ class Config:
 
 
 def architecture_of(name: str, changes: Mapping[str, object]) -> Architecture:
-    """What shapes do not tell about a tower that a configuration names.
+    """The architecture of a tower that a configuration names.
 
     Args:
         name: timm's.
@@ -129,13 +130,13 @@ def architecture_of(name: str, changes: Mapping[str, object]) -> Architecture:
         ValueError: an unknown name, or a change of how the network computes.
     """
     if name not in ARCHITECTURES:
-        raise ValueError(f"picture tower {name!r} is none of those known here: {', '.join(ARCHITECTURES)}")
+        raise ValueError(f"image tower {name!r} is none of those known here: {', '.join(ARCHITECTURES)}")
     kind = ARCHITECTURES[name]
     for key, value in changes.items():
         if key in ("num_heads", "attn_pool_num_heads") and isinstance(value, int):
             kind = replace(kind, heads=value) if key == "num_heads" else replace(kind, pool_heads=value)
         elif key not in _IN_SHAPES:
-            raise ValueError(f"picture tower {name}: the argument {key}={value!r} is not supported")
+            raise ValueError(f"image tower {name}: the argument {key}={value!r} is not supported")
     return kind
 
 
@@ -144,7 +145,7 @@ _IN_SHAPES = ("embed_dim", "depth", "mlp_ratio", "attn_pool_mlp_ratio", "img_siz
 
 
 class PeCore(nn.Module):
-    """Pictures to features."""
+    """Images to features."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -160,19 +161,19 @@ class PeCore(nn.Module):
         self.head = nn.Linear(config.width, config.features)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Unnormalised features, float (B, D), of pictures (B, 3, side_px, side_px) in [-1, 1]."""
+        """Unnormalised features, float (B, D), of images (B, 3, side_px, side_px) in [-1, 1]."""
         x_BNC = self.patch_embed.proj(images_BCHW).flatten(2).transpose(1, 2)
         if self.cls_token is not None:
             x_BNC = torch.cat([self.cls_token.expand(len(x_BNC), -1, -1).to(x_BNC.dtype), x_BNC], dim=1)
         x_BNC = self.norm_pre(x_BNC + self.pos_embed)
-        turns_NE = places(self.config, x_BNC.device)
+        turns_NE = rotary_angles(self.config, x_BNC.device)
         for block in self.blocks:
             x_BNC = block(x_BNC, turns_NE)
         features: Tensor = self.head(self.attn_pool(self.norm(x_BNC)))
         return features
 
 
-def places(config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_angles(config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
     """Sine and cosine of each patch's rotary angles, float32 (side * side, E): half of E turns with x, half with y."""
     kind, side = config.architecture, config.side
     quarter = config.width // kind.heads // 4
@@ -258,7 +259,7 @@ class _Mlp(nn.Module):
 
 
 def _turned(x_BANE: Tensor, turns_NE: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary places on the patches' tokens; a token before them has none."""
+    """Rotary positions on the patches' tokens; a token before them has none."""
     sine_NE, cosine_NE = turns_NE
     skip = x_BANE.shape[2] - sine_NE.shape[0]
     patches = x_BANE[:, :, skip:]

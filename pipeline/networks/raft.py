@@ -1,4 +1,4 @@
-"""RAFT: optical flow between two pictures, refined step by step from the likeness of all pairs of their places.
+"""RAFT: optical flow between two frames, refined step by step from an all-pairs correlation volume.
 
 Keys are those of the published `raft-sintel.pth`, whose `module.` comes from the wrapper that it was trained in; the
 large network, 5.3 M parameters. Places are 8 x 8 pixels; coordinates and the flow are float32 whatever the autocast.
@@ -7,7 +7,7 @@ What a step adds needs the coarse flow alone, so the eightfold upsampling and it
 step; and what the recurrent unit takes from the context does not change, so that share of its convolutions is computed
 once, before the first. Both leave the result as it is but for rounding.
 
-Shape suffixes: B pictures or pairs, C channels, H W pixels (h w places), N the pairs' places.
+Shape suffixes: B frames or pairs, C channels, H W pixels (h w positions), N the pairs' positions.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from pipeline.networks.raft_correlation import LEVELS, RADIUS, look_up, pyramid
 
 ITERATIONS = 20
-PLACE_PX = 8
+STRIDE_PX = 8
 FEATURES, HIDDEN, CONTEXT = 256, 128, 128
-# The correlation's coarsest level needs a place. Where it has only one a side, below 128 pixels, the published code
+# The correlation's coarsest level needs a position. Where it has only one a side, below 128 pixels, the published code
 # divides by zero; here its value is read like any other.
-MIN_SIDE_PX = PLACE_PX * 2 ** (LEVELS - 1)
+MIN_SIDE_PX = STRIDE_PX * 2 ** (LEVELS - 1)
 # Keeps the mask's gradients in step with the others' in training; the published weights count on it.
 _MASK_SCALE = 0.25
 
 
 class Raft(nn.Module):
-    """Pairs of pictures to flow in pixels."""
+    """Pairs of frames to flow in pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Raft(nn.Module):
         self._parts = (self.module.fnet, self.module.cnet, self.module.update_block)
 
     def forward(self, first_BCHW: Tensor, second_BCHW: Tensor, iterations: int = ITERATIONS) -> Tensor:
-        """Where each pixel of the first pictures is in the second, minus where it was: float32 (B, 2, H, W), x then y.
+        """Displacement of each pixel of the first frames in the second: float32 (B, 2, H, W), x then y.
 
         Args:
             first_BCHW, second_BCHW: float RGB (B, 3, H, W) in [0, 255]; H and W are multiples of 8 and at least 64
@@ -51,12 +51,11 @@ class Raft(nn.Module):
             iterations: steps; 20 as UnAV-100's features were made.
 
         Raises:
-            ValueError: pictures of another shape, or no iteration.
+            ValueError: frames of another shape, or no iteration.
         """
         if first_BCHW.shape != second_BCHW.shape:
             raise ValueError(
-                f"optical flow needs pictures of one shape, got {tuple(first_BCHW.shape)} and "
-                f"{tuple(second_BCHW.shape)}"
+                f"optical flow needs frames of one shape, got {tuple(first_BCHW.shape)} and {tuple(second_BCHW.shape)}"
             )
         first_BChw, second_BChw = self._features(torch.cat([first_BCHW, second_BCHW])).tensor_split(2)
         return self.between(first_BChw, second_BChw, self._context(first_BCHW), iterations)
@@ -65,7 +64,7 @@ class Raft(nn.Module):
         """What `flow` needs of each frame: features (B, 256, H / 8, W / 8) and context (B, 256, H / 8, W / 8).
 
         Args:
-            frames_BCHW: as `forward` takes pictures.
+            frames_BCHW: as `forward` takes frames.
         """
         return self._features(frames_BCHW), self._context(frames_BCHW)
 
@@ -91,7 +90,7 @@ class Raft(nn.Module):
     def between(
         self, first_BChw: Tensor, second_BChw: Tensor, context_BChw: Tensor, iterations: int = ITERATIONS
     ) -> Tensor:
-        """Flow of pairs, float32 (B, 2, H, W), from the features of both pictures and the context of the first.
+        """Flow of pairs, float32 (B, 2, H, W), from the features of both frames and the context of the first.
 
         Raises:
             ValueError: no iteration.
@@ -101,7 +100,7 @@ class Raft(nn.Module):
         update = self._parts[2]
         levels = pyramid(first_BChw, second_BChw)
         hidden, context = torch.tanh(context_BChw[:, :HIDDEN]), F.relu(context_BChw[:, HIDDEN:])
-        start_B2hw = _places(context)
+        start_B2hw = _positions(context)
         at_B2hw = start_B2hw
         step = update.prepared(context)
         for _ in range(iterations):
@@ -156,7 +155,7 @@ class _Residual(nn.Module):
 
 
 class _Update(nn.Module):
-    """One step: likeness around the present flow, and the flow, to a change of it."""
+    """One step: correlation around the current flow, and the flow, to a change of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,21 +163,21 @@ class _Update(nn.Module):
         self.gru = _Gru()
         self.flow_head = _Head()
         self.mask = nn.Sequential(
-            nn.Conv2d(HIDDEN, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * PLACE_PX * PLACE_PX, 1)
+            nn.Conv2d(HIDDEN, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * STRIDE_PX * STRIDE_PX, 1)
         )
 
     def prepared(self, context: Tensor) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The step for a context: (hidden, likeness, flow) to (hidden, change)."""
+        """The step for a context: (hidden, correlation, flow) to (hidden, change)."""
         recur = self.gru.prepared(context)
 
-        def step(hidden: Tensor, likeness: Tensor, flow_B2hw: Tensor) -> tuple[Tensor, Tensor]:
-            hidden = recur(hidden, self.encoder(likeness, flow_B2hw))
+        def step(hidden: Tensor, correlation: Tensor, flow_B2hw: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = recur(hidden, self.encoder(correlation, flow_B2hw))
             return hidden, self.flow_head(hidden)
 
         return step
 
     def weights(self, hidden: Tensor) -> Tensor:
-        """(B, 576, h, w) logits of the nine neighbours' weights for each of a place's 64 pixels."""
+        """(B, 576, h, w) logits of the nine neighbours' weights for each of a position's 64 pixels."""
         made: Tensor = _MASK_SCALE * self.mask(hidden)
         return made
 
@@ -192,8 +191,8 @@ class _Motion(nn.Module):
         self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
         self.conv = nn.Conv2d(256, 126, 3, padding=1)
 
-    def forward(self, likeness: Tensor, flow_B2hw: Tensor) -> Tensor:
-        seen = F.relu(self.convc2(F.relu(self.convc1(likeness))))
+    def forward(self, correlation: Tensor, flow_B2hw: Tensor) -> Tensor:
+        seen = F.relu(self.convc2(F.relu(self.convc1(correlation))))
         moved = F.relu(self.convf2(F.relu(self.convf1(flow_B2hw))))
         joined = F.relu(self.conv(torch.cat([seen, moved], dim=1)))
         return torch.cat([joined, flow_B2hw.to(joined.dtype)], dim=1)
@@ -255,16 +254,16 @@ def _norm(channels: int, affine: bool) -> nn.Module:
 def _scaled(frames_BCHW: Tensor) -> Tensor:
     """To [-1, 1]."""
     shape = tuple(frames_BCHW.shape)
-    if len(shape) != 4 or shape[1] != 3 or any(side < MIN_SIDE_PX or side % PLACE_PX for side in shape[2:]):
+    if len(shape) != 4 or shape[1] != 3 or any(side < MIN_SIDE_PX or side % STRIDE_PX for side in shape[2:]):
         raise ValueError(
-            f"RAFT needs pictures (B, 3, H, W) with sides that are multiples of {PLACE_PX} and at least {MIN_SIDE_PX}, "
+            f"RAFT needs frames (B, 3, H, W) with sides that are multiples of {STRIDE_PX} and at least {MIN_SIDE_PX}, "
             f"got {shape}; pad them"
         )
     return 2 * (frames_BCHW.float() / 255) - 1
 
 
-def _places(like: Tensor) -> Tensor:
-    """(B, 2, h, w): x and y of each place."""
+def _positions(like: Tensor) -> Tensor:
+    """(B, 2, h, w): x and y of each position."""
     batch, _, height, width = like.shape
     x_w, y_h = (torch.arange(size, device=like.device, dtype=torch.float32) for size in (width, height))
     grid_2hw = torch.stack([x_w.expand(height, width), y_h[:, None].expand(height, width)])
@@ -272,9 +271,9 @@ def _places(like: Tensor) -> Tensor:
 
 
 def upsampled(flow_B2hw: Tensor, weights: Tensor) -> Tensor:
-    """(B, 2, 8h, 8w): each pixel is a weighted mean of its place's and the eight neighbours' flow, times 8."""
+    """(B, 2, 8h, 8w): each pixel is a weighted mean of its position's and the eight neighbours' flow, times 8."""
     batch, _, height, width = flow_B2hw.shape
-    side = PLACE_PX
+    side = STRIDE_PX
     shares = weights.float().view(batch, 1, 9, side, side, height, width).softmax(dim=2)
     near = F.unfold(side * flow_B2hw, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
     fine = (shares * near).sum(dim=2).permute(0, 1, 4, 2, 5, 3)

@@ -1,6 +1,6 @@
-"""RAFT's likeness of all pairs of places, at four scales, and its values around a moving place.
+"""All-pairs correlation volume at four scales, and its lookup around a moving position.
 
-Shape suffixes: B pairs, C channels, h w places, N = B h w places of the first pictures.
+Shape suffixes: B pairs, C channels, h w positions, N = B h w positions of the first frames.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ LEVELS, RADIUS = 4, 4
 
 
 def pyramid(first_BChw: Tensor, second_BChw: Tensor) -> list[Tensor]:
-    """Dot products of the features at all places of the first and the second pictures, over the root of their number.
+    """Dot products of the features at all positions of the first and the second frames, over the root of their number.
 
     Returns:
-        Four float32 (N, h / 2^k, w / 2^k), rounded down: level k holds means of 2^k x 2^k places of the second.
+        Four float32 (N, h / 2^k, w / 2^k), rounded down: level k holds means of 2^k x 2^k positions of the second.
     """
     batch, channels, height, width = first_BChw.shape
     first_BCN, second_BCN = first_BChw.float().flatten(2), second_BChw.float().flatten(2)
@@ -34,13 +34,13 @@ def pyramid(first_BChw: Tensor, second_BChw: Tensor) -> list[Tensor]:
 
 
 def look_up(levels: Sequence[Tensor], at_B2hw: Tensor) -> Tensor:
-    """The 9 x 9 values around each place's present partner, at each level: (B, 324, h, w).
+    """The 9 x 9 values around each position's current partner, at each level: (B, 324, h, w).
 
-    Channels count levels, then x - 4 .. x + 4, then y - 4 .. y + 4. Between places values are bilinear, outside 0.
+    Channels count levels, then x - 4 .. x + 4, then y - 4 .. y + 4. Between positions values are bilinear, outside 0.
 
     Args:
         levels: of `pyramid`.
-        at_B2hw: x and y of the partner in places, float32 (B, 2, h, w).
+        at_B2hw: x and y of the partner in positions, float32 (B, 2, h, w).
     """
     batch, _, height, width = at_B2hw.shape
     at_N2 = at_B2hw.permute(0, 2, 3, 1).reshape(-1, 2)
@@ -50,7 +50,7 @@ def look_up(levels: Sequence[Tensor], at_B2hw: Tensor) -> Tensor:
 
 
 def _window(level_Nhw: Tensor, at_N2: Tensor) -> Tensor:
-    """(N, 9, 9), x then y: offsets are whole, so a place's 81 points have one fraction and share 10 x 10 values."""
+    """(N, 9, 9), x then y: offsets are whole, so a position's 81 points have one fraction and share 10 x 10 values."""
     count, height, width = level_Nhw.shape
     # Where all 100 values lie outside, how far outside does not matter.
     limit = at_N2.new_tensor([width + RADIUS + 1, height + RADIUS + 1])

@@ -56,6 +56,18 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return value
 
 
+def whole_number(config: object, name: str, default: int, folder: Path) -> int:
+    """A size that a configuration states, or the library's `default`.
+
+    Raises:
+        BadCheckpoint: it is no whole number above 0.
+    """
+    value = config.get(name, default) if isinstance(config, dict) else None
+    if type(value) is not int or value < 1:
+        raise BadCheckpoint(f"{folder}/config.json: {name} needs a whole number above 0, got {str(value)[:80]!r}")
+    return value
+
+
 def load_part(kind: str, folder: Path) -> Any:
     """An object of the transformers library, such as a model or a tokenizer, from the folder's own files.
 

@@ -1,4 +1,4 @@
-"""VGG-19's convolutions, with torchvision's keys: pictures to the last pooling's map of 7 x 7 places x 512 channels."""
+"""VGG-19's convolutions, with torchvision's keys: images to the last pooling's map, 7 x 7 x 512 channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound windows to log-mel spectrograms, one window independent of the next, bit for bit.
+"""Windows of audio to log-mel spectrograms, one window independent of the next, bit for bit.
 
 librosa's own mel projection and decibels look at the whole array (one matrix product over all windows; `top_db` below
 the loudest of all), so a value could depend on its neighbours in the batch. Here librosa does the short-time Fourier
@@ -26,7 +26,7 @@ POWER_FLOOR = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class StftRule:
-    """How sound becomes STFT frames: Hann window, centred, zeros beyond both ends.
+    """How audio becomes STFT frames: Hann window, centred, zeros beyond both ends.
 
     Attributes:
         rate_hz: of the samples.
@@ -57,7 +57,7 @@ def windows(clips: Clips, *, context_s: Fraction = Fraction(0)) -> tuple[NDArray
     """The samples of each segment, cut on the grid and padded with zeros to one length.
 
     Args:
-        clips: with sound (rate_hz above 0).
+        clips: with audio (rate_hz above 0).
         context_s: how much to take on both sides, beyond the window.
 
     Returns:
@@ -81,18 +81,30 @@ def windows(clips: Clips, *, context_s: Fraction = Fraction(0)) -> tuple[NDArray
     return samples_SN, real_SN
 
 
+def real_spans(clips: Clips, rows: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+    """The windows of segments `rows`, each from its first real sample to its last; what is missing in between is 0.
+
+    Args:
+        clips: with audio.
+        rows: segments with at least one real sample.
+    """
+    samples_SN, real_SN = windows(clips)
+    spans = [np.flatnonzero(real_N) for real_N in real_SN[rows]]
+    return [samples_N[span[0] : span[-1] + 1] for samples_N, span in zip(samples_SN[rows], spans, strict=True)]
+
+
 def coverage(clips: Clips, min_coverage: Fraction) -> NDArray[np.bool_]:
-    """Which segments hold enough sound.
+    """Which segments hold enough audio.
 
     Returns:
         bool (S,): the share of real samples in the segment's own window (context left out) is at least `min_coverage`.
     """
     enough_S = np.zeros(clips.count, np.bool_)
     for row in range(clips.count):
-        place = clips.window_samples(clips.first + row)
-        real = int(clips.sample_valid_N[max(place.start, 0) : max(place.stop, 0)].sum())
+        window = clips.window_samples(clips.first + row)
+        real = int(clips.sample_valid_N[max(window.start, 0) : max(window.stop, 0)].sum())
         # A window shorter than the step between samples may hold none at all: nothing to hear.
-        enough_S[row] = real > 0 and real >= min_coverage * (place.stop - place.start)
+        enough_S[row] = real > 0 and real >= min_coverage * (window.stop - window.start)
     return enough_S
 
 

@@ -47,8 +47,8 @@ def examples_at(samples_N: NDArray[np.floating], begins: Sequence[int]) -> NDArr
     if any((begin - first) % _HOP for begin in begins):
         return np.concatenate([examples_at(samples_N, [begin]) for begin in begins])
     logmel_TM = log_mel(samples_N[first : begins[-1] + EXAMPLE_SAMPLES]).astype(np.float32)
-    places = [(begin - first) // _HOP for begin in begins]
-    return np.stack([logmel_TM[place : place + EXAMPLE_FRAMES] for place in places])[:, None]
+    frames = [(begin - first) // _HOP for begin in begins]
+    return np.stack([logmel_TM[frame : frame + EXAMPLE_FRAMES] for frame in frames])[:, None]
 
 
 def log_mel(samples_N: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ import numpy as np
 from catalog.grid import GridRule, sample_at
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.encoder import EncoderSpec
-from catalog.store.modal import Features, Modal
 from pipeline.weights.asset import Asset
 
 SPEC = EncoderSpec(name="{name}", visual_shape=(3,), audio_shape=(2,), assets={assets},
@@ -24,39 +23,51 @@ PRESETS = (Recipe(name="{preset}", encoder="{name}", grid=GridRule(window_s=Frac
                   video=VideoSampling(frames_per_segment=2, height_px=8, width_px=8),
                   audio=AudioSampling(rate_hz=1000, context_s=Fraction(1, 10)), settings={{"depth": 1}}),)
 
+class Towers:
+    def __init__(self, recipe):
+        self.recipe = recipe
+
+    def visual(self, segments):
+        total = sum(len(rows) for _, rows in segments)
+        made = []
+        for clips, rows in segments:
+            for row in rows:
+                frames = clips.frames_FHWC[clips.frame_index_SP[row], 0, 0, 0]
+                made.append([frames.mean(), len(made), total])
+        out = np.array(made, np.float32)
+        return {visual}
+
+    def audio(self, segments):
+        made = []
+        context_s = self.recipe.audio.context_s
+        for clips, rows in segments:
+            for row in rows:
+                start = sample_at(clips.grid.start_s(clips.first + row) - context_s, 1000) - clips.samples_start
+                stop = sample_at(clips.grid.end_s(clips.first + row) + context_s, 1000) - clips.samples_start
+                heard = clips.samples_N[max(start, 0):stop]
+                made.append([heard[0], heard[-1]])
+        out = np.array(made, np.float32)
+        return {audio}
+
 def load(weights, device, recipe):
-    return recipe
-
-def encode(net, clips):
-    total, place, out = sum(item.count for item in clips), 0, []
-    for item in clips:
-        visual, audio = [], []
-        for row in range(item.count):
-            frames = item.frames_FHWC[item.frame_index_SP[row], 0, 0, 0]
-            visual.append([frames.mean(), place, total])
-            start = sample_at(item.grid.start_s(item.first + row) - net.audio.context_s, 1000) - item.samples_start
-            stop = sample_at(item.grid.end_s(item.first + row) + net.audio.context_s, 1000) - item.samples_start
-            heard = item.samples_N[max(start, 0):stop]
-            audio.append([heard[0], heard[-1]])
-            place += 1
-        yes = np.ones(item.count, bool)
-        out.append(Features(visual=Modal(values=np.array(visual, np.float32), valid=yes),
-                            audio=Modal(values=np.array(audio, np.float32), valid=yes)))
-    return {result}
-
-def changed(features, name, **fields):
-    return replace(features, **{{name: replace(getattr(features, name), **fields)}})
+    return Towers(recipe)
 """
 
 
 def clear() -> None:
-    encoder.encoder_module.cache_clear()
+    encoder.declaration.cache_clear()
     recipes._presets.cache_clear()
 
 
 def write(
-    folder: Path, name: str, *, result: str = "out", preset: str | None = None, needs_weights: bool = False
+    folder: Path,
+    name: str,
+    *,
+    visual: str = "out",
+    audio: str = "out",
+    preset: str | None = None,
+    needs_weights: bool = False,
 ) -> None:
     assets = '(Asset(name="tiny", filename="tiny.pt", url=None, licence="none"),)' if needs_weights else "()"
-    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", result=result, assets=assets)
+    text = PLUGIN.format(name=name, preset=preset or f"{name}-1s", visual=visual, audio=audio, assets=assets)
     (folder / f"{name}.py").write_text(text, encoding="utf-8")

@@ -61,30 +61,43 @@ def test_encode_cut_clips_keep_their_frames_and_context(plugins: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "message"),
+    ("tower", "result", "message"),
     [
-        ("out[:-1]", "gave 0 results for 1 clips"),
-        (
-            "[changed(f, 'visual', values=f.visual.values[:, :2]) for f in out]",
-            r"needs floats \(2, 3\), got float32 \(2, 2\)",
-        ),
-        ("[changed(f, 'visual', values=f.visual.values.astype(int)) for f in out]", "visual needs floats .* got int64"),
-        ("[replace(f, audio=None) for f in out]", r"audio needs floats \(2, 2\), got None"),
-        ("[changed(f, 'audio', values=f.audio.values * np.nan) for f in out]", "audio row 0 is valid and not finite"),
-        ("[changed(f, 'visual', valid=~f.visual.valid) for f in out]", "visual row 0 is not valid and not NaN"),
-        (
-            "[changed(f, 'visual', valid=f.visual.valid[:1]) for f in out]",
-            r"visual needs 2 validity flags, got bool \(1,\)",
-        ),
+        ("visual", "out[:-1]", r"visual needs floats \(2, 3\), got float32 \(1, 3\)"),
+        ("visual", "out[:, :2]", r"visual needs floats \(2, 3\), got float32 \(2, 2\)"),
+        ("visual", "out.astype(int)", "visual needs floats .* got int64"),
+        ("audio", "None", r"audio needs floats \(2, 2\), got object \(\)"),
+        ("audio", "out * np.nan", "audio row 0 is valid and not finite"),
     ],
 )
-def test_encode_result_against_the_contract_raises(plugins: Path, result: str, message: str) -> None:
-    write(plugins, "fake_broken", result=result)
+def test_encode_result_against_the_contract_raises(plugins: Path, tower: str, result: str, message: str) -> None:
+    write(plugins, "fake_broken", **{tower: result})  # type: ignore[arg-type]  # of the two texts alone
     encoder = load_encoder(find_recipe("fake_broken-1s"))
     with pytest.raises(RuntimeError, match=message):
         encoder.encode([make_clips(2)])
     clear()
     del sys.modules["pipeline.encoders.fake_broken"]
+
+
+def test_encode_segments_without_frames_or_audio_reach_no_tower_and_are_nan(plugins: Path) -> None:
+    write(plugins, "fake_holes")
+    clips = make_clips(5)
+    clips.frame_index_SP[[0, 3]] = -1
+    clips.sample_valid_N[: 100 + 901] = False  # of the first window of 1000 samples less than a tenth is left
+    nothing = replace(clips, frame_index_SP=np.full_like(clips.frame_index_SP, -1))
+    made, none = load_encoder(find_recipe("fake_holes-1s")).encode([clips, nothing])
+    assert made.visual is not None
+    assert made.audio is not None
+    assert made.visual.valid.tolist() == [False, True, True, False, True]
+    assert made.audio.valid.tolist() == [False, True, True, True, True]
+    # By the tower: value of the frames, position in its call, segments of its call (batches are of 4 segments).
+    np.testing.assert_array_equal(made.visual.values[[1, 2, 4]], [[1.5, 0, 2], [2.5, 1, 2], [4.5, 0, 1]])
+    np.testing.assert_array_equal(made.audio.values[1:, 0], np.arange(1, 5) * 500 - 100)
+    for _, modal in made.modalities():
+        np.testing.assert_array_equal(np.isnan(modal.values).all(axis=1), ~modal.valid)
+    assert none.visual is not None
+    assert np.isnan(none.visual.values).all()
+    assert not none.visual.valid.any()
 
 
 def test_encode_clips_of_another_recipe_raises(plugins: Path) -> None:

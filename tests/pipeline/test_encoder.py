@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.encoder import EncoderSpec, encoder_module, encoder_names
+from pipeline.encoder import EncoderSpec, declaration, encoder_names
 from pipeline.recipes import presets
 from pipeline.weights.asset import Asset
 from tests.pipeline.planted_encoders import write
@@ -28,7 +28,7 @@ def test_spec_of_another_name_raises(plugins: Path) -> None:
     write(plugins, "fake_named")
     (plugins / "fake_named.py").rename(plugins / "fake_renamed.py")
     with pytest.raises(ValueError, match="encoder fake_renamed calls itself 'fake_named'"):
-        encoder_module("fake_renamed")
+        declaration("fake_renamed")
 
 
 @pytest.mark.parametrize(

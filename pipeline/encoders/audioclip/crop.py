@@ -1,4 +1,4 @@
-"""A clip of a given length out of a sound of any length, as AudioCLIP's published evaluation takes it.
+"""A clip of a given length out of audio of any length, as AudioCLIP's published evaluation takes it.
 
 Source: github.com/AndreyGuzhov/AudioCLIP, its transforms for evaluation.
 """
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 def evaluation_crop(samples_N: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """A clip of exactly `size` samples, by the rule of the published 5 s evaluation.
 
-    A shorter sound is padded on both sides with its first and its last value, itself in the centre. Of a longer one the
-    centre is taken, unless its deviation is under half of the whole sound's: then the start; the end only where that is
+    Shorter audio is padded on both sides with its first and its last value, itself in the centre. Of a longer one the
+    centre is taken, unless its deviation is under half of the whole's: then the start; the end only where that is
     above the start's and the centre's and still under half. So a lone burst at the very end gives a silent crop.
     """
     missing = size - samples_N.size

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from catalog.recipe import Recipe
-from pipeline.networks.checkpoint import BadCheckpoint, fill, read_state, sizes
+from pipeline.encoders.i3d_vggish.recipes import Settings
+from pipeline.networks.checkpoint import BadCheckpoint, build, need_published, read_state, sizes
 from pipeline.networks.i3d import Config, I3d
 from pipeline.networks.inference import frozen
 
 
 def i3d_config(path: Path) -> tuple[dict[str, Tensor], Config]:
-    """The tensors of an I3D's file, and what they say of its layout, stream and sizes."""
+    """The tensors of an I3D's file, and the layout, stream and sizes that follow from them."""
     state = read_state(path)
     return state, sizes(Config.of, state, where=str(path))
 
 
-def i3d(path: Path, name: str, recipe: Recipe, device: str) -> Any:
+def i3d(path: Path, name: str, recipe: Recipe, device: str) -> I3d:
     """The frozen network of the stream `name`, "rgb" or "flow".
 
     Raises:
@@ -30,12 +29,7 @@ def i3d(path: Path, name: str, recipe: Recipe, device: str) -> Any:
     state, config = i3d_config(path)
     if config.modality != name:
         raise BadCheckpoint(f"{path}: needs the I3D of {name}, holds that of {config.modality}; are the two swapped?")
-    if recipe.settings["size"] == "published" and config != Config.published(config.layout, config.modality):
-        raise ValueError(
-            f"{path}, I3D of {name}: needs the published sizes {Config.published(config.layout, config.modality)}, "
-            f"got {config}; if that is meant, --set settings.size=from-weights"
-        )
-    with torch.device("meta"):
-        network = I3d(config)
-    fill(network, state, where=f"{path}, I3D of {name} ({config.layout})", optional=("num_batches_tracked",))
-    return frozen(network, device)
+    published = Config.published(config.layout, config.modality)
+    need_published(config, published, size=Settings.of(recipe).size, where=f"{path}, I3D of {name}")
+    where = f"{path}, I3D of {name} ({config.layout})"
+    return frozen(build(lambda: I3d(config), state, where=where, optional=("num_batches_tracked",)), device)

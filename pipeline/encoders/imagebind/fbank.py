@@ -1,7 +1,11 @@
-"""ImageBind's mel pictures of sound: Kaldi's filter bank, by kaldi-native-fbank. N samples, M bands, T frames."""
+"""ImageBind's log-mel spectrograms: Kaldi's filter bank, by kaldi-native-fbank.
+
+Shape suffixes: S windows, N samples, M bands, T frames.
+"""
 
 from __future__ import annotations
 
+import kaldi_native_fbank as knf
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,12 +13,29 @@ RATE_HZ = 16000
 BANDS, FRAMES = 128, 204
 # Of log-mel values in AudioSet, the published constants.
 MEAN, DEVIATION = -4.268, 9.138
-# A sound of any length is heard as three clips of 2 s.
+# Audio of any length is heard as three clips of 2 s.
 CLIPS, CLIP_SAMPLES = 3, 2 * RATE_HZ
 
 
-def mel_picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The picture of one clip, as ImageBind was trained on.
+def mel_inputs(samples_SN: NDArray[np.float32], real_SN: NDArray[np.bool_], kind: str) -> NDArray[np.float32]:
+    """The spectrograms of each window, (n, K, 1, 128, 204) float32: K = 3 with "three", else 1.
+
+    Args:
+        samples_SN, real_SN: as `spectrogram.windows` gives them.
+        kind: the setting `audio_clip`.
+    """
+    made = []
+    for samples_N, real_N in zip(samples_SN, real_SN, strict=True):
+        if kind == "three":
+            # To where the audio ends: a file shorter than the window is heard as a file of its length.
+            made.append(clip_mels(samples_N[: np.flatnonzero(real_N)[-1] + 1]))
+        else:
+            made.append(clip_mel(np.tile(samples_N, 2) if kind == "repeat" else samples_N)[None])
+    return np.stack(made)[:, :, None]
+
+
+def clip_mel(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The spectrogram of one clip, as ImageBind was trained on.
 
     The clip's mean is taken off; Kaldi's log-mel frames (25 ms Hann windows every 10 ms, 128 bands from 20 Hz to
     8 kHz, pre-emphasis 0.97, each frame's mean taken off, no dither) are cut or padded with zeros to 204, and
@@ -28,19 +49,19 @@ def mel_picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Source: ImageBind data.py, waveform2melspec.
     """
-    return _picture(samples_N - samples_N.mean(dtype=np.float32))
+    return _log_mel(samples_N - samples_N.mean(dtype=np.float32))
 
 
-def clip_pictures(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The pictures of three clips of 2 s, spread evenly from the sound's beginning to its end.
+def clip_mels(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The spectrograms of three clips of 2 s, spread evenly from the audio's beginning to its end.
 
-    Clip k begins at sample k * max(N - 32000, 0) / 2, rounded down; a sound under 2 s is three times the same clip.
-    Each clip's mean is taken off in place, as published: where clips overlap (sounds under 6 s), a later one hears what
+    Clip k begins at sample k * max(N - 32000, 0) / 2, rounded down; audio under 2 s is three times the same clip.
+    Each clip's mean is taken off in place, as published: where clips overlap (audio under 6 s), a later one hears what
     the earlier left, a small step where that one ended. This moves a few frames by up to 0.017 and is part of the
     published numbers.
 
     Args:
-        samples_N: as `mel_picture` takes them, of any length; left as they are.
+        samples_N: as `clip_mel` takes them, of any length; left as they are.
 
     Returns:
         (3, 128, 204) float32.
@@ -49,18 +70,16 @@ def clip_pictures(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     heard_N = samples_N.copy()
     starts = [k * max(len(heard_N) - CLIP_SAMPLES, 0) // (CLIPS - 1) for k in range(CLIPS)]
-    pictures = []
+    mels = []
     for start in starts:
         clip_N = heard_N[start : start + CLIP_SAMPLES]
         clip_N -= clip_N.mean(dtype=np.float32)
-        pictures.append(_picture(clip_N))
-    return np.stack(pictures)
+        mels.append(_log_mel(clip_N))
+    return np.stack(mels)
 
 
-def _picture(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(128, 204) of a sound without its mean."""
-    import kaldi_native_fbank as knf
-
+def _log_mel(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(128, 204) of a clip without its mean."""
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = RATE_HZ
     options.frame_opts.frame_length_ms = 25

@@ -1,4 +1,4 @@
-"""ONE-PEACE's published files as networks: sizes, strict loading, and what a recipe must say to fit them."""
+"""ONE-PEACE's published files as networks: sizes, strict loading, and whether a recipe fits them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from catalog.recipe import Recipe
+from pipeline.encoders.one_peace.recipes import Settings
 from pipeline.networks import one_peace_video
-from pipeline.networks.checkpoint import BadCheckpoint, fill, read_state, sizes
+from pipeline.networks.checkpoint import BadCheckpoint, build, need_published, read_state, sizes
 from pipeline.networks.inference import frozen
 from pipeline.networks.one_peace import Config, Modality, OnePeace, branch
 from pipeline.networks.one_peace_video import VideoTower, completed
 
 
-def branch_config(path: Path, modality: Modality) -> Config:
-    """Sizes of a branch of one-peace.pt.
+def audio_width(path: Path, recipe: Recipe) -> int:
+    """Width of the audio features of one-peace.pt.
 
     Raises:
         BadCheckpoint: the file is damaged, not ONE-PEACE's, or has no projection.
     """
-    return _branch_config(_branch_state(path, modality), modality, f"{path}, {modality} branch")
+    config = _branch_config(_branch_state(path, "audio"), "audio", f"{path}, audio branch")
+    assert config.embedding is not None
+    return config.width if Settings.of(recipe).audio_feature == "class_token" else config.embedding
 
 
 def video_config(path: Path) -> one_peace_video.Config:
@@ -39,17 +41,14 @@ def read_branch(path: Path, modality: Modality, device: str, recipe: Recipe) -> 
     """A branch of one-peace.pt, frozen.
 
     Raises:
-        BadCheckpoint: as `branch_config`; or a key is missing, unknown or of another shape.
+        BadCheckpoint: as `audio_width`; or a key is missing, unknown or of another shape.
         ValueError: sizes other than the published, where `settings.size` does not allow that.
     """
     where = f"{path}, {modality} branch"
     own = _branch_state(path, modality)
     config = _branch_config(own, modality, where)
-    _check_published(recipe, config, Config.published(modality), where)
-    with torch.device("meta"):
-        net = OnePeace(config)
-    fill(net, own, where=where)
-    return frozen(net, device)
+    need_published(config, Config.published(modality), size=Settings.of(recipe).size, where=where)
+    return frozen(build(lambda: OnePeace(config), own, where=where), device)
 
 
 def read_video(path: Path, device: str, recipe: Recipe) -> VideoTower:
@@ -63,8 +62,10 @@ def read_video(path: Path, device: str, recipe: Recipe) -> VideoTower:
     state, sampling = _video_state(path), recipe.video
     assert sampling is not None
     config = sizes(one_peace_video.Config.of, state, where=str(path))
-    # Two published configurations, of 16 and of 32 frames, name the same file: it tells which it is.
-    _check_published(recipe, replace(config, frames=16), one_peace_video.Config.published(), f"{path}, video tower")
+    where = f"{path}, video tower"
+    # Two published configurations, of 16 and of 32 frames, name the same file: its tensors show which one it is.
+    published = one_peace_video.Config.published()
+    need_published(replace(config, frames=16), published, size=Settings.of(recipe).size, where=where)
     if config.frames != sampling.frames_per_segment:
         raise ValueError(
             f"{path}: its windows are of {config.frames} frames, recipe {recipe.name} takes "
@@ -76,10 +77,7 @@ def read_video(path: Path, device: str, recipe: Recipe) -> VideoTower:
             f"{path}: it sees {side_px} x {side_px} pixels, recipe {recipe.name} gives {sampling.height_px} x "
             f"{sampling.width_px}; --set video.height_px={side_px} --set video.width_px={side_px}"
         )
-    with torch.device("meta"):
-        tower = VideoTower(config)
-    fill(tower, state, where=f"{path}, video tower")
-    return frozen(tower, device)
+    return frozen(build(lambda: VideoTower(config), state, where=where), device)
 
 
 def _branch_state(path: Path, modality: Modality) -> dict[str, Tensor]:
@@ -106,11 +104,3 @@ def _read(path: Path, part: Callable[[Mapping[str, Tensor]], dict[str, Tensor]])
         return part(state)
     except ValueError as error:
         raise BadCheckpoint(f"{path}: {error}") from error
-
-
-def _check_published(recipe: Recipe, got: object, needed: object, where: str) -> None:
-    if recipe.settings["size"] == "published" and got != needed:
-        raise ValueError(
-            f"{where}: needs the published sizes {needed}, got {got}; "
-            "if that is meant, --set settings.size=from-weights"
-        )

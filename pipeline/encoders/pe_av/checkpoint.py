@@ -1,7 +1,7 @@
-"""A PE-AV checkpoint folder, part by part: what encodes pictures, sound and text, and how each wants its input.
+"""A PE-AV checkpoint folder, part by part: towers of video, audio and text, and the inputs they need.
 
-The transformers library builds the whole model at once, and its picture tower through the timm library, which needs
-torchvision. Here the picture tower is `networks/pe_core.py`; the encoders of clips and the heads are the library's own
+The transformers library builds the whole model at once, and its image tower through the timm library, which needs
+torchvision. Here the image tower is `networks/pe_core.py`; the encoders of clips and the heads are the library's own
 classes; and a part that is not asked for is not read.
 """
 
@@ -30,7 +30,7 @@ MODEL_TYPE = "pe_audio_video"
 # Pillow's numbers of filters, as processor configurations have them.
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "area"}
 
-# Where the picture tower stands in the encoder of pictures, and the library's default for it.
+# Where the image tower stands in the encoder of video, and the library's default for it.
 _TOWER = "embedder.vision_model."
 _TOWER_NAME = "vit_pe_core_large_patch14_336"
 
@@ -38,8 +38,8 @@ Part = TypeVar("Part", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
-    """How a folder wants its pictures: (x * scale - mean) / deviation of values 0..255."""
+class Processor:
+    """Normalisation of frames: (x * scale - mean) / deviation of values 0..255."""
 
     scale: float
     mean: tuple[float, ...]
@@ -47,27 +47,27 @@ class Looks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureParts:
+class VideoParts:
     """Frames to features, a clip of those to one (`pooler_output`), and that to the common space."""
 
-    looks: Looks
+    processor: Processor
     tower: PeCore
     encoder: nn.Module
     head: nn.Module
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundParts:
+class AudioParts:
     """The library's feature extractor, samples to one feature (`pooler_output`), and that to the common space."""
 
-    listen: Any
+    extractor: Any
     encoder: nn.Module
     head: nn.Module
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextParts:
-    """The library's tokenizer, the text tower, and the heads towards pictures and towards sound."""
+    """The library's tokenizer, the text tower, and the heads towards video and towards audio."""
 
     tokenise: Any
     tower: nn.Module
@@ -86,87 +86,87 @@ def width_of(folder: Path) -> int:
     return width
 
 
-def read_picture_parts(folder: Path, device: str, recipe: Recipe) -> PictureParts:
-    """What encodes pictures, frozen.
+def read_video_parts(folder: Path, device: str, recipe: Recipe) -> VideoParts:
+    """The video tower, frozen.
 
     Raises:
-        BadCheckpoint: the folder is damaged, of another model type, or its picture tower is no PE core.
-        ValueError: the recipe prepares pictures otherwise than the folder wants them.
+        BadCheckpoint: the folder is damaged, of another model type, or its image tower is no PE core.
+        ValueError: the recipe prepares frames otherwise than the folder's processor.
     """
-    looks = _looks(folder, recipe)
+    processor = _processor(folder, recipe)
     state = _state(folder, "video_model.video_encoder.", "audio_video_encoder.embedder.video_encoder.")
-    pictures = with_prefix(state, _TOWER)
-    pictures = with_prefix(pictures, "timm_model.") or pictures
+    images = with_prefix(state, _TOWER)
+    images = with_prefix(images, "timm_model.") or images
     rest = {key: tensor for key, tensor in state.items() if not key.startswith(_TOWER)}
     architecture = _architecture(folder)
-    where = f"{folder}, picture tower"
-    core = sizes(lambda tensors: Config.of(tensors, architecture), pictures, where=where)
+    where = f"{folder}, image tower"
+    core = sizes(lambda tensors: Config.of(tensors, architecture), images, where=where)
     assert recipe.video is not None
     if core.side_px != recipe.video.height_px:
         raise BadCheckpoint(
-            f"{where}: its tensors are for pictures of {core.side_px} px, the folder's processor makes "
+            f"{where}: its tensors are for frames of {core.side_px} px, the folder's processor makes "
             f"{recipe.video.height_px} px"
         )
     config = _config(folder, core.features).audio_video_config.video_config
 
     def clip_encoder() -> nn.Module:
         encoder: nn.Module = PeVideoEncoder(config)
-        encoder.get_submodule("embedder").vision_model = _Seen()
+        encoder.get_submodule("embedder").vision_model = _Given()
         return encoder
 
-    return PictureParts(
-        looks=looks,
-        tower=_part(lambda: PeCore(core), pictures, where, device),
-        encoder=_part(clip_encoder, rest, f"{folder}, encoder of pictures", device),
+    return VideoParts(
+        processor=processor,
+        tower=_part(lambda: PeCore(core), images, where, device),
+        encoder=_part(clip_encoder, rest, f"{folder}, encoder of video", device),
         head=_part(
             lambda: PeVideoContrastiveHead(config.hidden_size, width_of(folder)),
             _state(folder, "video_model.video_head."),
-            f"{folder}, head of pictures",
+            f"{folder}, head of video",
             device,
         ),
     )
 
 
-def read_sound_parts(folder: Path, device: str, recipe: Recipe) -> SoundParts:
-    """What encodes sound, frozen.
+def read_audio_parts(folder: Path, device: str, recipe: Recipe) -> AudioParts:
+    """The audio tower, frozen.
 
     Raises:
         BadCheckpoint: the folder is damaged or of another model type.
-        ValueError: the recipe's sound is of another rate than the folder's.
+        ValueError: the recipe's audio is of another rate than the folder's.
     """
     assert recipe.audio is not None
     config = _config(folder).audio_video_config.audio_config
-    listen = load_part("PeAudioFeatureExtractor", folder)
-    if listen.sampling_rate != recipe.audio.rate_hz:
+    extractor = load_part("PeAudioFeatureExtractor", folder)
+    if extractor.sampling_rate != recipe.audio.rate_hz:
         raise ValueError(
-            f"recipe {recipe.name} has sound of {recipe.audio.rate_hz} Hz, {folder} hears {listen.sampling_rate} Hz; "
-            f"--set audio.rate_hz={listen.sampling_rate}"
+            f"recipe {recipe.name} has audio of {recipe.audio.rate_hz} Hz, {folder} hears "
+            f"{extractor.sampling_rate} Hz; --set audio.rate_hz={extractor.sampling_rate}"
         )
     step = config.dac_config.hop_length
-    if listen.feature_size != 1 or listen.hop_length != step:
+    if extractor.feature_size != 1 or extractor.hop_length != step:
         raise BadCheckpoint(
-            f"{folder}: needs a feature extractor of mono sound in the codec's steps of {step} samples, "
-            f"got {listen.feature_size} channels and steps of {listen.hop_length}"
+            f"{folder}: needs a feature extractor of mono audio in the codec's steps of {step} samples, "
+            f"got {extractor.feature_size} channels and steps of {extractor.hop_length}"
         )
-    return SoundParts(
-        listen=listen,
+    return AudioParts(
+        extractor=extractor,
         encoder=_part(
             lambda: PeAudioEncoder(config),
             _state(folder, "audio_model.audio_encoder.", "audio_video_encoder.embedder.audio_encoder."),
-            f"{folder}, encoder of sound",
+            f"{folder}, encoder of audio",
             device,
         ),
         head=_part(
             lambda: PeAudioContrastiveHead(config.hidden_size, width_of(folder)),
             _state(folder, "audio_model.audio_head."),
-            f"{folder}, head of sound",
+            f"{folder}, head of audio",
             device,
         ),
     )
 
 
 def read_text_parts(folder: Path, device: str) -> TextParts:
-    """What encodes text, frozen.
+    """The text tower, frozen.
 
     Raises:
         BadCheckpoint: the folder is damaged or of another model type.
@@ -176,33 +176,33 @@ def read_text_parts(folder: Path, device: str) -> TextParts:
     model: Any = transformers.AutoModel  # its functions have no types
     state = _state(folder, "text_model.", "audio_model.text_model.", "video_model.text_model.")
     where = f"{folder}, head of text"
-    pictures = _state(folder, "video_model.text_video_head.")
-    sounds = _state(folder, "audio_model.text_audio_head.")
+    video = _state(folder, "video_model.text_video_head.")
+    audio = _state(folder, "audio_model.text_audio_head.")
     return TextParts(
         tokenise=load_part("AutoTokenizer", folder),
         tower=_part(lambda: model.from_config(config), state, f"{folder}, text tower", device),
         heads=(
-            _part(lambda: PeVideoContrastiveHead(width, width), pictures, where, device),
-            _part(lambda: PeAudioContrastiveHead(width, width), sounds, where, device),
+            _part(lambda: PeVideoContrastiveHead(width, width), video, where, device),
+            _part(lambda: PeAudioContrastiveHead(width, width), audio, where, device),
         ),
     )
 
 
-class _Seen(nn.Module):
-    """In the picture tower's place: it is given what the tower made, so that a frame of several clips is seen once."""
+class _Given(nn.Module):
+    """In the image tower's place: passes on features made before, so that a frame of several clips is encoded once."""
 
     def forward(self, features: Tensor) -> SimpleNamespace:
         return SimpleNamespace(logits=features)
 
 
-def _config(folder: Path, picture_features: int = 1) -> Any:
-    """The library's configuration, with a stand-in for the picture tower's, which only timm could build."""
+def _config(folder: Path, frame_features: int = 1) -> Any:
+    """The library's configuration, with a stand-in for the image tower's, which only timm could build."""
     given = read_config(folder, MODEL_TYPE)
     both = _inner(given, "audio_video_config", folder)
     video = _inner(both, "video_config", folder)
     try:
         stand_in = transformers.ViTConfig(hidden_size=4, num_hidden_layers=0, num_attention_heads=1)
-        stand_in.num_labels = picture_features
+        stand_in.num_labels = frame_features
         both = {**both, "video_config": {**video, "vision_config": stand_in}}
         return transformers.PeAudioVideoConfig(text_config=given.get("text_config"), audio_video_config=both)
     except Exception as error:  # what the library raises on a bad configuration differs from field to field
@@ -227,8 +227,8 @@ def _inner(held: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
     return value or {}
 
 
-def _looks(folder: Path, recipe: Recipe) -> Looks:
-    """How the folder's video processor prepares pictures, after a check that the recipe's decoder does so too."""
+def _processor(folder: Path, recipe: Recipe) -> Processor:
+    """The folder's normalisation of frames, after a check that the recipe's decoder resizes as its processor does."""
     where, held = _video_processor(folder)
     for key, supported in (
         ("do_resize", True),
@@ -256,7 +256,7 @@ def _looks(folder: Path, recipe: Recipe) -> Looks:
     scale = held.get("rescale_factor", 1 / 255)
     if not isinstance(scale, float) or not 0 < scale <= 1:
         raise BadCheckpoint(f"{where}: rescale_factor needs a number in (0, 1], got {str(scale)[:80]}")
-    return Looks(scale=scale, mean=_three(held, "image_mean", where), deviation=_three(held, "image_std", where))
+    return Processor(scale=scale, mean=_three(held, "image_mean", where), deviation=_three(held, "image_std", where))
 
 
 def _video_processor(folder: Path) -> tuple[Path, Mapping[str, Any]]:
@@ -272,8 +272,8 @@ def _video_processor(folder: Path) -> tuple[Path, Mapping[str, Any]]:
     return alone, read_json(folder, alone.name)
 
 
-def _three(looks: Mapping[str, Any], name: str, where: Path) -> tuple[float, ...]:
-    value = looks.get(name)
+def _three(held: Mapping[str, Any], name: str, where: Path) -> tuple[float, ...]:
+    value = held.get(name)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) and v > 0 for v in value):
         raise BadCheckpoint(f"{where}: {name} needs three numbers above 0, got {str(value)[:80]}")
     return tuple(float(v) for v in value)

@@ -14,7 +14,7 @@ import pytest
 import pipeline.encoders
 import pipeline.recipes
 from jobs.cli.main import main
-from pipeline.encoder import encoder_module, encoder_names, encoder_spec
+from pipeline.encoder import declaration, encoder_names, encoder_spec
 from tests.pipeline.publisher import Offer, Publisher, published
 
 CONTENT = bytes(range(256)) * 9000
@@ -69,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _forget_encoders() -> None:
-    encoder_module.cache_clear()
+    declaration.cache_clear()
     pipeline.recipes._presets.cache_clear()
 
 

@@ -1,6 +1,6 @@
 """A tiny random PE-AV: the transformers library's own model, and the checkpoint folder that it would be read from.
 
-The library builds its picture tower through timm, which is not needed here: the model gets our tower in its place (its
+The library builds its image tower through timm, which is not needed here: the model gets our tower in its place (its
 numbers are checked against timm's in tests/pipeline/networks), and the folder is written as the library writes one.
 """
 

@@ -17,7 +17,7 @@ from catalog.recipe import Recipe
 from catalog.store.modal import Features
 from pipeline.clips import Clips
 from pipeline.encode import Encoder, load_encoder
-from pipeline.encoder import encoder_module, encoder_names
+from pipeline.encoder import declaration, encoder_names
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -59,7 +59,7 @@ def cases() -> list[tuple[Recipe, str]]:
     """Every preset without weights; each tower alone of the encoders that seeded weights can be made for."""
     found = []
     for name in encoder_names():
-        module = encoder_module(name)
+        module = declaration(name)
         if not module.SPEC.needs_weights:
             found += [(preset, "") for preset in module.PRESETS]
         elif name in random_weights.encoders():
@@ -82,7 +82,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("name", encoder_names())
 def test_presets_name_their_encoder_and_its_towers(name: str) -> None:
-    module = encoder_module(name)
+    module = declaration(name)
     assert module.SPEC.name == name
     assert module.SPEC.licence
     assert module.SPEC.citation

@@ -86,7 +86,7 @@ def visual(frames_FHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def audio(samples_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(descriptors.describe_sound(samples_N[None], np.ones((1, samples_N.size), np.bool_), RULE)[0])
+    return np.asarray(descriptors.describe_audio(samples_N[None], np.ones((1, samples_N.size), np.bool_), RULE)[0])
 
 
 def sine(frequency_hz: float, amplitude: float = 0.5, seconds: float = 1.0) -> NDArray[np.float32]:
@@ -317,7 +317,7 @@ def test_onsets_equal_librosa() -> None:
 def test_padded_tail_is_left_out_of_the_statistics() -> None:
     tone_N = sine(1000)
     real_N = np.arange(RATE_HZ) < 8000
-    half = descriptors.describe_sound(np.where(real_N, tone_N, 0).astype(np.float32)[None], real_N[None], RULE)[0]
+    half = descriptors.describe_audio(np.where(real_N, tone_N, 0).astype(np.float32)[None], real_N[None], RULE)[0]
     whole = audio(tone_N)
     quiet = audio(np.where(real_N, tone_N, 0).astype(np.float32))
     loudest = whole[:64].argmax()

@@ -10,7 +10,7 @@ import torch
 
 from catalog.grid import SegmentGrid
 from pipeline.clips import Clips
-from pipeline.networks.inference import arithmetic, encode_frames, encode_sounds, frozen
+from pipeline.networks.inference import arithmetic, by_shape, encode_audio, encode_frames, frozen
 
 
 def make_clips(index: list[list[int]], frames: int, seed: int) -> Clips:
@@ -52,13 +52,16 @@ def slowly(clips: Clips, keep: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.
     return np.stack(rows)
 
 
+SEEN = [(clips, np.flatnonzero((clips.frame_index_SP >= 0).any(axis=1))) for clips in CLIPS]
+SEGMENTS = [(clips, rows) for clips, rows in SEEN if rows.size]
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("batch_frames", [1, 3, 100])
 def test_encode_frames_equals_a_loop_over_segments(keep: bool, batch_frames: int) -> None:
-    made = encode_frames(CLIPS, describe, shape=(2,), device="cpu", batch_frames=batch_frames, keep=keep)
-    for clips, (rows, valid_S) in zip(CLIPS, made, strict=True):
-        np.testing.assert_array_equal(valid_S, (clips.frame_index_SP >= 0).any(axis=1))
-        np.testing.assert_allclose(rows, slowly(clips, keep), rtol=1e-6)
+    made = encode_frames(SEGMENTS, describe, device="cpu", batch_frames=batch_frames, keep=keep)
+    want = np.concatenate([slowly(clips, keep)[rows] for clips, rows in SEGMENTS])
+    np.testing.assert_allclose(made, want, rtol=1e-6)
 
 
 def test_encode_frames_each_used_frame_goes_through_once() -> None:
@@ -68,14 +71,21 @@ def test_encode_frames_each_used_frame_goes_through_once() -> None:
         seen.extend(frames)
         return describe(frames)
 
-    encode_frames(CLIPS, forward, shape=(2,), device="cpu", batch_frames=2)
+    encode_frames(SEGMENTS, forward, device="cpu", batch_frames=2)
     assert len(seen) == 3 + 4  # frames 0, 2, 3 of the first; 1 to 4 of the third; unseen ones never
 
 
-def test_encode_frames_without_any_frame_is_not_valid_and_nan() -> None:
-    ((rows, valid_S),) = encode_frames([CLIPS[1]], describe, shape=(2,), device="cpu", batch_frames=4)
-    assert not valid_S.any()
-    np.testing.assert_array_equal(rows, np.full((1, 2), np.nan, np.float32))
+def test_inputs_of_several_shapes_go_through_with_their_like_and_keep_their_order() -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(x.shape))
+        return x.sum(dim=1, keepdim=True)
+
+    inputs = [np.full(length, value, np.float32) for value, length in enumerate((3, 2, 3, 3, 2, 3))]
+    made = by_shape(inputs, forward, device="cpu", batch_size=3)
+    np.testing.assert_array_equal(made[:, 0], [item.sum() for item in inputs])
+    assert sizes == [(2, 2), (3, 3), (1, 3)]
 
 
 def test_frozen_neither_drops_nor_learns() -> None:
@@ -98,7 +108,7 @@ def test_arithmetic_takes_no_gradient_and_the_precision_asked_for() -> None:
     assert not made.requires_grad
 
 
-def test_sounds_are_batched_across_clips_and_each_is_heard_alone() -> None:
+def test_audio_is_batched_across_clips_and_each_window_is_heard_alone() -> None:
     rng = np.random.default_rng(3)
     clips = []
     for count, first in ((3, 0), (2, 4)):
@@ -124,18 +134,9 @@ def test_sounds_are_batched_across_clips_and_each_is_heard_alone() -> None:
         sizes.append(len(sounds))
         return torch.stack([sounds.sum(dim=1), sounds[:, 0]], dim=1)
 
-    made = encode_sounds(
-        clips,
-        lambda samples_SN, _: 2 * samples_SN,
-        forward,
-        width=2,
-        min_coverage=Fraction(1, 2),
-        device="cpu",
-        batch_sounds=2,
-    )
+    segments = [(clips[0], np.array([0, 2])), (clips[1], np.array([0]))]
+    made = encode_audio(segments, lambda samples_SN, _: 2 * samples_SN, forward, device="cpu", batch_size=2)
     assert sizes == [2, 1]
-    for item, (rows, heard_S) in zip(clips, made, strict=True):
-        want = [[2 * part.sum(), 2 * part[0]] for part in item.samples_N.reshape(-1, 1000)]
-        assert heard_S.tolist() == [True, False, True][: item.count]
-        np.testing.assert_allclose(rows[heard_S], np.array(want, np.float32)[heard_S], rtol=1e-4)
-        assert np.isnan(rows[~heard_S]).all()
+    windows = [item.samples_N.reshape(-1, 1000)[row] for item, rows in segments for row in rows]
+    want = [[2 * window.sum(), 2 * window[0]] for window in windows]
+    np.testing.assert_allclose(made, np.array(want, np.float32), rtol=1e-4)

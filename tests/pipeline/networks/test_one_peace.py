@@ -42,7 +42,7 @@ def tower_of(state: dict[str, Tensor]) -> VideoTower:
 
 
 def small(modality: Modality, **more: int) -> OnePeace:
-    rows = {"text": 34, "image": one_peace_layers.picture_rows(4), "audio": 66}[modality]
+    rows = {"text": 34, "image": one_peace_layers.image_rows(4), "audio": 66}[modality]
     sizes: dict[str, Any] = (
         {"side": 4, "reach": 4, "channels": 24, "vocabulary": 20, "positions": 30, "embedding": 12} | SMALL | more
     )
@@ -142,7 +142,7 @@ def test_buckets_equal_the_published(shared: Path) -> None:
     with np.load(shared / "parity/encoders/onepeace_rp_bucket.npz") as want:
         np.testing.assert_array_equal(one_peace_layers.token_buckets(514).numpy(), want["text"])
         np.testing.assert_array_equal(one_peace_layers.token_buckets(1026).numpy(), want["audio"])
-        np.testing.assert_array_equal(one_peace_layers.picture_buckets(16).numpy(), want["image"])
+        np.testing.assert_array_equal(one_peace_layers.image_buckets(16).numpy(), want["image"])
 
 
 def published_keys(shared: Path, name: str) -> dict[str, Tensor]:

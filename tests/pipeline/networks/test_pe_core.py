@@ -1,4 +1,4 @@
-"""PE core's picture tower against numbers of timm 1.0.31's `vit_pe_core_*` with the weights drawn below."""
+"""PE core's image tower against numbers of timm 1.0.31's `vit_pe_core_*` with the weights drawn below."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_published_sizes_are_the_large_towers() -> None:
 
 
 def test_other_towers_are_refused() -> None:
-    with pytest.raises(ValueError, match="picture tower 'resnet50' is none of those known here: vit_pe_core_tiny"):
+    with pytest.raises(ValueError, match="image tower 'resnet50' is none of those known here: vit_pe_core_tiny"):
         architecture_of("resnet50", {})
     with pytest.raises(ValueError, match="the argument swiglu_mlp=True is not supported"):
         architecture_of(LARGE, {"swiglu_mlp": True})
@@ -90,5 +90,5 @@ def test_other_towers_are_refused() -> None:
     state = drawn(PeCore(GOLDENS[LARGE][0]))
     with pytest.raises(ValueError, match="heads of a multiple of 4 numbers"):
         Config.of(state, replace(Config().architecture, heads=32))
-    with pytest.raises(ValueError, match="square RGB pictures"):
+    with pytest.raises(ValueError, match="square RGB images"):
         Config.of(state | {"pos_embed": torch.zeros(1, 16, 64)}, Config().architecture)

@@ -100,7 +100,7 @@ def test_other_pictures_are_refused(net: Raft) -> None:
         net.encode(torch.zeros(1, 3, 66, 64))
     with pytest.raises(ValueError, match=r"got \(1, 3, 56, 64\)"):
         net.encode(torch.zeros(1, 3, 56, 64))
-    with pytest.raises(ValueError, match="pictures of one shape"):
+    with pytest.raises(ValueError, match="frames of one shape"):
         net(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 72, 64))
     maps = torch.zeros(2, 256, 8, 8)
     with pytest.raises(ValueError, match="two frames or more and the context of all but the last, got 1 and 1"):

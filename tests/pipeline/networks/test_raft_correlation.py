@@ -1,4 +1,4 @@
-"""RAFT's likeness of all pairs of places, against reading it point by point."""
+"""RAFT's all-pairs correlation volume, against reading it point by point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.networks.raft_correlation import look_up, pyramid
 def test_look_up_equals_bilinear_reading_point_by_point() -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 2, 6, 8, 9, generator=generator)
-    # Between places, on them, across every edge and far outside.
+    # Between positions, on them, across every edge and far outside.
     at = 30 * torch.rand(2, 2, 8, 9, generator=generator) - 10
     at[0, :, 0, :4] = torch.tensor([[3.0, 0.0, 8.0, -7e5], [2.0, 7.0, -1.0, 1e6]])
     levels = pyramid(first, second)

@@ -19,6 +19,7 @@ from pipeline.encode import load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders.audioclip import encoder as audioclip
 from pipeline.networks.checkpoint import BadCheckpoint
+from pipeline.networks.inference import normalised
 from pipeline.recipes import find_recipe
 from tests.pipeline import parity
 from tests.pipeline.encoders.small_audioclip import small_recipe, write_small
@@ -87,7 +88,11 @@ def test_picture_of_a_file_equals_the_published_crop(shared: Path) -> None:
         off = np.abs(made.astype(int) - arrays[f"clip224_{name}_u8"].astype(int))
         assert off.max() <= 1
         assert (off > 0).mean() < 0.002
-        flat = audioclip.normalised(torch.from_numpy(made.copy())[None])[0].flatten().numpy()[::997]
+        flat = (
+            normalised(torch.from_numpy(made.copy())[None], audioclip.MEAN, audioclip.DEVIATION)[0]
+            .flatten()
+            .numpy()[::997]
+        )
         np.testing.assert_allclose(flat, arrays[f"clip224_{name}_norm_probe"], atol=1.001 / 255 / 0.26)
 
 
@@ -98,7 +103,7 @@ def test_picture_of_a_file_equals_the_notebooks_tensor(shared: Path) -> None:
     for name, source in meta["sources"].items():
         frame = np.array(Image.open(shared / "data" / source).convert("RGB"))
         made = torch.from_numpy(resize(frame, Geometry.of(video)))
-        flat = audioclip.normalised(made[None])[0].flatten().numpy()[::97]
+        flat = normalised(made[None], audioclip.MEAN, audioclip.DEVIATION)[0].flatten().numpy()[::97]
         np.testing.assert_allclose(flat, arrays[f"audioclip_notebook_{name}_probe"], atol=1e-4)
 
 
@@ -111,7 +116,7 @@ def test_whole_encoder_means_the_frames_of_a_segment(shared: Path, official: Pat
     (made,) = load_encoder(recipe, {"audioclip": official}).encode([clips])
     net = audioclip._image_net(case.state, recipe, "golden").eval()
     with torch.inference_mode():
-        one, two = net(audioclip.normalised(torch.from_numpy(frames))).numpy()
+        one, two = net(normalised(torch.from_numpy(frames), audioclip.MEAN, audioclip.DEVIATION)).numpy()
     assert made.visual is not None
     assert made.audio is not None
     np.testing.assert_allclose(made.visual.values, np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-4)
@@ -172,7 +177,7 @@ def test_small_checkpoint_is_refused_unless_asked_for(small: Path) -> None:
     recipe = find_recipe("audioclip-1s")
     with pytest.raises(ValueError, match=r"published sizes .* --set settings\.size=from-weights"):
         load_encoder(recipe, {"audioclip": small})
-    with pytest.raises(ValueError, match=r"takes 64 x 64 pictures.*--set video\.height_px=64"):
+    with pytest.raises(ValueError, match=r"takes 64 x 64 frames.*--set video\.height_px=64"):
         load_encoder(recipe.changed({"settings.size": "from-weights"}), {"audioclip": small})
 
 
@@ -196,8 +201,8 @@ def test_cut_checkpoint_is_refused(small: Path, tmp_path: Path) -> None:
         ({"settings.audio_scale": "loud"}, "audio_scale needs int16 or unit"),
         ({"audio.rate_hz": "16000"}, "hears 44100 Hz"),
         ({"settings.keep_frames": "1"}, "keep_frames needs true or false"),
-        ({"settings.crop_s": "0"}, "crop_s needs seconds above 0, got 0"),
-        ({"settings.crop_s": "long"}, "crop_s needs seconds above 0, got 'long'"),
+        ({"settings.crop_s": "0"}, "crop_s needs greater than 0, got 0"),
+        ({"settings.crop_s": "long"}, "crop_s needs a number, got 'long'"),
     ],
 )
 def test_settings_that_cannot_be_raise(small: Path, changes: dict[str, str], told: str) -> None:
@@ -207,7 +212,7 @@ def test_settings_that_cannot_be_raise(small: Path, changes: dict[str, str], tol
 
 def test_towers_learn_and_keep_the_published_layout(small: Path) -> None:
     before = torch.load(small, weights_only=True)
-    made = audioclip.towers({"audioclip": small}, "cpu", small_recipe())
+    made = audioclip.load_trainable({"audioclip": small}, "cpu", small_recipe())
     made.module.train()
     images = made.image(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
     sounds = made.audio(torch.randn(4, 8000) * 0.1)

@@ -307,7 +307,7 @@ def test_sound_of_a_hop_between_mel_frames_is_each_by_itself() -> None:
     samples = np.random.default_rng(0).standard_normal(RATE_HZ * 3).astype(np.float32) * 0.1
     grid = SegmentGrid(window_s=Fraction(24, 25), hop_s=Fraction(1, 3), count=4)
     clips = dataclasses.replace(clips_of(samples=samples, count=4, samples_start=0), grid=grid)
-    made = i3d_vggish.examples(clips, np.array([True, False, True, True]))
+    made = i3d_vggish.examples(clips, np.array([0, 2, 3]))
     begins = [0, 10667, 16000]
     want = np.concatenate([examples(samples[begin : begin + 15600]) for begin in begins])
     np.testing.assert_allclose(made, want, rtol=1e-6)
@@ -322,7 +322,7 @@ def test_sound_that_ends_or_is_missing_counts_as_zero(nets: Nets) -> None:
     clips = dataclasses.replace(clips, sample_valid_N=gap)
     zeroed = np.concatenate([np.where(gap, samples, 0), np.zeros(240, np.float32)])
     want = np.concatenate([examples(zeroed[5120 * row : 5120 * row + 15600]) for row in range(3)])
-    np.testing.assert_allclose(i3d_vggish.examples(clips, np.ones(3, np.bool_)), want, rtol=1e-6)
+    np.testing.assert_allclose(i3d_vggish.examples(clips, np.arange(3)), want, rtol=1e-6)
     encoder = load_encoder(without(RECIPE, "video"), {"vggish": nets.paths["vggish"]})
     silent = dataclasses.replace(clips, sample_valid_N=np.arange(samples.size) >= 15360 + 1000)
     (made,) = encoder.encode([silent])
@@ -371,8 +371,8 @@ def test_small_files_need_the_setting(nets: Nets) -> None:
         ({"video.frames_per_segment": "15"}, "needs 16 frames or more"),
         ({"settings.rgb": "false", "settings.flow": "false"}, r"needs settings\.rgb, settings\.flow or both"),
         ({"settings.rgb": "yes"}, r"settings\.rgb needs true or false"),
-        ({"settings.flow_iterations": "0"}, "whole number from 1"),
-        ({"settings.flow_iterations": "true"}, "whole number from 1"),
+        ({"settings.flow_iterations": "0"}, "flow_iterations needs greater than or equal to 1, got 0"),
+        ({"settings.flow_iterations": "true"}, "flow_iterations needs a whole number, got True"),
         ({"settings.size": "small"}, "published or from-weights"),
     ],
 )

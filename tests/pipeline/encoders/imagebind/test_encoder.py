@@ -21,8 +21,9 @@ from pipeline.decode.windows import decode
 from pipeline.encode import load_encoder
 from pipeline.encode_labels import encode_labels
 from pipeline.encoders.imagebind import encoder as imagebind
-from pipeline.encoders.imagebind.fbank import clip_pictures
+from pipeline.encoders.imagebind import fbank
 from pipeline.networks.imagebind import Config, Tower
+from pipeline.networks.inference import normalised
 from pipeline.preprocess import spectrogram
 from pipeline.recipes import find_recipe
 from tests.pipeline import parity
@@ -76,7 +77,7 @@ def test_ovavel_sound_equals_the_published(shared: Path) -> None:
     heard = sound(shared, meta["source"])
     samples[: heard.size] = heard
     kind = str(tiny_recipe().settings["audio_clip"])
-    made = imagebind.mel_pictures(*spectrogram.windows(clips_of(samples, seconds=10)), kind)
+    made = fbank.mel_inputs(*spectrogram.windows(clips_of(samples, seconds=10)), kind)
     off = np.abs(made[arrays["segments"], 0] - arrays["mel"])
     assert off.max() <= 2e-2
     assert off.mean() <= 2e-4
@@ -93,8 +94,8 @@ def test_three_clips_of_a_segment_are_those_of_a_file(shared: Path, name: str, w
         want = arrays[f"mel_{name}"]
     else:
         clips = clips_of(samples, seconds=1, window_s=window_s)
-        want = clip_pictures(samples[:40000])[:, None]
-    (made,) = imagebind.mel_pictures(*spectrogram.windows(clips), "three")
+        want = fbank.clip_mels(samples[:40000])[:, None]
+    (made,) = fbank.mel_inputs(*spectrogram.windows(clips), "three")
     off = np.abs(made - want)
     assert off.max() <= 1e-2
     assert off.mean() <= 1e-5
@@ -129,7 +130,7 @@ def test_encoder_gives_the_towers_features(shared: Path, tiny: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(made.audio.values, axis=1), min(float(scale.exp()), 100), rtol=1e-4)
     tower = imagebind._tower(parity.load(shared, "imagebind_tiny_vision").state, "vision", recipe, "golden", "cpu")
     with torch.inference_mode():
-        want = tower(imagebind.normalised(torch.from_numpy(frames)))
+        want = tower(normalised(torch.from_numpy(frames), imagebind.MEAN, imagebind.DEVIATION))
     np.testing.assert_allclose(made.visual.values, want.numpy(), atol=1e-5)
 
 
@@ -247,7 +248,7 @@ def test_other_checkpoint_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_clip": "once"}, "audio_clip needs repeat or context or three"),
+        ({"settings.audio_clip": "once"}, "audio_clip needs repeat, context or three"),
         ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
         ({"video.height_px": "112", "video.width_px": "112"}, "sees 224 x 224"),
         ({"video.height_px": "672"}, "sees 224 x 224"),

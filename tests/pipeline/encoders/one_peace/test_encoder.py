@@ -20,7 +20,7 @@ from catalog.recipe import Recipe, VideoSampling
 from catalog.store.reader import open_store
 from jobs.cli import main as cli
 from pipeline.clips import Clips
-from pipeline.decode.frames import Geometry, centre, resize
+from pipeline.decode.frames import Geometry, resize
 from pipeline.decode.resample import resample
 from pipeline.encode import Encoder, load_encoder
 from pipeline.encode_labels import encode_labels
@@ -28,8 +28,9 @@ from pipeline.encoders.one_peace import encoder as one_peace
 from pipeline.networks import one_peace_video
 from pipeline.networks.checkpoint import BadCheckpoint
 from pipeline.networks.one_peace import Config, OnePeace, branch
-from pipeline.networks.one_peace_layers import picture_rows, sound_frames
+from pipeline.networks.one_peace_layers import audio_frames, image_rows
 from pipeline.networks.one_peace_video import VideoTower, completed
+from pipeline.preprocess.frames import centre
 from pipeline.recipes import find_recipe
 from tests.pipeline import parity
 
@@ -54,7 +55,7 @@ def write_small(folder: Path, *, frames: int = FRAMES) -> dict[str, Path]:
     video = VideoTower(one_peace_video.Config(**SMALL, adapter=8, frames=frames, side=4, classes=5))
     torch.save({"meta": {"epoch": 30}, "state_dict": drawn(video)}, folder / "onepeace_video_k400.pth")
     whole: dict[str, torch.Tensor] = {}
-    for modality, rows in (("text", 34), ("image", picture_rows(4)), ("audio", 66)):
+    for modality, rows in (("text", 34), ("image", image_rows(4)), ("audio", 66)):
         config = Config(modality=modality, rows=rows, side=4, reach=4, channels=24, embedding=12, **SMALL)  # type: ignore[arg-type]  # three literals
         whole |= drawn(OnePeace(replace(config, vocabulary=60000)))
     torch.save({"args": None, "cfg": {"task": {"patch_image_size": 64}}, "model": whole}, folder / "one-peace.pt")
@@ -135,21 +136,21 @@ def test_sound_input_equals_the_published(shared: Path) -> None:
     for row, source in enumerate(meta["sources"]):
         samples, rate_hz = soundfile.read(shared / "data" / source, dtype="float32", always_2d=True)
         mono = np.ascontiguousarray(samples.mean(axis=1))
-        made = one_peace.sound_input(mono if rate_hz == 16000 else resample(mono, rate_hz, 16000, "soxr_hq"))
+        made = one_peace.audio_input(mono if rate_hz == 16000 else resample(mono, rate_hz, 16000, "soxr_hq"))
         padded = np.pad(made, (0, meta["shape"][1] - made.size))
         np.testing.assert_allclose(padded[:4000], arrays["audio_head"][row], atol=1e-4)
         np.testing.assert_allclose(padded[::37], arrays["audio_probe"][row], atol=1e-4)
-        assert sound_frames(made.size) + 1 == (~arrays["padding_mask"][row]).sum()
+        assert audio_frames(made.size) + 1 == (~arrays["padding_mask"][row]).sum()
     samples, _ = soundfile.read(shared / "data" / meta["sources"][0], dtype="float32")
-    short = one_peace.sound_input(samples[30000:36001])
+    short = one_peace.audio_input(samples[30000:36001])
     assert short.shape == (16000,)
     np.testing.assert_allclose(short[::37], arrays["short_probe"], atol=1e-5)
-    assert sound_frames(16000) + 1 == arrays["short_mask_len"]
+    assert audio_frames(16000) + 1 == arrays["short_mask_len"]
 
 
 def test_long_sound_is_cut_after_the_mean_is_taken() -> None:
     samples = np.concatenate([np.zeros(15 * 16000), np.ones(16000)]).astype(np.float32)
-    made = one_peace.sound_input(samples)
+    made = one_peace.audio_input(samples)
     assert made.shape == (240000,)
     np.testing.assert_allclose(made, -(1 / 16) / np.sqrt(15 / 256 + 1e-5), rtol=1e-5)
 
@@ -216,7 +217,7 @@ def test_shared_frames_and_windows_are_encoded_once(weights: dict[str, Path]) ->
     none = np.zeros(0)
     clips = replace(clips_of(none, index_SP, frames=clips.frames_FHWC), rate_hz=0)
     encoder = load_encoder(replace(small_recipe(), audio=None), weights)
-    net: Any = encoder.net
+    net: Any = encoder.towers
     frames, windows = [], []
     net.video.get_submodule("backbone.image_adapter").register_forward_hook(lambda m, x, y: frames.append(len(y)))
     net.video.get_submodule("backbone.encoder.layers.0").register_forward_hook(lambda m, x, y: windows.append(len(y)))
@@ -264,7 +265,7 @@ def test_sound_that_is_short_is_treated_as_a_short_file(weights: dict[str, Path]
     for row, low, high in ((0, 9000, 16000), (1, 9000, 20000), (8, 32000, 40000)):
         own = clips.samples_N[low:high]
         with torch.inference_mode():
-            want = sound(torch.from_numpy(one_peace.sound_input(own))[None]).numpy()[0]
+            want = sound(torch.from_numpy(one_peace.audio_input(own))[None]).numpy()[0]
         np.testing.assert_allclose(made.audio.values[row], want, **CLOSE)
 
 
@@ -317,12 +318,12 @@ def test_small_files_are_refused_unless_asked_for(weights: dict[str, Path], tmp_
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_feature": "mean"}, "audio_feature needs unit or projected or class_token, got 'mean'"),
+        ({"settings.audio_feature": "mean"}, "audio_feature needs unit, projected or class_token, got 'mean'"),
         ({"settings.size": "small"}, "size needs published or from-weights"),
         ({"audio.rate_hz": "44100"}, "hears 16000 Hz, got 44100"),
         ({"audio.context_s": "1/2"}, "without context"),
         ({"grid.window_s": "16"}, "hears 15 s at most, got windows of 16 s"),
-        ({"settings.size": "published"}, "sees 256 x 256 pictures, got 64 x 64"),
+        ({"settings.size": "published"}, "sees 256 x 256 frames, got 64 x 64"),
         ({"video.clip_s": "1/2"}, "evenly spaced"),
         ({"video.frames_after": "1"}, "its window alone"),
         ({"video.fit": "three_crops", "video.height_px": "192"}, "sees the centre"),

@@ -150,7 +150,7 @@ def test_tensors_in_several_files_under_the_other_tied_name_in_half_precision(fo
 
 def test_text_features_are_both_heads_of_the_librarys(model: Any, folder: Path) -> None:
     net = pe_av.load_text({"pe_av": folder}, "cpu", RECIPE)
-    got = pe_av.encode_text(net, ["dog barks loudly", "rain", "cat"])
+    got = net(["dog barks loudly", "rain", "cat"])
     assert got.shape == (3, 48)
     frames, samples = noise().frames_FHWC[:1], noise().samples_N[:1920]
     for row, ids in enumerate([(1, 4, 5, 6, 2), (1, 7, 2), (1, 3, 2)]):
@@ -247,7 +247,7 @@ def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> 
     # Of a video tower with other pictures than the processor makes.
     size = {"height": 70, "width": 70}
     other = changed(folder, tmp_path / "size", "video_preprocessor_config.json", size=size)
-    with pytest.raises(BadCheckpoint, match=r"for pictures of 56 px, the folder's processor makes 70 px"):
+    with pytest.raises(BadCheckpoint, match=r"for frames of 56 px, the folder's processor makes 70 px"):
         load_encoder(RECIPE.changed({"video.height_px": "70", "video.width_px": "70"}), {"pe_av": other})
     other = changed(folder, tmp_path / "norm", "video_preprocessor_config.json", image_std=[0, 1, 1])
     with pytest.raises(BadCheckpoint, match="image_std needs three numbers above 0"):
@@ -259,12 +259,12 @@ def test_folders_of_something_else_are_refused(folder: Path, tmp_path: Path) -> 
     held["audio_config"]["num_hidden_layers"] = 3
     other = changed(folder, tmp_path / "deep", "config.json", audio_video_config=held)
     with pytest.raises(
-        BadCheckpoint, match=r"encoder of sound: not the checkpoint of this network; missing: layers\.2"
+        BadCheckpoint, match=r"encoder of audio: not the checkpoint of this network; missing: layers\.2"
     ):
         load_encoder(RECIPE, {"pe_av": other})
     held["video_config"]["vision_config"]["architecture"] = "resnet50"
     other = changed(folder, tmp_path / "resnet", "config.json", audio_video_config=held)
-    with pytest.raises(BadCheckpoint, match="picture tower 'resnet50' is none of those known here"):
+    with pytest.raises(BadCheckpoint, match="image tower 'resnet50' is none of those known here"):
         load_encoder(RECIPE, {"pe_av": other})
 
 

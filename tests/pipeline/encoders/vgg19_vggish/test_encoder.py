@@ -14,7 +14,8 @@ from catalog.grid import SegmentGrid
 from pipeline.clips import Clips
 from pipeline.encode import load_encoder
 from pipeline.encoder import assets_of
-from pipeline.encoders import vgg19_vggish
+from pipeline.encoders.vgg19_vggish import encoder as vgg19_vggish
+from pipeline.networks.inference import normalised
 from pipeline.networks.vgg19 import Vgg19Maps
 from pipeline.networks.vggish import Vggish
 from pipeline.preprocess.vggish_log_mel import examples
@@ -63,7 +64,7 @@ def test_features_are_mean_maps_and_the_first_example(
     assert made.visual.valid.tolist() == [True, True, False]
     assert made.audio.valid.tolist() == [True, True, False]
     with torch.inference_mode():
-        one, two = nets[0](vgg19_vggish.normalised(torch.from_numpy(frames))).numpy()
+        one, two = nets[0](normalised(torch.from_numpy(frames), vgg19_vggish.MEAN, vgg19_vggish.DEVIATION)).numpy()
         heard = nets[1](torch.from_numpy(examples(samples[16000:32000]))).numpy()[0]
     np.testing.assert_allclose(made.visual.values[:2], np.stack([(one + two) / 2, two]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(made.audio.values[1], heard, rtol=1e-4, atol=1e-6)

@@ -18,7 +18,7 @@ import transformers
 from catalog.grid import SegmentGrid
 from pipeline.clips import Clips
 from pipeline.encode import load_encoder, piece
-from pipeline.encoders import clip_clap
+from pipeline.encoders.clip_clap import encoder as clip_clap
 from pipeline.networks.checkpoint import BadCheckpoint
 from pipeline.networks.transformers_folder import load_part, read_config
 from pipeline.recipes import find_recipe
@@ -97,7 +97,7 @@ def test_features_equal_the_librarys(weights: dict[str, Path]) -> None:
 
 
 def test_pictures_of_another_size_are_refused(weights: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match=r"takes 32 x 32 pictures; --set video\.height_px=32"):
+    with pytest.raises(ValueError, match=r"takes 32 x 32 frames; --set video\.height_px=32"):
         load_encoder(find_recipe("clip-clap-1s"), weights)
     with pytest.raises(ValueError, match=r"hears 48000 Hz; --set audio\.rate_hz=48000"):
         load_encoder(RECIPE.changed({"audio.rate_hz": "16000"}), weights)
