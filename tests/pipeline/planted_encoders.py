@@ -9,7 +9,6 @@ from pipeline import encoder, recipes
 # Visual: the mean of each frame's first value, the segment's place in its call, how many segments the call had.
 # Audio: first and last sample that the piece holds around the segment's window, context included.
 PLUGIN = """
-from dataclasses import replace
 from fractions import Fraction
 import numpy as np
 from catalog.grid import GridRule, sample_at

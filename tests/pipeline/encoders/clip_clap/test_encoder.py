@@ -158,7 +158,7 @@ def test_sizes_of_another_kind_are_told_with_the_file(
     config = json.loads((weights["clip"] / "config.json").read_text(encoding="utf-8")) | damage
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(BadCheckpoint, match=told):
-        clip_clap.load({"clip": tmp_path, "clap": weights["clap"]}, "cpu", RECIPE)
+        load_encoder(RECIPE, {"clip": tmp_path, "clap": weights["clap"]})
 
 
 def test_weights_of_another_configuration_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
