@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import scipy.linalg  # noqa: F401 - so that its thread pool is there to be limited: librosa loads it late
+import threadpoolctl
+
 from catalog.errors import MediaError
 from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
@@ -280,11 +283,6 @@ def one_thread() -> Iterator[None]:
 
     Parallelism comes from running several units at once, never from splitting one sum.
     """
-    # Loaded now so that its thread pool is there to be limited: librosa loads it late.
-    import scipy.linalg
-    import threadpoolctl
-
-    assert scipy.linalg is not None
     torch = sys.modules.get("torch")  # an encoder that needs torch has loaded it by now
     before = torch.get_num_threads() if torch is not None else 0
     if torch is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import MediaError
 from pipeline.decode.packet_source import PacketSource
+from pipeline.decode.packets import too_damaged
 from pipeline.decode.probe import MediaInfo
 from pipeline.decode.resample import resample
 
@@ -28,8 +29,6 @@ Valid = NDArray[np.bool_]
 # What becomes the one channel: the mean of all, or the first.
 Mono = Literal["mean", "first"]
 
-# Shares of packets that may fail, as for frames.
-MAX_DAMAGED_SHARE = Fraction(1, 20)
 # A damaged AAC frame may claim 17 to 24 channels, and PyAV 18.1 then reads past its planes (SIGSEGV).
 _MAX_CHANNELS = 8
 # Frames this near to where the last one ended follow it directly. Exact clocks (MP4, MPEG-TS: finer than 1/8000 s)
@@ -125,7 +124,7 @@ class AudioReader:
             MediaError: corrupt_payload.
         """
         # Damage is judged against the whole track: reading may stop where the video ends.
-        if self.packet_errors > max(Fraction(1), self._track.num_packets * MAX_DAMAGED_SHARE):
+        if too_damaged(self.packet_errors, self._track.num_packets):
             detail = f"{self.packet_errors} of {self._track.num_packets} sound packets failed"
             raise MediaError("corrupt_payload", detail)
 

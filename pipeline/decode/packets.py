@@ -15,6 +15,8 @@ from pipeline.decode.container import demux
 
 # A decoding clock that runs back by more than rounding belongs to two recordings glued together.
 _CLOCK_BACK_S = Fraction(1, 50)
+# More of a track than this damaged (and more than one packet): its features would describe concealment.
+MAX_DAMAGED_SHARE = Fraction(1, 20)
 # Packets to try before the first audio sample is taken from the packet's own time.
 _PRIMING_PACKETS = 64
 
@@ -42,6 +44,11 @@ def read_packets(
             raise MediaError("corrupt_container", f"no packet can be read: {error.strerror}") from error
     ends_s = [track.end_ticks * track.time_base for track in others.values() if track.end_ticks is not None]
     return max(ends_s, default=None)
+
+
+def too_damaged(num_damaged: int, num_packets: int) -> bool:
+    """Whether so many of a track's packets are damaged that the track is refused."""
+    return num_damaged > max(Fraction(1), num_packets * MAX_DAMAGED_SHARE)
 
 
 class Packets:

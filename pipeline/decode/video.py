@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 
 from catalog.errors import MediaError
 from pipeline.decode.packet_source import PacketSource
+from pipeline.decode.packets import too_damaged
 from pipeline.decode.probe import MediaInfo, VideoTrack
 
-# More of a track than this damaged (and more than one packet): its features would describe concealment.
-MAX_DAMAGED_SHARE = Fraction(1, 20)
 # Frames missing at the end for longer than this were promised and are not there.
 _MAX_MISSING_TAIL_S = Fraction(1, 4)
 
@@ -212,8 +211,7 @@ class _PyavReader:
             raise MediaError(
                 "truncated_media", f"the last {float(tail_s):.2f} s hold no picture: {last + 1} of {num_packets} frames"
             )
-        damaged = max(self.missing_frames, self.packet_errors)
-        if damaged > max(Fraction(1), num_packets * MAX_DAMAGED_SHARE):
+        if too_damaged(max(self.missing_frames, self.packet_errors), num_packets):
             raise MediaError(
                 "corrupt_payload", f"{self.missing_frames} of {num_packets} frames have no picture; {detail}"
             )

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import fsspec
+
 from catalog.errors import MediaError
 from catalog.media import local_path
 
@@ -73,8 +75,6 @@ def _is_other_http_error(cause: BaseException | None) -> bool:
 
 
 def _copy(uri: str, copy: IO[bytes]) -> None:
-    import fsspec  # here: most media are local
-
     copy.seek(0)
     copy.truncate()
     with fsspec.open(uri, "rb", **_options(uri)) as remote:
