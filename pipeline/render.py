@@ -12,8 +12,6 @@ Shape suffixes: H W pixels, C colours or channels, N samples.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import sample_at
 from catalog.synthetic.scene import FPS, RATE_HZ, Actor, Scene, Voice
+from catalog.whole_file import replacing
 
 MARGIN_PX = 12  # how far the background may drift
 FADE_S = Fraction(1, 200)
@@ -35,15 +34,11 @@ def render(scene: Scene, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-            _encode(scene, container)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        raise
+    with (
+        replacing(path, draft=path.with_name(f".{path.name}.part")) as part,
+        av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as container,
+    ):
+        _encode(scene, container)
 
 
 def _encode(scene: Scene, container: av.container.OutputContainer) -> None:

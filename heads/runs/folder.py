@@ -28,6 +28,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from catalog.whole_file import write_atomically
 from heads.registry import read_config, restore
 from heads.runs.record import RunRecord
 from heads.spec import Head
@@ -144,8 +145,8 @@ def update_run(
 ) -> None:
     """Replace the record of a run, and the predictions of the splits given."""
     for split, rows in (predictions or {}).items():
-        write_whole(folder / f"predictions_{split}.json", _rows_json(rows))
-    write_whole(folder / "run.json", record.to_json())
+        write_atomically(folder / f"predictions_{split}.json", _rows_json(rows))
+    write_atomically(folder / "run.json", record.to_json())
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -209,19 +210,6 @@ def read_run(folder: Path) -> Run:
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     return Run(folder=folder, record=record, head=head)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 file such that whoever reads it finds the old text or the new one, never a part."""
-    handle, making = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(making, 0o666 & ~_umask())
-        os.replace(making, path)
-    except BaseException:  # also on an interrupt
-        Path(making).unlink(missing_ok=True)
-        raise
 
 
 def _move_in(making: Path, folder: Path) -> None:

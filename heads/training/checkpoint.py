@@ -10,7 +10,6 @@ Nothing is pickled. A training killed at any moment finds the old file or the ne
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from catalog.whole_file import replacing
 from heads.runs.record import Numbers
 from heads.spec import Head
 from heads.training.optim import canonical_schedule
@@ -140,9 +140,8 @@ class Checkpoint:
         # Cloned: safetensors refuses tensors that share memory, as the weights of an LSTM may.
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in moving.tensors().items()}
         tensors |= {f"best/{name}": tensor.clone() for name, tensor in done.best_state.items()}
-        part = self._path.with_name(f"{FILE}.part")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(told)})
-        os.replace(part, self._path)
+        with replacing(self._path, draft=self._path.with_name(f"{FILE}.part")) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(told)})
         self._saved_s = time.perf_counter()
         self._cost_s = self._saved_s - began_s
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import AvelError, BadArguments
+from catalog.whole_file import write_atomically
 from heads.ablation import table as tables
 from heads.ablation.table import MEAN_OF_STD, Row, Table
 from heads.data.split import Split, read_split
-from heads.runs.folder import write_whole
 from heads.runs.record import Numbers
 from heads.training.order import Materials, Order, alone, check_head, gather, is_there
 from jobs.ablate.figure import draw
@@ -238,7 +238,7 @@ def _write(
 ) -> dict[str, Any]:
 
     title = f"{args.paper}, table {name}: {table.title}; {args.dataset}, {args.seeds} seeds"
-    write_whole(args.out / f"table-{name}.csv", as_csv(table, results, baselines))
+    write_atomically(args.out / f"table-{name}.csv", as_csv(table, results, baselines))
     draw(table, results, baselines, args.out / f"table-{name}.png", title=title)
     if not args.json:
         print_table(title, *as_rows(table, results, baselines))
@@ -258,4 +258,4 @@ def keep_tables(path: Path, paper: str, source: str, shown: Mapping[str, Any]) -
             raise ValueError(f"{path}: not JSON ({error}); remove it, the runs are kept") from error
     earlier = held.get("tables", {}) if held.get("paper") == paper else {}
     value = {"paper": paper, "source": source, "tables": earlier | dict(shown)}
-    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

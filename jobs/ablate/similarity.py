@@ -15,10 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from catalog.whole_file import write_atomically
 from heads.ablation.cross_similarity import cross_similarity, mean_of_std
 from heads.ablation.table import MEAN_OF_STD
 from heads.data.split import Split
-from heads.runs.folder import Run, read_run, write_whole
+from heads.runs.folder import Run, read_run
 from heads.runs.record import Numbers
 from jobs.cli.console import visible
 
@@ -37,7 +38,7 @@ def measure_similarity(folder: Path, split: Split) -> None:
         return
     found = mean_of_std(read_run(folder).head, split)
     numbers = {MEAN_OF_STD: found.mean, "std_by_item": found.std_by_item}
-    write_whole(folder / FILE, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / FILE, json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 
 def read_similarity(folder: Path) -> Numbers:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from catalog.dataset import Dataset
 from catalog.errors import BadArguments
 from catalog.recipe import Recipe
+from catalog.whole_file import write_atomically
 from jobs.cli.chosen_dataset import load_dataset
 from jobs.cli.chosen_recipes import chosen_recipe, with_weights
 from jobs.cli.chosen_recipes import device as device_of
@@ -207,9 +208,7 @@ def _finish(
         "absent": absent,
         "versions": {name: version(name) for name in ("avel", "torch", "numpy")},
     }
-    part = args.out / f"{RUN}.part"
-    part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(args.out / RUN)
+    write_atomically(args.out / RUN, json.dumps(record, indent=1, allow_nan=False) + "\n")
     (args.out / CHECKPOINT).unlink(missing_ok=True)
     return _print_run(dataset, record, args)
 

@@ -100,8 +100,9 @@ class _Predicted:
 def run(args: argparse.Namespace) -> int:
     from catalog.errors import BadArguments
     from catalog.store.reader import open_store
+    from catalog.whole_file import write_atomically
     from heads.registry import is_dense
-    from heads.runs.folder import read_run, write_whole
+    from heads.runs.folder import read_run
     from jobs.cli.chosen_recipes import device as device_of
     from jobs.cli.chosen_recipes import with_weights
     from jobs.cli.console import Progress, print_json
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
         "failed": sum(one.failed for one in found),
     }
     if args.out:
-        write_whole(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_atomically(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if args.plot:
         lanes = [(one.video.id, None if one.failed else one.reach_s, one.events) for one in found]
         draw(lanes, classes, args.plot, title=f"{args.run_folder}: predicted events")

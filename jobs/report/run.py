@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from catalog.errors import BadArguments
+from catalog.whole_file import write_atomically
 from heads import registry
-from heads.runs.folder import write_whole
 from jobs.cli.console import note, print_json, say, visible
 from jobs.report.commands import commands
 from jobs.report.dense import part as dense_part
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     part = _PARTS[registry.spec(reported.record.head).task].make(request)
     again = commands(reported, out=out, num_videos=args.videos, compared=request.compared, smooth=args.smooth)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, render(build(request, part, commands=again)))
+    write_atomically(out, render(build(request, part, commands=again)))
     unreadable = [timeline.video_id for timeline in part.shown if timeline.media.strip_problem]
     problem = request.extraction.problem
     if args.json:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.errors import AvelError, BadArguments
+from catalog.whole_file import write_atomically
 from heads.evaluation.protocol import headline
 from heads.registry import is_dense
-from heads.runs.folder import read_record, write_whole
+from heads.runs.folder import read_record
 from heads.runs.record import Numbers, RunRecord
 from heads.runs.seeds import Spread, spreads
 from heads.training.order import Materials, Order, alone, is_there
@@ -65,7 +66,7 @@ def train_seeds(order: Order, materials: Materials, *, num_seeds: int, jobs: int
         records = {seed: read_record(one.out) for seed, one in orders.items()}
         found = spreads([record.metrics for record in records.values()])
         summary = _summary(records, found, headline(materials.dataset, dense=is_dense(order.head)))
-        write_whole(order.out / SEEDS_FILE, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        write_atomically(order.out / SEEDS_FILE, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     for warning in warnings:
         note(f"avel train: warning: {warning}")
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from catalog.whole_file import replacing
 from pipeline.finetune.contrastive import FeatureQueue
 
 Numbers = dict[str, float]
@@ -40,9 +40,8 @@ def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
     """Replaces the run's weights, whole or not at all."""
     from safetensors.torch import save_file
 
-    part = folder / f"{WEIGHTS}.part"
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
-    os.replace(part, folder / WEIGHTS)
+    with replacing(folder / WEIGHTS, draft=folder / f"{WEIGHTS}.part") as part:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
 
 
 def save(
@@ -68,9 +67,8 @@ def save(
         "best_epoch": done.best_epoch,
         "history": done.history,
     }
-    part = folder / f"{CHECKPOINT}.part"
-    torch.save(held, part)
-    os.replace(part, folder / CHECKPOINT)
+    with replacing(folder / CHECKPOINT, draft=folder / f"{CHECKPOINT}.part") as part:
+        torch.save(held, part)
 
 
 def resume(

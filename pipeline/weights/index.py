@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from catalog.whole_file import write_atomically
+
 INDEX_NAME = "index.json"
 
 # Of a checkpoint folder, what decides features: configuration, tensors, tokenizer. Readme, licence and code do not.
@@ -130,9 +132,7 @@ def record(path: Path, folder: Path, made: Digests, *, origin: str | None, added
         # Files that are gone are forgotten: another one of the name may come.
         held = {name: old for name, old in entries(folder).items() if (folder / name).exists()} | {name: entry}
         text = json.dumps({key: dataclasses.asdict(held[key]) for key in sorted(held)}, indent=1)
-        new = folder / f".{INDEX_NAME}.{os.getpid()}"
-        new.write_text(text + "\n", encoding="utf-8")
-        new.replace(folder / INDEX_NAME)
+        write_atomically(folder / INDEX_NAME, text + "\n")
 
 
 def current(path: Path, folder: Path) -> Entry | None:
