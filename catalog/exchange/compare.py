@@ -141,22 +141,14 @@ def compare(
         if entry.shape(modality) is not None
     }
     compared: list[Compared] = []
-    used = agreement or Agreement()
+    agreement, grid = agreement or Agreement(), grid or published.grid
     ids = list(shared)
     for low in range(0, len(ids), _VIDEOS_AT_ONCE):
         some_ids = ids[low : low + _VIDEOS_AT_ONCE]
         held = {modality: store.read(recipe_name, modality, some_ids) for modality in streams}
         for k, video_id in enumerate(some_ids):
             for modality, ragged in held.items():
-                compared += _of_video(
-                    published,
-                    shared[video_id],
-                    streams[modality],
-                    ragged,
-                    k,
-                    used,
-                    grid if grid is not None else published.grid,
-                )
+                compared += _of_video(published, shared[video_id], streams[modality], ragged, k, agreement, grid)
             progress(video_id)
     if not compared:
         raise ValueError(f"{source}: no file of {', '.join(ids[:3])} is of a modality that recipe {recipe_name} has")
@@ -205,8 +197,8 @@ def _of_video(
             there[stream] = published.read(base, stream)
         except ValueError as error:
             there[stream], problems[stream] = None, str(error)
-    rows = ragged.rows_of(k)
-    valid, values = ragged.valid[rows], ragged.values[rows]
+    rows, modal = ragged.rows_of(k), ragged.video(k)
+    valid, values = modal.valid, modal.values
     values = values.reshape(len(values), math.prod(values.shape[1:]))
     # Without a single row of this modality there is none of the video, as in the published files.
     count = len(valid) if valid.any() else 0

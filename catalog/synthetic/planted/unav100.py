@@ -128,20 +128,11 @@ def reduced(
     hop_s = settings.hop_s
     if 10**12 % hop_s.denominator:
         raise ValueError(f"points must divide 60 s into decimals, such as 96, 120 or 192; got {settings.points}")
-    found: list[tuple[Item, list[tuple[int, int, int]]]] = []
-    for item in dataset.items:
-        if len(item.events) > most_events:
-            continue
-        scale = settings.points / duration_s(dataset, item.video_id)
-        kept: list[tuple[int, int, int]] = []
-        for event in sorted(item.events, key=lambda event: event.start_s):
-            k = dataset.class_index(event.label) % num_classes
-            start, stop = (math.floor(time_s * scale + Fraction(1, 2)) for time_s in (event.start_s, event.end_s))
-            stop = min(stop, settings.points)
-            if stop - start < fewest_points or any(k == other and start < end for other, _, end in kept):
-                continue
-            kept.append((k, start, stop))
-        found.append((item, kept))
+    found = [
+        (item, _rounded_events(dataset, item, settings.points, num_classes, fewest_points))
+        for item in dataset.items
+        if len(item.events) <= most_events
+    ]
     chosen = _some([item for item, _ in found], videos or {})
     found = [(item, kept) for item, kept in found if item.id in chosen]
     occurring = sorted({k for _, kept in found for k, _, _ in kept})
@@ -158,9 +149,7 @@ def reduced(
                 id=item.id,
                 video_id=item.video_id,
                 split=item.split,
-                events=tuple(
-                    Event(start_s=start * hop_s, end_s=stop * hop_s, label=f"class {k}") for k, start, stop in kept
-                ),
+                events=tuple(Event(start_s=a * hop_s, end_s=b * hop_s, label=f"class {k}") for k, a, b in kept),
             )
             for item, kept in found
         ),
@@ -171,6 +160,21 @@ def reduced(
         num_segments=None,
         background=None,
     )
+
+
+def _rounded_events(
+    dataset: Dataset, item: Item, points: int, num_classes: int, fewest_points: int
+) -> list[tuple[int, int, int]]:
+    """An item's events as (class, first segment, segment after the last) of `points`, as `reduced` keeps them."""
+    scale = points / duration_s(dataset, item.video_id)
+    kept: list[tuple[int, int, int]] = []
+    for event in sorted(item.events, key=lambda event: event.start_s):
+        k = dataset.class_index(event.label) % num_classes
+        start, stop = (math.floor(time_s * scale + Fraction(1, 2)) for time_s in (event.start_s, event.end_s))
+        stop = min(stop, points)
+        if stop - start >= fewest_points and not any(k == other and start < end for other, _, end in kept):
+            kept.append((k, start, stop))
+    return kept
 
 
 class World:
