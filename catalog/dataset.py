@@ -75,9 +75,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self._class_indexes) != len(self.classes) or self.background in self._class_indexes:
             raise ValueError(f"{self.name}: classes must be distinct and without the background, got {self.classes}")
-        strange = sorted(set(self.unseen) - set(self.classes))
-        if strange:
-            raise ValueError(f"{self.name}: unseen classes are among the classes, got {strange[0]!r}")
+        unexpected = sorted(set(self.unseen) - set(self.classes))
+        if unexpected:
+            raise ValueError(f"{self.name}: unseen classes are among the classes, got {unexpected[0]!r}")
         if len(self.by_id) != len(self.videos):
             raise ValueError(f"{self.name}: video ids must be distinct")
         seen: set[str] = set()

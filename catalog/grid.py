@@ -1,6 +1,6 @@
 """The one owner of time: seconds to segments, frames and samples, in exact rationals.
 
-t = 0 is the earlier of a medium's first picture and first sound. Segment i is half-open:
+t = 0 is the earlier of a medium's first frame and first audio sample. Segment i is half-open:
 `[i * hop_s, i * hop_s + window_s)`. Nobody else multiplies seconds by rates:
 `int(0.96 * 11 * 25)` is 263, the wrong frame; `int(Fraction("0.96") * 11 * 25)` is 264.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 # make ten-second clips 10.024 s long.
 TAIL_TOLERANCE_S = Fraction(1, 10)
 
-# Fraction("1e999999999") would compute ten to that power; texts may come from a stranger's file.
+# Fraction("1e999999999") would compute ten to that power; texts may come from others' files.
 _HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{4}")
 
 # 31 years: no medium is as long, and what is longer has no float to be computed with.

@@ -83,7 +83,7 @@ def list_names(folder: str) -> list[str] | None:
 def list_sizes(url: str) -> dict[str, int] | None:
     """Name to bytes (-1 where the server does not say) below a URL prefix, from one listing; None where there is none.
 
-    A server that forbids listing or does not answer is not told apart from an absent prefix: the media are then
+    A server that forbids listing or does not answer is taken for an absent prefix: the media are then
     expected where they should be, and fetching one says what is wrong.
     """
     import fsspec

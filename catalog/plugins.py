@@ -32,7 +32,7 @@ class Plugins:
         return tuple(sorted({name for folder in self._folders() for name in self._names_in(folder)}))
 
     def load(self, name: str) -> ModuleType:
-        """The module of a plug-in. `name` may come from a stranger's file: only a name that exists is imported.
+        """The module of a plug-in. `name` may come from another's file: only a name that exists is imported.
 
         Raises:
             ValueError: no plug-in of this name; the message lists those that exist.

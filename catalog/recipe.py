@@ -35,7 +35,7 @@ class VideoSampling:
         frames_after: that many frames more, at the same step beyond the segment's end: P flows need P + 1 frames.
         phase: 1/2 takes the middle of each of the P slots, 0 its beginning.
         clip_s: where given, frames come in pairs instead: the first and the last to begin within each of P / 2 clips of
-            this many seconds, spread evenly over the segment (up to the picture's end).
+            this many seconds, spread evenly over the segment (up to the video track's end).
         height_px, width_px: the encoder's input size.
         fit: "stretch" resizes both sides; "crop" resizes the short side to `short_side_px` and cuts the centre;
             "three_crops" resizes the short side to `width_px` and cuts three squares at the beginning, the middle and
@@ -108,7 +108,7 @@ class AudioSampling:
         resampler: librosa's `res_type` ("kaiser_best" is resampy's), or "sinc_hann", torchaudio's default; part of a
             feature's identity.
         channels: what becomes the one channel, before resampling: the "mean" of all, or the "first".
-        context_s: sound given to the encoder on both sides of each segment, beyond the window.
+        context_s: audio given to the encoder on both sides of each segment, beyond the window.
         min_coverage: a segment whose window holds a smaller share of real samples has no audio feature (NaN).
     """
 
@@ -292,7 +292,7 @@ def _scalar(text: str) -> Scalar:
 
 
 def _build(kind: Any, value: object, where: str) -> object:
-    """A dataclass from its plain form; strict about names and types, since stores come from strangers."""
+    """A dataclass from its plain form; strict about names and types, since stores may come from others."""
     if not isinstance(value, dict):
         raise ValueError(f"{where}: needs an object, got {value!r}")
     hints = typing.get_type_hints(kind)

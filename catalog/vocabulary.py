@@ -23,7 +23,7 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
         path: UTF-8 text, at most `MAX_BYTES`; a JSON list where it begins with "[".
 
     Raises:
-        ValueError: empty, too large, not UTF-8, damaged JSON, a name that is empty or comes twice (line numbers told).
+        ValueError: empty, too large, not UTF-8, damaged JSON, an empty or duplicate name (with its line).
         OSError: it cannot be read.
     """
     with path.open("rb") as file:

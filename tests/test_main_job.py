@@ -59,7 +59,7 @@ def stores(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
 
 def arrays(path: Path) -> dict[str, Any]:
     """Every array of a store by path."""
-    root = open_store(path)._now().root
+    root = open_store(path)._current().root
     return {name: item[...] for name, item in root.members(max_depth=None) if isinstance(item, zarr.Array)}
 
 

@@ -236,7 +236,7 @@ def _read_list(path: Path, by_text: dict[str, list[int]], taken: dict[int, str])
         candidates = by_text.get(line)
         if candidates is None:
             raise AnnotationError(f"{path}:{number}: needs a line of Annotations.txt, got {line[:80]!r}")
-        # Rows with the same text are told apart by nothing: each takes the first that is free.
+        # Rows with the same text cannot be told apart: each takes the first that is free.
         row = next((row for row in candidates if row not in here and row not in taken), None)
         if row is None:
             split = taken.get(candidates[-1])

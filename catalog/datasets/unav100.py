@@ -92,9 +92,9 @@ def held_out(classes: Sequence[str], unseen: str | None) -> tuple[str, ...]:
             named = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"unseen: {path} cannot be read as a text of one class a line: {error}") from error
-        strange = sorted(named - set(classes))
-        if strange:
-            raise ValueError(f"unseen: {path}: {strange[0]!r} is no class of the annotations") from None
+        unexpected = sorted(named - set(classes))
+        if unexpected:
+            raise ValueError(f"unseen: {path}: {unexpected[0]!r} is no class of the annotations") from None
         if not named or len(named) == len(classes):
             raise ValueError(
                 f"unseen: {path} must hold out some of the {len(classes)} classes and leave some, it names {len(named)}"

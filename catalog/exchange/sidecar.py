@@ -215,7 +215,7 @@ def manifest_of(
     for i in chosen:
         count = int(outcomes.row_count[i])
         rows = slice(int(outcomes.row_start[i]), int(outcomes.row_start[i]) + count) if count else slice(0, 0)
-        told: dict[str, Any] = {
+        video: dict[str, Any] = {
             "id": table.ids[i],
             "uri": table.uris[i],
             "duration_s": None if math.isnan(table.duration_s[i]) else float(table.duration_s[i]),
@@ -235,13 +235,13 @@ def manifest_of(
             "rows": count,
         }
         for modality in MODALITIES:
-            told[f"{modality}_valid"] = "".join("01"[int(v)] for v in columns[f"{modality}_valid"][rows])
+            video[f"{modality}_valid"] = "".join("01"[int(v)] for v in columns[f"{modality}_valid"][rows])
         if count:
             grid = _grid(entry.recipe.grid, count)
             starts, ends = columns["start_s"][rows], columns["end_s"][rows]
             if not (np.array_equal(starts, grid.starts_s()) and np.array_equal(ends, grid.ends_s())):
-                told |= {"start_s": starts.tolist(), "end_s": ends.tolist()}
-        videos.append(told)
+                video |= {"start_s": starts.tolist(), "end_s": ends.tolist()}
+        videos.append(video)
     return Manifest(
         exchange=exchange,
         recipe=entry.recipe,
@@ -268,7 +268,7 @@ def foreign_manifest(
 
     Args:
         origin: where they came from, for the card.
-        rows: (video id, rows, has picture, has sound).
+        rows: (video id, rows, has visual, has audio).
     """
     # How the frames and samples were taken is not known; the settings say so, and keep the recipe from being taken
     # for one that can be run.
@@ -285,7 +285,7 @@ def foreign_manifest(
     for video_id, count, has_visual, has_audio in rows:
         reason = "" if has_visual and has_audio else "no_video" if not has_visual else "no_audio"
         whole = (has_visual or visual_shape is None) and (has_audio or audio_shape is None)
-        told = {"status": "extracted" if whole else "partial", "reason": "" if whole else reason, "detail": ""}
+        outcome = {"status": "extracted" if whole else "partial", "reason": "" if whole else reason, "detail": ""}
         videos.append(
             {
                 "id": video_id,
@@ -295,8 +295,8 @@ def foreign_manifest(
                 "bytes": -1,
                 "media": {},
                 "unit": -1,
-                **told,
-                "outcome": told | {"attempts": 0},
+                **outcome,
+                "outcome": outcome | {"attempts": 0},
                 "rows": count,
                 "visual_valid": "01"[has_visual] * count,
                 "audio_valid": "01"[has_audio] * count,

@@ -47,25 +47,20 @@ class StoreDiff:
 def diff(before: FeatureStore, after: FeatureStore) -> StoreDiff:
     """Compares two opened snapshots; no features are read."""
     old_rows, new_rows = _rows(before.videos()), _rows(after.videos())
+    held_before, held_after = before.recipes(), after.recipes()
     recipes = {}
-    for name in sorted(before.recipes().keys() | after.recipes().keys()):
+    for name in sorted(held_before.keys() | held_after.keys()):
         old, new = _outcomes(before, name), _outcomes(after, name)
-        done = tuple(video_id for video_id, told in new.items() if told[0] != "pending" and _pending(old.get(video_id)))
-        retried = tuple(v for v, told in new.items() if not _pending(old.get(v)) and told != old[v])
-        told = RecipeDiff(
-            rows_before=before.recipe(name).rows if name in before.recipes() else 0,
-            rows_after=after.recipe(name).rows if name in after.recipes() else 0,
-            done=done,
-            retried=retried,
+        tried = {video_id for video_id, row in old.items() if row[0] != "pending"}
+        change = RecipeDiff(
+            rows_before=held_before[name].rows if name in held_before else 0,
+            rows_after=held_after[name].rows if name in held_after else 0,
+            done=tuple(v for v, row in new.items() if row[0] != "pending" and v not in tried),
+            retried=tuple(v for v, row in new.items() if v in tried and row != old[v]),
         )
-        if (
-            done
-            or retried
-            or told.rows_before != told.rows_after
-            or name not in before.recipes()
-            or name not in after.recipes()
-        ):
-            recipes[name] = told
+        same_rows = name in held_before and name in held_after and change.rows_before == change.rows_after
+        if change.done or change.retried or not same_rows:
+            recipes[name] = change
     return StoreDiff(
         before=before.snapshot_id,
         after=after.snapshot_id,
@@ -105,7 +100,3 @@ def _outcomes(store: FeatureStore, name: str) -> dict[str, tuple[Any, ...]]:
         outcomes.attempts.tolist(),
     )
     return dict(zip(store.video_ids(), zip(*columns, strict=True), strict=True))
-
-
-def _pending(told: tuple[Any, ...] | None) -> bool:
-    return told is None or told[0] == "pending"

@@ -249,15 +249,15 @@ def check_recipe(group: zarr.Group, name: str, *, num_videos: int, uri: str) -> 
 
 
 def check_outcomes(row_start: Any, row_count: Any, status: list[str], *, rows: int, where: str) -> None:
-    """Offsets within the rows, and known statuses: a stranger's store must not make us read elsewhere."""
+    """Offsets within the rows, and known statuses: a store made by others must not make us read elsewhere."""
     has = row_start >= 0
     if bool((row_count < 0).any()) or bool((row_start < -1).any()) or bool((row_count[~has] != 0).any()):
         raise StoreError(f"{where}: damaged: row offsets or counts that cannot be")
     if bool((row_start[has] + row_count[has] > rows).any()):
         raise StoreError(f"{where}: damaged: a video's rows reach beyond the {rows} rows there are")
-    strange = set(status) - set(STATUSES)
-    if strange:
-        raise StoreError(f"{where}: damaged: unknown status {sorted(strange)[0]!r}")
+    unexpected = set(status) - set(STATUSES)
+    if unexpected:
+        raise StoreError(f"{where}: damaged: unknown status {sorted(unexpected)[0]!r}")
 
 
 def _make_column(group: zarr.Group, name: str, kind: str, fill: Any, length: int, chunk: int) -> None:

@@ -54,7 +54,7 @@ def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
     """
     where = place(uri)
     if exists(uri):
-        raise StoreError(f"{where.uri}: a store lies there already; open it, or give another path")
+        raise StoreError(f"{where.uri}: already exists; open it, or give another path")
     where.check_free()
     if where.path is None:
         _lay_out(where)
@@ -124,7 +124,7 @@ class FeatureStore:
     @property
     def snapshot_id(self) -> str:
         """The snapshot that is read."""
-        return str(self._now().session.snapshot_id)
+        return str(self._current().session.snapshot_id)
 
     def refresh(self) -> None:
         """Moves to the newest commit (of a pinned store: to the same snapshot), checking it."""
@@ -142,26 +142,26 @@ class FeatureStore:
             }
         self._view: _View | None = _View(session=session, root=root, num_videos=num_videos, recipes=recipes)
 
-    def follow(self) -> None:
-        """Tells that there is a newer commit; it is opened when something is asked for."""
+    def invalidate(self) -> None:
+        """Forgets the snapshot: the newest commit is opened when next something is read."""
         self._view = None
 
-    def _now(self) -> _View:
+    def _current(self) -> _View:
         if self._view is None:
             self.refresh()
         assert self._view is not None
         return self._view
 
     def __len__(self) -> int:
-        return self._now().num_videos
+        return self._current().num_videos
 
     def videos(self) -> VideoTable:
         """All columns of `videos/`."""
         columns = {name: self._column(f"videos/{name}") for name in VIDEO_COLUMNS}
         table = VideoTable(ids=columns.pop("id"), uris=columns.pop("uri"), **columns)
-        strange = set(table.status) - set(STATUSES)
-        if strange or len(set(table.ids)) != len(table.ids):
-            raise StoreError(f"{self.uri}: videos/: damaged: an id twice or an unknown status {sorted(strange)}")
+        unexpected = set(table.status) - set(STATUSES)
+        if unexpected or len(set(table.ids)) != len(table.ids):
+            raise StoreError(f"{self.uri}: videos/: damaged: an id twice or an unknown status {sorted(unexpected)}")
         return table
 
     def video_ids(self) -> list[str]:
@@ -171,7 +171,7 @@ class FeatureStore:
 
     def recipes(self) -> dict[str, RecipeEntry]:
         """The recipes held, by name."""
-        return dict(self._now().recipes)
+        return dict(self._current().recipes)
 
     def recipe(self, name: str) -> RecipeEntry:
         """The recipe called `name`.
@@ -179,7 +179,7 @@ class FeatureStore:
         Raises:
             ValueError: the store has none of this name; the message lists those it has.
         """
-        recipes = self._now().recipes
+        recipes = self._current().recipes
         if name not in recipes:
             held = ", ".join(recipes) or "none yet"
             raise ValueError(f"{self.uri}: no recipe {name!r}; it has: {held}")
@@ -210,7 +210,7 @@ class FeatureStore:
             raise ValueError(f"a modality is visual or audio, got {modality!r}")
         if entry.shape(modality) is None:
             raise ValueError(f"{self.uri}: recipe {recipe_name} has no {modality} features")
-        return array_of(self._now().root, f"features/{recipe_name}/{modality}", needed_by=self.uri)
+        return array_of(self._current().root, f"features/{recipe_name}/{modality}", needed_by=self.uri)
 
     def row_column(self, recipe_name: str, name: str) -> Any:
         """A whole (R,) column of a recipe: start_s, end_s, visual_valid or audio_valid."""
@@ -246,7 +246,7 @@ class FeatureStore:
         with StorageErrors(self.uri):
             columns = [
                 gather_rows(
-                    array_of(self._now().root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts
+                    array_of(self._current().root, f"features/{recipe_name}/{name}", needed_by=self.uri), starts, counts
                 )
                 for name in (f"{modality}_valid", "start_s", "end_s")
             ]
@@ -256,7 +256,7 @@ class FeatureStore:
 
     def vocabularies(self, recipe_name: str) -> list[str]:
         """Names of the vocabularies whose label features are stored for this recipe."""
-        group = self._now().root.get(f"labels/{recipe_name}")
+        group = self._current().root.get(f"labels/{recipe_name}")
         return sorted(group.group_keys()) if isinstance(group, zarr.Group) else []
 
     def labels(self, recipe_name: str, vocabulary: str) -> Labels:
@@ -272,7 +272,7 @@ class FeatureStore:
         names, features = self._column(f"{where}/names"), self._column(f"{where}/features")
         if features.ndim != 2 or len(names) != len(features):
             raise StoreError(f"{self.uri}: {where}: damaged: {len(names)} names, features {features.shape}")
-        prompt = self._now().root[where].attrs.get("prompt", "{}")
+        prompt = self._current().root[where].attrs.get("prompt", "{}")
         return Labels(names=tuple(names), features=features, prompt=str(prompt))
 
     def log(self) -> list[Commit]:
@@ -322,7 +322,7 @@ class FeatureStore:
 
     def _column(self, path: str) -> Any:
         with StorageErrors(self.uri):
-            values = array_of(self._now().root, path, needed_by=self.uri)[...]
+            values = array_of(self._current().root, path, needed_by=self.uri)[...]
         assert isinstance(values, np.ndarray)
         # Text comes as numpy's variable-length strings; plain ones are what callers compare and print.
         return values.tolist() if values.dtype.kind == "T" else values

@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 from catalog.errors import StoreBusy, StoreError
 
-# Icechunk 1.1 prints a warning about local storage to standard output unless told before its import,
+# Icechunk 1.1 prints a warning about local storage to standard output unless this is set before its import,
 # which would spoil `--json`.
 os.environ.setdefault("ICECHUNK_LOG", "error")
 
@@ -176,11 +176,11 @@ def writer_lock(where: Place, *, wait_s: float = 0.0) -> Iterator[None]:
 
 def _holder(descriptor: int) -> str:
     try:
-        told = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {told['pid']} on {told['host']} since {told['since']}"
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         # The holder has the lock and has not yet written its name.
-        return "it has not said who it is"
+        return "its process is not known"
 
 
 class StorageErrors:
@@ -200,12 +200,12 @@ class StorageErrors:
         if isinstance(error, ValueError) and "checksum" in str(error):
             raise StoreError(
                 f"{self._uri}: damaged: a chunk is not what was written (its checksum differs); `avel store verify` "
-                "tells which rows are lost, a copy of the store or another extraction has them"
+                "lists the rows that are lost, a copy of the store or another extraction has them"
             ) from error
 
 
 def first_line(error: BaseException) -> str:
     """Icechunk's errors are trees of many lines; people get the one that says what happened."""
     lines = [line.strip(" |`->x×╰─▶│\t") for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("context:", "at ", "with "))]
-    return telling[0] if telling else type(error).__name__
+    messages = [line for line in lines if line and not line.startswith(("context:", "at ", "with "))]
+    return messages[0] if messages else type(error).__name__

@@ -245,12 +245,12 @@ def _check_vocabularies(name: str, store: FeatureStore) -> Iterator[Problem]:
             labels = store.labels(name, vocabulary)
             finite = np.isfinite(labels.features).all(axis=1)
         except Exception as error:  # noqa: BLE001 - as above: whatever is raised, the texts are lost
-            # A StoreError would send whoever reads it to this check: what lies under it says what is wrong.
-            told = first_line(error.__cause__ or error)
+            # A StoreError would send whoever reads it to this check: its cause says what is wrong.
+            message = first_line(error.__cause__ or error)
             yield Problem(
                 where=name,
                 video_id=None,
-                what=f"vocabulary {vocabulary} cannot be read: {told}; write it again, as with `avel labels`",
+                what=f"vocabulary {vocabulary} cannot be read: {message}; write it again, as with `avel labels`",
             )
             continue
         for k in np.flatnonzero(~finite).tolist():
@@ -272,13 +272,13 @@ class _Owners:
         self._ids = table.ids
 
     def of(self, rows: NDArray[np.int64]) -> Iterator[tuple[str | None, int]]:
-        told: set[str | None] = set()
+        seen: set[str | None] = set()
         for row in rows.tolist():
             k = int(np.searchsorted(self._starts, row, side="right")) - 1
             owned = k >= 0 and row < self._starts[k] + self._counts[k]
             video_id = self._ids[self._order[k]] if owned else None
-            if video_id not in told:
-                told.add(video_id)
+            if video_id not in seen:
+                seen.add(video_id)
                 yield video_id, row
 
 
@@ -315,7 +315,7 @@ def _medium(table: VideoTable, i: int, media: Path) -> Path | None:
     root = media.resolve()
     for candidate in (table.ids[i], name):
         path = media / candidate
-        # An id of "../x" in a stranger's store is not looked at.
+        # An id of "../x" in a store made by others is not looked at.
         if candidate and path.resolve().is_relative_to(root) and path.is_file():
             return path
     return None

@@ -31,7 +31,7 @@ from catalog.store.storage import first_line, icechunk, writer_lock
 
 # Results wait in memory until a commit, or until their features reach this size: then they go to the uncommitted
 # session. Writing few large pieces spares rewriting the chunk that two pieces share.
-_PENDING_BYTES = 64 * 2**20
+_HELD_BYTES = 64 * 2**20
 
 
 def open_writer(store: FeatureStore, *, wait_s: float = 0.0) -> StoreWriter:
@@ -66,7 +66,7 @@ class StoreWriter:
             stack.enter_context(writer_lock(self._store.place, wait_s=self._wait_s))
             # The store may have moved on while we waited.
             self._store.refresh()
-            self._learn()
+            self._read_state()
             self._begin()
             self._stack = stack.pop_all()
         return self
@@ -120,9 +120,9 @@ class StoreWriter:
             if entry.shape(modality) != shape:
                 differences.append((f"{modality}_shape", entry.shape(modality), shape))
         if differences:
-            told = "; ".join(f"{path}: stored {stored}, wanted {wanted}" for path, stored, wanted in differences)
+            settings = "; ".join(f"{path}: stored {stored}, wanted {wanted}" for path, stored, wanted in differences)
             raise RecipeMismatch(
-                f"{self._store.uri} holds recipe {recipe.name!r} with other settings ({told}); "
+                f"{self._store.uri} holds recipe {recipe.name!r} with other settings ({settings}); "
                 "store yours under another name with --as NAME, or extract into another store",
                 differences,
             )
@@ -131,7 +131,7 @@ class StoreWriter:
         """Adds results, uncommitted. Their order is the order of rows.
 
         A video that the store has not gets its row in `videos/`. A known one keeps that row and gets the recipes'
-        rows (backfill), unless its row is "pending" or `replace` is set (a retry): then the row changes.
+        rows (backfill), unless `replace` is set (a retry): then the row changes.
         Each result counts for every one of `recipe_names`; without rows it must not be "extracted" or "partial".
 
         Raises:
@@ -145,12 +145,12 @@ class StoreWriter:
         ids = [result.video.id for result in results]
         if len(set(ids)) != len(ids):
             twice = next(video_id for i, video_id in enumerate(ids) if video_id in ids[:i])
-            raise ValueError(f"{twice}: comes twice in one append")
+            raise ValueError(f"{twice}: duplicate video id")
         for result in results:
             self._check(result, recipe_names, replace=replace)
         for result in results:
             self._take(result, recipe_names, replace=replace)
-        if self._pending_bytes >= _PENDING_BYTES:
+        if self._held_bytes >= _HELD_BYTES:
             self._flush()
 
     def commit(self, message: str) -> str:
@@ -172,7 +172,7 @@ class StoreWriter:
                 ) from error
             except icechunk.IcechunkError as error:
                 raise StoreError(f"{self._store.uri}: the commit failed: {first_line(error)}") from error
-            self._store.follow()
+            self._store.invalidate()
             self._begin()
         return self._head
 
@@ -218,35 +218,34 @@ class StoreWriter:
             )
         return self._group
 
-    def _learn(self) -> None:
-        """What the store holds. Read once: while the lock is held only this writer changes it."""
+    def _read_state(self) -> None:
+        """Reads what the store holds, once: while the lock is held only this writer changes it."""
         self._head = self._store.snapshot_id
         self._recipes = self._store.recipes()
         self._rows = {name: entry.rows for name, entry in self._recipes.items()}
         videos = self._store.videos()
         self._position = {video_id: i for i, video_id in enumerate(videos.ids)}
-        self._pending_videos = {i for i, status in enumerate(videos.status) if status == "pending"}
         self._num_stored = len(videos)
         self._tried = {
             name: {i for i, status in enumerate(self._store.outcomes(name).status) if status != "pending"}
             for name in self._recipes
         }
-        self._forget_pending()
+        self._clear()
 
-    def _forget_pending(self) -> None:
-        self._pending_bytes = 0
+    def _clear(self) -> None:
+        self._held_bytes = 0
         self._new_videos: list[VideoResult] = []
         self._changed_videos: dict[int, VideoResult] = {}
         self._new_rows: dict[str, list[RecipeRows]] = {}
         self._outcomes: dict[str, dict[int, tuple[Any, ...]]] = {}
 
     def _check(self, result: VideoResult, recipe_names: Sequence[str], *, replace: bool) -> None:
-        """Everything that could be wrong with a result, before anything of it is taken."""
+        """Checks a result in full, before anything of it is taken."""
         where = f"{result.video.id}: "
         position = self._position.get(result.video.id)
-        strange = set(result.features) - set(recipe_names)
-        if strange:
-            raise ValueError(f"{where}features of {sorted(strange)[0]!r}, which is not among the recipes given")
+        unexpected = set(result.features) - set(recipe_names)
+        if unexpected:
+            raise ValueError(f"{where}features of {sorted(unexpected)[0]!r}, which is not among the recipes given")
         for name in recipe_names:
             if position is not None and position in self._tried[name] and not replace:
                 raise ValueError(f"{where}the store has this video's outcome under {name}; a retry needs replace=True")
@@ -275,32 +274,28 @@ class StoreWriter:
             position = len(self._position)
             self._position[result.video.id] = position
             self._new_videos.append(result)
-            if result.status == "pending":
-                self._pending_videos.add(position)
-        elif replace or position in self._pending_videos:
+        elif replace:
             if position >= self._num_stored:
                 self._new_videos[position - self._num_stored] = result
             else:
                 self._changed_videos[position] = result
-            if result.status != "pending":
-                self._pending_videos.discard(position)
         for name in recipe_names:
             rows = result.features.get(name)
-            told = (result.status, result.reason, result.detail)
+            outcome = (result.status, result.reason, result.detail)
             if rows is not None and rows.status is not None:
-                told = (rows.status, rows.reason, rows.detail)
+                outcome = (rows.status, rows.reason, rows.detail)
             start, count = -1, 0
             if rows:
                 start, count = self._rows[name], len(rows)
                 self._rows[name] += count
                 self._new_rows.setdefault(name, []).append(rows)
-                self._pending_bytes += rows.nbytes
-            self._outcomes.setdefault(name, {})[position] = (start, count, *told, result.attempts)
-            if told[0] != "pending":
+                self._held_bytes += rows.nbytes
+            self._outcomes.setdefault(name, {})[position] = (start, count, *outcome, result.attempts)
+            if outcome[0] != "pending":
                 self._tried[name].add(position)
 
     def _flush(self) -> None:
-        """Writes what is pending to the uncommitted session: each array once, however many videos."""
+        """Writes the results held to the uncommitted session: each array once, however many videos."""
         if self._new_videos:
             columns = _video_columns(self._new_videos)
             for name in VIDEO_COLUMNS:
@@ -322,7 +317,7 @@ class StoreWriter:
             for k, (column, (kind, _)) in enumerate(OUTCOME_COLUMNS.items()):
                 values = _column([outcomes[i][k] for i in positions], kind)
                 _put(self._array(f"features/{name}/{column}"), positions, values)
-        self._forget_pending()
+        self._clear()
 
     def _flush_rows(self, name: str, pieces: list[RecipeRows]) -> None:
         entry = self._recipes[name]

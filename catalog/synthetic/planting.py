@@ -171,9 +171,9 @@ def recipe_of(
     The annotations are to these features what media are to others and no part of the recipe, but for the names of the
     classes, whose order says which prototype is whose.
     """
-    told: dict[str, Scalar] = {"protocol": protocol, **asdict(settings)}
-    told["num_classes"] = len(dataset.classes)
-    told["class_names_sha256"] = hashlib.sha256("\n".join(dataset.classes).encode("utf-8")).hexdigest()
+    stored: dict[str, Scalar] = {"protocol": protocol, **asdict(settings)}
+    stored["num_classes"] = len(dataset.classes)
+    stored["class_names_sha256"] = hashlib.sha256("\n".join(dataset.classes).encode("utf-8")).hexdigest()
     return Recipe(
         name=name,
         encoder=ENCODER,
@@ -182,7 +182,7 @@ def recipe_of(
         # Nothing is sampled; a recipe states its modalities by having these.
         video=VideoSampling(frames_per_segment=1, height_px=1, width_px=1),
         audio=AudioSampling(rate_hz=16000),
-        settings=told,
+        settings=stored,
         storage=storage,
     )
 

@@ -94,7 +94,7 @@ def import_(
     dataset: Dataset | None = None,
     wait_s: float = 0.0,
 ) -> FeatureStore:
-    """Reads such a folder into a store; `name`, `grid` and `dataset` are not needed, as the sidecar tells them.
+    """Reads such a folder into a store; `name`, `grid` and `dataset` are not needed: the sidecar has them.
 
     Raises:
         ValueError: no sidecar, or arrays that are not as it says.

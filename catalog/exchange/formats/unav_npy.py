@@ -121,7 +121,7 @@ def import_(
         manifest, streams = _foreign(source, name=name, grid=grid, dataset=dataset)
         bases = {video["id"]: video["id"] for video in manifest.videos}
     else:
-        # The names are computed from the ids, never taken from the sidecar: a stranger's cannot point elsewhere.
+        # The names are computed from the ids, never taken from the sidecar: one made by others cannot point elsewhere.
         bases = {video["id"]: file_base(video["id"]) for video in manifest.videos}
         streams = _streams_of_layout(manifest.layout, source)
     shapes = {"visual": manifest.visual_shape, "audio": manifest.audio_shape}
@@ -148,7 +148,7 @@ class Published:
     Attributes:
         folder: where they lie.
         layout: "i3d", "one_peace" or "plain".
-        grid: what a row spans: by the sidecar, else as published for the layout; None where neither tells.
+        grid: what a row spans: by the sidecar, else as published for the layout; None where neither has it.
         files: names in the folder, without ".npy".
     """
 
@@ -189,8 +189,7 @@ def open_published(source: Path, *, recipe_name: str, visual_shape: tuple[int, .
     """The files of `source`, in the layout that they are in.
 
     Args:
-        recipe_name, visual_shape: of the features to compare; where files of several layouts lie there, they tell which
-            is meant.
+        recipe_name, visual_shape: of the features to compare; they decide where there are files of several layouts.
 
     Raises:
         ValueError: no such files, or a damaged sidecar.
@@ -264,9 +263,9 @@ def _load(path: Path) -> NDArray[np.floating]:
         # A shape whose size overflows must not become a small one.
         with np.errstate(over="raise"):
             values = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # of a stranger's header numpy makes OverflowError, tokenize.TokenError, ...
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path}: cannot be read as a plain .npy file: {told[0]}") from error
+    except Exception as error:  # on a malformed header numpy makes OverflowError, tokenize.TokenError, ...
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path}: cannot be read as a plain .npy file: {lines[0]}") from error
     if values.ndim < 2 or values.dtype.kind != "f" or 0 in values.shape:
         raise ValueError(f"{path}: needs floats (segments, width), has {values.dtype} of shape {values.shape}")
     return values

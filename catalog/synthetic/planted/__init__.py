@@ -1,1 +1,1 @@
-"""Planted benchmarks: one file each, named as its protocol is; found and told of in `catalog/synthetic/planting.py`."""
+"""Planted benchmarks: one file each, named as its protocol is; found by `catalog/synthetic/planting.py`."""

@@ -198,7 +198,7 @@ def test_open_store_where_there_is_none_says_what_is_there(tmp_path: Path) -> No
 
 def test_create_store_refuses_a_place_in_use(tmp_path: Path) -> None:
     sample.make(tmp_path / "s", [sample.result(0)])
-    with pytest.raises(StoreError, match="a store lies there already"):
+    with pytest.raises(StoreError, match="already exists; open it"):
         create_store(tmp_path / "s")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("x")

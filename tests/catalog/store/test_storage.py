@@ -73,7 +73,7 @@ def test_s3_store_is_written_and_read(bucket: str) -> None:
     store = open_store(uri)
     assert store.videos().ids == ["v1", "v2"]
     assert len(store.read("tiny", "visual").values) == 3
-    with pytest.raises(StoreError, match="lies there already"):
+    with pytest.raises(StoreError, match="already exists; open it"):
         create_store(uri)
 
 

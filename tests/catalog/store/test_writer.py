@@ -65,7 +65,7 @@ def test_writer_small_chunks_and_early_flushes_change_no_array(tmp_path: Path, m
     monkeypatch.setattr("catalog.store.format.CHUNK_BYTES", 5 * 6 * 4)
     monkeypatch.setattr("catalog.store.format.VIDEOS_A_CHUNK", 5)
     monkeypatch.setattr("catalog.store.format.ROWS_A_CHUNK", 7)
-    monkeypatch.setattr("catalog.store.writer._PENDING_BYTES", 1)
+    monkeypatch.setattr("catalog.store.writer._HELD_BYTES", 1)
     store = create_store(tmp_path / "cut")
     with open_writer(store) as writer:
         writer.ensure_recipe(sample.recipe(), **SHAPES)
@@ -148,17 +148,9 @@ def test_writer_retry_replaces_the_row_and_appends_the_features(tmp_path: Path) 
     )
 
 
-def test_writer_pending_row_is_filled_without_replace(tmp_path: Path) -> None:
-    store = create_store(tmp_path / "s")
-    with open_writer(store) as writer:
-        writer.ensure_recipe(sample.recipe(), **SHAPES)
-        writer.append([sample.result(1, status="pending", features={})], ["tiny"])
-        writer.append([sample.result(2)], ["tiny"])
-        writer.append([sample.result(1)], ["tiny"])
-        writer.commit("all")
-    assert store.videos().ids == ["v1", "v2"]
-    assert store.videos().status == ["extracted", "extracted"]
-    assert store.outcomes("tiny").row_start.tolist() == [4, 0]
+def test_video_result_is_of_a_video_that_was_tried() -> None:
+    with pytest.raises(ValueError, match="v1: status must be one of extracted, partial, quarantined, got 'pending'"):
+        sample.result(1, status="pending", features={})
 
 
 def test_writer_partial_video_has_nan_rows_for_what_is_missing(tmp_path: Path) -> None:
@@ -206,7 +198,7 @@ def test_append_refuses_what_would_damage_the_store(tmp_path: Path) -> None:
         ):
             with pytest.raises(ValueError, match=said):
                 writer.append([sample.result(2, features=features)], ["tiny"])
-        with pytest.raises(ValueError, match="v2: comes twice"):
+        with pytest.raises(ValueError, match="v2: duplicate video id"):
             writer.append([sample.result(2), sample.result(2)], ["tiny"])
         with pytest.raises(ValueError, match="no recipe 'other' yet"):
             writer.append([sample.result(2)], ["other"])

@@ -182,7 +182,7 @@ def test_page_shows_counts_by_status_and_reason(make_run: Any) -> None:
     assert "extracted 1,200" in document.text
     assert document.table("Reason")[1:] == [
         ["missing_file", "nothing lies at the path or URL", "quarantined", "4"],
-        ["no_audio", "picture only: the audio features are missing", "partial", "3"],
+        ["no_audio", "frames only: the audio features are missing", "partial", "3"],
     ]
 
 
