@@ -31,13 +31,11 @@ class ConvAttention(nn.Module):
 
     Args:
         width: C.
-        num_heads, window, relative: see `WindowAttention`; the window is in segments of the result.
+        num_heads, window: see `WindowAttention`; the window is in segments of the result.
         stride: between the segments of the result.
     """
 
-    def __init__(
-        self, width: int, *, num_heads: int, stride: int = 1, window: int | None = None, relative: bool = False
-    ) -> None:
+    def __init__(self, width: int, *, num_heads: int, stride: int = 1, window: int | None = None) -> None:
         super().__init__()
         self.stride = stride
         # The published kernel is stride + 1 where that is odd; pyramids have strides of 1 and 2.
@@ -45,7 +43,7 @@ class ConvAttention(nn.Module):
             MaskedConv(width, width, 3, stride=stride, groups=width, bias=False) for _ in range(3)
         )
         self.query_norm, self.key_norm, self.value_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = WindowAttention(width, num_heads=num_heads, window=window, relative=relative)
+        self.attention = WindowAttention(width, num_heads=num_heads, window=window)
 
     def forward(self, query_BTC: Tensor, memory_BTC: Tensor, mask_BT: Tensor, window: int | None = None) -> Tensor:
         """What the queries take from the memory, (B, S, C), zero outside the mask.
@@ -70,13 +68,16 @@ class ConvTransformerBlock(nn.Module):
         num_heads: of the attention.
         stride: 2 halves the length.
         window: of the attention, in segments of the result; None sees all.
-        relative: see `WindowAttention`.
         hidden: of the two linear maps; None is 4 C.
         drop_path: see `AffineDropPath`.
         dropout: after attention and each of the two linear maps.
         cross: has a norm of its own for the sequence of the queries.
-        published_padding: see above; only to get the published numbers with the published weights.
+
+    Attributes:
+        published_padding: see above; set it only to get the published numbers with the published weights.
     """
+
+    published_padding = False
 
     def __init__(
         self,
@@ -85,18 +86,16 @@ class ConvTransformerBlock(nn.Module):
         num_heads: int = 4,
         stride: int = 1,
         window: int | None = None,
-        relative: bool = False,
         hidden: int | None = None,
         drop_path: float = 0.1,
         dropout: float = 0.0,
         cross: bool = False,
-        published_padding: bool = False,
     ) -> None:
         super().__init__()
-        self.stride, self.published_padding = stride, published_padding
+        self.stride = stride
         self.norm = nn.LayerNorm(width)
         self.query_norm = nn.LayerNorm(width) if cross else None
-        self.attention = ConvAttention(width, num_heads=num_heads, stride=stride, window=window, relative=relative)
+        self.attention = ConvAttention(width, num_heads=num_heads, stride=stride, window=window)
         self.attention_path = AffineDropPath(width, drop_path)
         self.inner_norm = nn.LayerNorm(width)
         self.inner, self.outer = nn.Linear(width, hidden or 4 * width), nn.Linear(hidden or 4 * width, width)

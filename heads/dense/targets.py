@@ -1,4 +1,4 @@
-"""What a dense head should say at each point of its pyramid. B items, P points, K classes, C = K or 1, E events.
+"""Targets of a dense head at each point of its pyramid. B items, P points, K classes, C = K or 1, E events.
 
 A point learns of an event that it lies strictly inside of and whose farther end is in reach of its level, both ends of
 the reach included. Times are in grid units (see `heads.dense.points`).
@@ -25,9 +25,9 @@ class DenseTarget:
     """The truth at the points.
 
     Attributes:
-        classes_BPK: float32, 1 where the point is to say the class, else 0.
+        classes_BPK: float32, 1 where the point learns the class, else 0.
         offsets_BPC2: float32 from the point back to the event's start and on to its end, in strides of its level; 0
-            where nothing is to be said.
+            where no event is learned.
         positive_BPC: bool, where the offsets count. C is K where each class has offsets of its own, else 1.
     """
 
@@ -81,27 +81,39 @@ def dense_targets(
     sides_BPE2 = torch.stack(
         [points.time_P[:, None] - events_BE2[:, None, :, 0], events_BE2[:, None, :, 1] - points.time_P[:, None]], dim=-1
     )
-    told_BPE = _told(points, events_BE2, sides_BPE2, center_radius) & (labels_BE >= 0)[:, None] & mask_BP[..., None]
+    learns_BPE = _learns(points, events_BE2, sides_BPE2, center_radius) & (labels_BE >= 0)[:, None] & mask_BP[..., None]
     sides_BPE2 = sides_BPE2 / points.stride_P[:, None, None]
     if class_aware:
-        item_N, point_N, event_N = (told_BPE & ~_overruled(told_BPE, labels_BE)).nonzero(as_tuple=True)
-        place = (item_N, point_N, labels_BE[item_N, event_N])
-        target.classes_BPK[place] = 1.0
-        target.offsets_BPC2[place] = sides_BPE2[item_N, point_N, event_N]
-        target.positive_BPC[place] = True
-        return target
-    lengths_BPE = (events_BE2[..., 1] - events_BE2[..., 0])[:, None].masked_fill(~told_BPE, torch.inf)
-    shortest_BP1, event_BP1 = lengths_BPE.amin(dim=-1, keepdim=True), lengths_BPE.argmin(dim=-1, keepdim=True)
-    as_short_BPE = told_BPE & ((lengths_BPE - shortest_BP1).abs() <= _AS_SHORT)
-    item_N, point_N, event_N = as_short_BPE.nonzero(as_tuple=True)
-    target.classes_BPK[item_N, point_N, labels_BE[item_N, event_N]] = 1.0
-    target.positive_BPC.copy_(told_BPE.any(dim=-1, keepdim=True))
-    nearest_BP12 = sides_BPE2.gather(2, event_BP1[..., None].expand(-1, -1, -1, 2))
-    target.offsets_BPC2.copy_(torch.where(target.positive_BPC[..., None], nearest_BP12, 0.0))
+        _fill_each_class(target, learns_BPE, sides_BPE2, labels_BE)
+    else:
+        _fill_shortest(target, learns_BPE, sides_BPE2, labels_BE, events_BE2[..., 1] - events_BE2[..., 0])
     return target
 
 
-def _told(points: Points, events_BE2: Tensor, sides_BPE2: Tensor, center_radius: float | None) -> Tensor:
+def _fill_each_class(target: DenseTarget, learns_BPE: Tensor, sides_BPE2: Tensor, labels_BE: Tensor) -> None:
+    """In place: every (point, class) pair has the offsets of its class's latest event."""
+    item_N, point_N, event_N = (learns_BPE & ~_overruled(learns_BPE, labels_BE)).nonzero(as_tuple=True)
+    index = (item_N, point_N, labels_BE[item_N, event_N])
+    target.classes_BPK[index] = 1.0
+    target.offsets_BPC2[index] = sides_BPE2[item_N, point_N, event_N]
+    target.positive_BPC[index] = True
+
+
+def _fill_shortest(
+    target: DenseTarget, learns_BPE: Tensor, sides_BPE2: Tensor, labels_BE: Tensor, lengths_BE: Tensor
+) -> None:
+    """In place: every point has the offsets of its shortest event, and the classes of all that are as short."""
+    lengths_BPE = lengths_BE[:, None].masked_fill(~learns_BPE, torch.inf)
+    shortest_BP1, event_BP1 = lengths_BPE.amin(dim=-1, keepdim=True), lengths_BPE.argmin(dim=-1, keepdim=True)
+    as_short_BPE = learns_BPE & ((lengths_BPE - shortest_BP1).abs() <= _AS_SHORT)
+    item_N, point_N, event_N = as_short_BPE.nonzero(as_tuple=True)
+    target.classes_BPK[item_N, point_N, labels_BE[item_N, event_N]] = 1.0
+    target.positive_BPC.copy_(learns_BPE.any(dim=-1, keepdim=True))
+    nearest_BP12 = sides_BPE2.gather(2, event_BP1[..., None].expand(-1, -1, -1, 2))
+    target.offsets_BPC2.copy_(torch.where(target.positive_BPC[..., None], nearest_BP12, 0.0))
+
+
+def _learns(points: Points, events_BE2: Tensor, sides_BPE2: Tensor, center_radius: float | None) -> Tensor:
     """(B, P, E) bool: does the point learn of the event?"""
     reach_BPE = sides_BPE2.amax(dim=-1)
     in_reach_BPE = (reach_BPE >= points.low_P[:, None]) & (reach_BPE <= points.high_P[:, None])
@@ -114,9 +126,9 @@ def _told(points: Points, events_BE2: Tensor, sides_BPE2: Tensor, center_radius:
     return in_reach_BPE & inside_BPE & near_BPE
 
 
-def _overruled(told_BPE: Tensor, labels_BE: Tensor) -> Tensor:
+def _overruled(learns_BPE: Tensor, labels_BE: Tensor) -> Tensor:
     """(B, P, E) bool: does the point learn of a later event of the same class?"""
     same_BEE = labels_BE[:, :, None] == labels_BE[:, None, :]
     order = torch.arange(labels_BE.shape[1], device=labels_BE.device)
     later_BEE = same_BEE & (order[:, None] > order)  # row: the later one
-    return torch.bmm(told_BPE.float(), later_BEE.float()) > 0
+    return torch.bmm(learns_BPE.float(), later_BEE.float()) > 0

@@ -64,8 +64,8 @@ def test_self_block_published_weights_equal_golden(shared: Path, case: str) -> N
         num_heads=settings["n_head"],
         stride=settings["n_ds_strides"][0],
         window=settings["win"] if settings["win"] > 0 else None,
-        published_padding=True,
     ).eval()
+    block.published_padding = True
     block.load_state_dict(ours(golden))
     with torch.no_grad():
         got_BSC = block(golden["x"].transpose(1, 2), golden["mask"][:, 0])
@@ -80,8 +80,8 @@ def test_cross_block_published_weights_equal_golden(shared: Path, case: str) -> 
         num_heads=settings["n_head"],
         stride=settings["n_ds_strides"][0],
         cross=True,
-        published_padding=True,
     ).eval()
+    block.published_padding = True
     block.load_state_dict(ours(golden))
     with torch.no_grad():
         got_BSC = block(golden["x1_kv_skip"].transpose(1, 2), golden["mask"][:, 0], golden["x2_query"].transpose(1, 2))
