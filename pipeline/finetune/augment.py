@@ -1,8 +1,8 @@
-"""Small random changes of pictures and sounds, so that towers learn from few videos what belongs together, not which
-video it was.
+"""Small random changes of frames and audio, so that towers learn from few videos which belong together, not which video
+it was.
 
-What pictures and sounds of one event have in common stays: no change of colour, size, loudness or pitch. Pictures are
-moved and grained; sounds are moved and get a noise floor of another level and colour (a video's own floor names the
+What frames and audio of one event have in common stays: no change of colour, size, loudness or pitch. Frames are
+moved and grained; audio is moved and gets a noise floor of another level and colour (a video's own floor names the
 video). Noise as in AudioCLIP's training (Guzhov et al. 2022, section 4.2: SNR 10 dB and more).
 
 Shape suffixes: B rows, H W pixels, C colours, N samples.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Pictures move by up to this share of their sides; what comes in is mirrored.
+# Frames move by up to this share of their sides; what comes in is mirrored.
 SHIFT = 1 / 8
 # Deviation of the grain, in 8-bit steps.
 GRAIN = 8.0
@@ -23,8 +23,8 @@ SLOPE_DB = (0.0, 6.0)
 CORNER = 1 / 512
 
 
-def shift_pictures(frames_BHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Each picture moved and grained by chance; a new uint8 array of the same shape."""
+def shift_frames(frames_BHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Each frame moved and grained by chance; a new uint8 array of the same shape."""
     height, width = frames_BHWC.shape[1:3]
     rows, columns = int(height * SHIFT), int(width * SHIFT)
     # numpy cannot mirror more than a side has.
@@ -38,16 +38,16 @@ def shift_pictures(frames_BHWC: NDArray[np.uint8], rng: np.random.Generator) -> 
     return made
 
 
-def noisy_sounds(sound_BN: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
-    """Each sound begun elsewhere (its end comes before its beginning) and under noise; a new int16 array.
+def noisy_audio(audio_BN: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+    """Each waveform begun elsewhere (its end comes before its beginning) and under noise; a new int16 array.
 
-    The noise lies `SNR_DB` below the sound's own RMS; silence stays silence.
+    The noise lies `SNR_DB` below the audio's own RMS; silence stays silence.
     """
-    size = sound_BN.shape[1]
-    made = np.empty_like(sound_BN)
+    size = audio_BN.shape[1]
+    made = np.empty_like(audio_BN)
     octave = np.log2(np.maximum(np.fft.rfftfreq(size), CORNER) / CORNER)
-    for row, sound_N in enumerate(sound_BN):
-        moved_N = np.roll(sound_N, int(rng.integers(size))).astype(np.float32)
+    for row, audio_N in enumerate(audio_BN):
+        moved_N = np.roll(audio_N, int(rng.integers(size))).astype(np.float32)
         fall_db, snr_db = rng.uniform(*SLOPE_DB), rng.uniform(*SNR_DB)
         spectrum = np.fft.rfft(rng.standard_normal(size, np.float32)) * 10 ** (-fall_db * octave / 20)
         noise_N = np.fft.irfft(spectrum, size)

@@ -1,6 +1,6 @@
 """Contrastive fine-tuning of an encoder on the pairs of a data set: AVE-CLIP's first stage (paper section 3.2).
 
-Pictures and sounds of one event's second are positives; those of other items and of background seconds negatives.
+Frames and audio of one event's second are positives; those of other items and of background seconds negatives.
 Both towers and the temperature learn, but for what is frozen. What comes out is a checkpoint in the published layout:
 another file, another hash, so features made with it have another fingerprint.
 
@@ -71,8 +71,8 @@ class Settings:
         learning_rate, weight_decay: AdamW's; the rate warms up over the first tenth and falls along a cosine.
         clip_norm: the gradient's norm is held below.
         batch_norm: "frozen" keeps the published statistics (right for small data sets), "train" moves them.
-        flip: half of the pictures are mirrored.
-        augment: pictures and sounds are changed a little by chance (`pipeline.finetune.augment`).
+        flip: half of the frames are mirrored.
+        augment: frames and audio are changed a little by chance (`pipeline.finetune.augment`).
         frozen: beginnings of the names of parameters that stay as they are.
         precision: of the towers on a GPU: "bfloat16" autocasts; the loss is float32 always.
         seed: of order and choice.
@@ -113,7 +113,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuned:
-    """What fine-tuning comes to.
+    """Result of `finetune`.
 
     Attributes:
         before, after: validation's loss and R@1, 5, 10 in both directions.
@@ -154,22 +154,13 @@ def finetune(
         ValueError: too few items, or the folder's checkpoint is of other settings.
         AvelError: a loss is NaN or infinite.
     """
-    train, val = (_with_events(pairs, split) for split in ("train", "val"))
-    for name, items, least in (("train", train, 2), ("val", val, 2)):
-        if len(items) < least:
-            raise ValueError(
-                f"fine-tuning needs at least {least} {name} items with an event that is seen and heard, "
-                f"got {len(items)}; {len(pairs.absent)} videos have no pairs"
-            )
-    device = settings.device
-    towers.module.to(device)
+    train, val = (_needed_items(pairs, split) for split in ("train", "val"))
+    towers.module.to(settings.device)
     _freeze(towers.module, settings.frozen)
     optimiser = torch.optim.AdamW(_groups(towers.module, settings.weight_decay), lr=settings.learning_rate)
     queue = FeatureQueue(settings.queue_size)
-    total = num_steps(pairs, settings)
-    steps_an_epoch = total // settings.epochs
     identity = _identity(settings) | dict(origin or {})
-    done = resume(folder, towers.module, optimiser, queue, identity, device)
+    done = resume(folder, towers.module, optimiser, queue, identity, settings.device)
     if done is None:
         before = _evaluate(towers, pairs, val, settings)
         done = FinetuneProgress(before=before, best=before)
@@ -179,19 +170,19 @@ def finetune(
             if stop():
                 return _finetuned(done, stopped=True)
             began_s = time.perf_counter()
-            row = _train_epoch(towers, pairs, train, optimiser, queue, settings, epoch, steps_an_epoch, on_step)
+            row = _train_epoch(towers, pairs, train, optimiser, queue, settings, epoch, on_step)
             row |= {f"val_{name}": value for name, value in _evaluate(towers, pairs, val, settings).items()}
             row["seconds"] = round(time.perf_counter() - began_s, 3)
             done.history.append(row)
             for name, value in row.items():
                 writer.add_scalar(name, value, epoch)
             found = {name.removeprefix("val_"): value for name, value in row.items() if name.startswith("val_")}
-            if _standing(found) > _standing(done.best):
+            if _validation_rank(found) > _validation_rank(done.best):
                 done.best, done.best_epoch = found, epoch
                 save_weights(towers.published_state(), folder)
             save(folder, towers.module, optimiser, queue, identity, done)
             on_epoch(row)
-    on_step(total)
+    on_step(num_steps(pairs, settings))
     return _finetuned(done, stopped=False)
 
 
@@ -205,7 +196,7 @@ def _finetuned(done: FinetuneProgress, *, stopped: bool) -> Finetuned:
     )
 
 
-def _standing(numbers: Numbers) -> tuple[float, float]:
+def _validation_rank(numbers: Numbers) -> tuple[float, float]:
     """Retrieval first, then the loss."""
     recalls = [value for name, value in numbers.items() if "_r" in name]
     return sum(recalls) / len(recalls), -numbers["loss"]
@@ -213,6 +204,16 @@ def _standing(numbers: Numbers) -> tuple[float, float]:
 
 def _with_events(pairs: Pairs, split: str) -> list[ItemPairs]:
     return [item for item in pairs.items[split] if item.event_rows]
+
+
+def _needed_items(pairs: Pairs, split: str) -> list[ItemPairs]:
+    items = _with_events(pairs, split)
+    if len(items) < 2:
+        raise ValueError(
+            f"fine-tuning needs at least 2 {split} items with an event that is seen and heard, "
+            f"got {len(items)}; {len(pairs.absent)} videos have no pairs"
+        )
+    return items
 
 
 def _train_epoch(
@@ -223,14 +224,14 @@ def _train_epoch(
     queue: FeatureQueue,
     settings: Settings,
     epoch: int,
-    steps: int,
     on_step: Callable[[int], None],
 ) -> Numbers:
     """One pair an item, in batches of distinct items."""
     rng = np.random.default_rng([settings.seed, epoch])
     background = np.array([row for item in train for row in item.background_rows], dtype=np.int64)
     _train_mode(towers.module, settings.batch_norm)
-    total = steps * settings.epochs
+    total = num_steps(pairs, settings)
+    steps = total // settings.epochs
     order = rng.permutation(len(train))
     loss_sum, norm_sum = 0.0, 0.0
     for step in range(steps):
@@ -246,9 +247,9 @@ def _train_epoch(
         batch = _Batch.of(pairs, np.array(rows), rng, settings)
         loss, norm = _step(towers, batch, len(chosen), optimiser, queue, settings)
         if not math.isfinite(loss):
-            told = ", ".join(train[i].item.id for i in chosen[:10])
+            items = ", ".join(train[i].item.id for i in chosen[:10])
             raise AvelError(
-                f"epoch {epoch}, step {step + 1}: the loss is NaN or infinite (items {told}, ...); "
+                f"epoch {epoch}, step {step + 1}: the loss is NaN or infinite (items {items}, ...); "
                 "lower --lr, or look at the videos with `avel dataset audit`"
             )
         loss_sum += loss
@@ -334,7 +335,7 @@ class _Batch:
             frames[mirrored] = frames[mirrored, :, ::-1]
         sound = np.stack([pairs.sound_RN[row] for row in rows])
         if settings.augment:
-            frames, sound = augment.shift_pictures(frames, rng), augment.noisy_sounds(sound, rng)
+            frames, sound = augment.shift_frames(frames, rng), augment.noisy_audio(sound, rng)
         return cls(frames_BHWC=frames, sound_BN=sound)
 
     def on(self, device: str, rows: slice) -> tuple[Tensor, Tensor]:

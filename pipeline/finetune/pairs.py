@@ -1,9 +1,9 @@
-"""Seconds of a data set as pairs of pictures and sound, decoded once for many epochs of training.
+"""Seconds of a data set as pairs of frames and audio, decoded once for many epochs of training.
 
 A folder of two mapped arrays and a table; what it was made from is written down, and another wish makes it anew.
 Decoding is the extraction's own: the same clock, the same frames, the same samples.
 
-Shape suffixes: R rows (segments with picture and sound), P frames a segment, H W pixels, N samples.
+Shape suffixes: R rows (segments with frames and audio), P frames a segment, H W pixels, N samples.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def decode_pairs(
     """The pairs of all items of `dataset`, from `folder` where they lie already, else decoded into it.
 
     Args:
-        recipe: its grid, pictures and sound; both modalities. Encoder and settings do not matter.
+        recipe: its grid, frames and audio; both modalities. Encoder and settings do not matter.
         folder: made if absent; what it holds for another wish is replaced.
         workers: decoding children.
         on_video: called after each video, in no order and from several threads.
@@ -89,7 +89,7 @@ def decode_pairs(
         AvelError: no video has pairs.
     """
     if recipe.video is None or recipe.audio is None:
-        raise ValueError(f"recipe {recipe.name}: pairs need pictures and sound, the recipe has one of them")
+        raise ValueError(f"recipe {recipe.name}: pairs need frames and audio, the recipe has one of them")
     wish = fingerprint(
         {
             "format": FORMAT,
@@ -152,8 +152,8 @@ def _decode_all(
         else:
             rows += [[video.id, segment] for segment in segments]
     if not rows:
-        told = "; ".join(f"{name}: {why}" for name, why in list(absent.items())[:3])
-        raise AvelError(f"none of the {len(videos)} videos has a second with picture and sound ({told})")
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(absent.items())[:3])
+        raise AvelError(f"none of the {len(videos)} videos has a second with frames and audio ({reasons})")
     for name in (FRAMES, SOUND):
         _join(
             [place.with_suffix(f".{name}") for _, place, segments in found if isinstance(segments, list)], made / name
@@ -182,7 +182,7 @@ def _decode_one(video: Video, recipe: Recipe, sandbox: Sandbox, place: Path) -> 
     except MediaError as error:
         return f"{error.reason}: {error.detail}"
     if not segments:
-        return "no second of it has both picture and sound"
+        return "no second of it has both frames and audio"
     np.save(place.with_suffix(f".{FRAMES}"), np.stack(frames))
     np.save(place.with_suffix(f".{SOUND}"), np.concatenate(sound))
     return segments

@@ -1,4 +1,4 @@
-"""Cross-modal retrieval: how often the right sound is among the nearest to an image, and the other way round."""
+"""Cross-modal retrieval: how often the right audio is among the nearest to an image, and the other way round."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.finetune.augment import SHIFT, SNR_DB, noisy_sounds, shift_pictures
+from pipeline.finetune.augment import SHIFT, SNR_DB, noisy_audio, shift_frames
 
 
-def test_shift_pictures_moves_them_and_keeps_their_colours() -> None:
+def test_shift_frames_moves_them_and_keeps_their_colours() -> None:
     frames = np.full((40, 32, 48, 3), 60, np.uint8)
     frames[:, 12:20, 20:28] = (220, 100, 140)
-    made = shift_pictures(frames, np.random.default_rng(0))
+    made = shift_frames(frames, np.random.default_rng(0))
     assert made.shape == frames.shape
     assert made.dtype == np.uint8
     tops, lefts = set(), set()
@@ -27,10 +27,10 @@ def test_shift_pictures_moves_them_and_keeps_their_colours() -> None:
     assert len(lefts) > 6
 
 
-def test_noisy_sounds_keep_pitch_and_level_under_noise_of_the_stated_range() -> None:
+def test_noisy_audio_keep_pitch_and_level_under_noise_of_the_stated_range() -> None:
     size = 8000
     tone = np.rint(8000 * np.sin(2 * np.pi * 440 * np.arange(size) / size)).astype(np.int16)
-    made = noisy_sounds(np.tile(tone, (200, 1)), np.random.default_rng(0))
+    made = noisy_audio(np.tile(tone, (200, 1)), np.random.default_rng(0))
     assert made.shape == (200, size)
     assert made.dtype == np.int16
     spectrum = np.abs(np.fft.rfft(made, axis=1)) ** 2  # whole turns a second: moving spreads no line
@@ -47,11 +47,11 @@ def test_noisy_sounds_keep_pitch_and_level_under_noise_of_the_stated_range() -> 
     assert abs(np.exp(1j * phases).mean()) < 0.25  # 200 phases by chance: 0.07
 
 
-def test_noisy_sounds_leave_silence_and_full_scale() -> None:
+def test_noisy_audio_leave_silence_and_full_scale() -> None:
     silent = np.zeros((2, 4000), np.int16)
-    np.testing.assert_array_equal(noisy_sounds(silent, np.random.default_rng(0)), silent)
+    np.testing.assert_array_equal(noisy_audio(silent, np.random.default_rng(0)), silent)
     loud = np.tile(np.array([32767, -32768], np.int16), (3, 2000))
-    made = noisy_sounds(loud, np.random.default_rng(0))
+    made = noisy_audio(loud, np.random.default_rng(0))
     assert (np.abs(np.diff(made.astype(int), axis=1)) > 32767).mean() > 0.99  # clipped, not wrapped
 
 
@@ -61,7 +61,7 @@ def test_augment_same_generator_gives_the_same() -> None:
     sound = rng.integers(-9000, 9000, (4, 2000)).astype(np.int16)
     before = frames.copy(), sound.copy()
     one, two = (
-        (shift_pictures(frames, generator), noisy_sounds(sound, generator))
+        (shift_frames(frames, generator), noisy_audio(sound, generator))
         for generator in (np.random.default_rng(5), np.random.default_rng(5))
     )
     for first, second in zip(one, two, strict=True):
