@@ -305,7 +305,7 @@ def test_pictures_of_another_size_stretch_the_places() -> None:
 
 def test_too_long_texts_raise() -> None:
     assert small("text")(torch.full((1, 29), 5)).shape == (1, 12)
-    with pytest.raises(ValueError, match="places for 29 tokens of a text, got 30"):
+    with pytest.raises(ValueError, match="positions for 29 tokens of a text, got 30"):
         small("text")(torch.full((1, 30), 5))
 
 
