@@ -12,6 +12,7 @@ import torch
 
 from catalog.store.reader import FeatureStore
 from heads.data.vocabulary import Vocabulary, hand_over, of_data_set, of_store
+from heads.features import FeatureBatch
 from heads.registry import build, configure, restore
 from tests.heads import planted_texts as planted
 
@@ -141,10 +142,10 @@ def test_restore_checkpoint_of_another_number_of_texts_gives_equal_logits(name: 
     again = restore(name, config_of(name), head.state_dict())  # a config of three, a checkpoint of five
     rows = [torch.from_numpy(planted.text_of(label)) for label in ("a", "other", "d")]
     visual = audio = torch.stack(rows)[None]
-    mask = torch.ones(1, 3, dtype=torch.bool)
-    logits = again(visual, audio, mask)
+    batch = FeatureBatch.of(visual, audio, torch.ones(1, 3, dtype=torch.bool))
+    logits = again(batch)
     assert logits.shape == (1, 3, 5)
-    torch.testing.assert_close(logits, head.eval()(visual, audio, mask))
+    torch.testing.assert_close(logits, head.eval()(batch))
     assert again.config.num_classes == 5  # type: ignore[union-attr]  # a head's config
     damaged = head.state_dict() | {"texts.trained_K": torch.ones(3, dtype=torch.bool)}
     with pytest.raises(ValueError, match=r"texts.trained_K needs \(5,\)"):
