@@ -82,35 +82,46 @@ def test_item_classes_takes_the_commonest_event() -> None:
     assert has_event.tolist() == [True, False, True]
 
 
-def by_hand(head: Cmbs, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def by_hand(
+    head: Cmbs, visual: Tensor, audio: Tensor, *, alpha: float = 0.1, gamma: float = 0.3
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One item without padding: event logits (T,), gates (T,), class logits (C,), CAS (C,)."""
-    mask, config = torch.ones(1, len(visual), dtype=torch.bool), head.config
+    mask = torch.ones(1, len(visual), dtype=torch.bool)
     places = torch.relu(head.visual_map(visual))
     r_v = head.visual_lstm.lstm(head.attend(places[None], audio[None]))[0]
     r_a = head.audio_lstm.lstm(audio[None])[0]
     k_v, k_a = head.visual_encoder.input(r_v), head.audio_encoder.input(r_a)
-    for i in range(config.encoder_layers):
+    for i in range(head.config.encoder_layers):
         k_v, k_a = head.visual_encoder.layers[i](k_v, mask), head.audio_encoder.layers[i](k_a, mask)
     q_v = head.visual_decoder(head.visual_query(r_v), mask, k_a)
     q_a = head.audio_decoder(head.audio_query(r_a), mask, k_v)
     g_v, g_a = head.visual_gate(k_v).sigmoid(), head.audio_gate(k_a).sigmoid()
-    q_v, q_a = q_v * (1 + config.alpha * g_a), q_a * (1 + config.alpha * g_v)
+    q_v, q_a = q_v * (1 + alpha * g_a), q_a * (1 + alpha * g_v)
     both = head.visual_scores(q_v)[0], head.audio_scores(q_a)[0]
     cas = [[scores[:, c].sort(descending=True).values[:4].mean() for c in range(3)] for scores in both]
     s = (torch.stack(cas[0]) + torch.stack(cas[1])) / 2
     f_v = head.visual_interaction(q_v, q_a, mask)
     f = (f_v + head.audio_interaction(q_a, f_v, mask))[0] / 2
-    return head.event(f)[:, 0], (g_v * g_a)[0, :, 0], head.classify(f.max(dim=0).values) + config.gamma * s, s
+    return head.event(f)[:, 0], (g_v * g_a)[0, :, 0], head.classify(f.max(dim=0).values) + gamma * s, s
 
 
-def test_branches_and_loss_equal_each_item_by_hand() -> None:
-    head = built()
+@pytest.mark.parametrize("weights", [{}, {"alpha": 0.7, "beta": 1.3, "gamma": 2.0}])
+def test_branches_and_loss_equal_each_item_by_hand(weights: dict[str, float]) -> None:
+    """With the published weights, and with others: each one reaches the place that it weighs."""
+    head = built(**weights)
+    assert head.attend.beta == weights.get("beta", 0.4)
     visual, audio, classes = features()
     got = head.branches(FeatureBatch.of(visual, audio, MASK))
     sums, counts = head.loss(FeatureBatch.of(visual, audio, MASK), Target(classes_BT=classes, background=3))
     bce, ce = nn.BCEWithLogitsLoss(reduction="sum"), nn.CrossEntropyLoss()
     for b, count in enumerate(COUNTS):
-        event, gate, kinds, scores = by_hand(head, visual[b, :count], audio[b, :count])
+        event, gate, kinds, scores = by_hand(
+            head,
+            visual[b, :count],
+            audio[b, :count],
+            alpha=weights.get("alpha", 0.1),
+            gamma=weights.get("gamma", 0.3),
+        )
         torch.testing.assert_close(got.event_BT[b, :count], event, rtol=0, atol=1e-5)
         torch.testing.assert_close(got.gate_BT[b, :count], gate, rtol=0, atol=1e-5)
         torch.testing.assert_close(got.class_BC[b], kinds, rtol=0, atol=1e-5)
