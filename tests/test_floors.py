@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "bench": {"bench", "jobs", "pipeline", "heads", "catalog"},
 }
 NOT_IN_CATALOG = {"torch", "ray", "decord", "av", "librosa", "soundfile", "cv2", "PIL"}
+# Decoders die of hostile files: only a process that may die opens media.
+READERS_LIVE_IN = ("pipeline/decode/", "pipeline/sandbox/child.py")
 RAY_LIVES_IN = {"pipeline/executors/ray_cluster.py", "jobs/cluster.py"}
 ICECHUNK_LIVES_IN = {"catalog/store/storage.py", "catalog/store/reader.py", "catalog/store/writer.py"}
 # LoCo with an open vocabulary is LoCo with another classifier.
@@ -52,6 +54,24 @@ ROOMS = {
     },
     "pipeline/weights": set[str](),
     "pipeline/finetune": {"pipeline.clips", "pipeline.preprocess", "pipeline.sandbox"},
+    "pipeline/decode": {"pipeline.clips"},
+    "pipeline/sandbox/wire.py": set[str](),
+    "pipeline/sandbox/fetch.py": set[str](),
+    "pipeline/sandbox/child.py": {"pipeline.clips", "pipeline.decode", "pipeline.sandbox.wire"},
+    "pipeline/sandbox/parent.py": {"pipeline.clips", "pipeline.sandbox.wire"},
+    "pipeline/plan.py": set[str](),
+    "pipeline/run_summary.py": set[str](),
+    "pipeline/unit.py": {"pipeline.clips", "pipeline.plan", "pipeline.sandbox.parent"},
+    "pipeline/write.py": {"pipeline.unit", "pipeline.sandbox.parent"},
+    "pipeline/ledger.py": {"pipeline.plan", "pipeline.run_summary", "pipeline.unit", "pipeline.write"},
+    "pipeline/executors": {
+        "pipeline.encode",
+        "pipeline.encoder",
+        "pipeline.plan",
+        "pipeline.sandbox",
+        "pipeline.unit",
+        "pipeline.weights.node",
+    },
 }
 
 
@@ -83,6 +103,8 @@ def breaches(path: Path, project: Path = PROJECT) -> list[str]:
             found.append(f"{where} imports {name}: catalog holds no torch, ray or decoder")
         if top == "ray" and where not in RAY_LIVES_IN and floor != "bench":
             found.append(f"{where} imports {name}: ray lives in {sorted(RAY_LIVES_IN)}")
+        if f"{name}.".startswith("pipeline.decode.") and not where.startswith(READERS_LIVE_IN) and floor != "bench":
+            found.append(f"{where} imports {name}: media are opened in pipeline/sandbox/child.py alone")
         if top == "icechunk" and where not in ICECHUNK_LIVES_IN:
             found.append(f"{where} imports {name}: icechunk lives in {sorted(ICECHUNK_LIVES_IN)}")
         if top == "pickle":
@@ -138,11 +160,11 @@ def test_wall_breaches_of_a_planted_wrong_import_are_found(room: str, tmp_path: 
     bad = tmp_path / room / "x.py"
     bad.parent.mkdir(parents=True)
     allowed = "".join(f"    import {name}\n" for name in sorted(ROOMS[room]))
-    bad.write_text(f"def f():\n{allowed}    from {floor}.elsewhere import y\n    from {floor} import unit\n")
+    bad.write_text(f"def f():\n{allowed}    from {floor}.elsewhere import y\n    from {floor} import other\n")
     assert [line.split(":")[0].split(" imports ")[1] for line in wall_breaches(bad, room, tmp_path)] == [
         f"{floor}.elsewhere",
         f"{floor}.elsewhere.y",
-        f"{floor}.unit",
+        f"{floor}.other",
     ]
 
 
@@ -203,3 +225,10 @@ def test_breaches_of_a_planted_wrong_import_are_found(tmp_path: Path) -> None:
         "imports ray.util: ray lives",
     ):
         assert culprit in found
+    for where, opens in (("pipeline/encode.py", True), ("pipeline/sandbox/child.py", False)):
+        reader = tmp_path / where
+        reader.parent.mkdir(parents=True, exist_ok=True)
+        reader.write_text("def f():\n    import pipeline.decode.probe\n")
+        assert [line for line in breaches(reader, tmp_path) if "media are opened" in line] == [
+            f"{where} imports pipeline.decode.probe: media are opened in pipeline/sandbox/child.py alone"
+        ] * opens
