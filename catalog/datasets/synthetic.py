@@ -61,7 +61,7 @@ OBJECTS = (
     ("pink kite", "kite", 310),
 )
 SOUNDS = ("humming", "whistling", "rattling", "beeping")
-RADIUS = (0.18, 0.3)  # of objects, as a share of the picture's height
+RADIUS = (0.18, 0.3)  # of objects, as a share of the frame height
 BRIGHTNESS = (0.55, 0.95)  # the V of their colour's HSV
 CLUTTER_SHAPES = ("disc", "bar", "diamond")
 

@@ -6,27 +6,21 @@ A place is written as
                                      AVEL_S3_ENDPOINT (MinIO, moto). No lock: of two writers the second to commit fails
     `memory://name`                  this process only, for tests and notebooks
 
-Local repositories are not safe with two committers (Icechunk says so), hence the lock. It is a `flock` on an open
-file: the kernel drops it when the holder dies in any way, so there is nothing stale to clear up after `kill -9`.
-On a network file system flock reaches as far as the mount says it does.
+Local repositories are not safe with two committers (Icechunk says so), hence the lock (`catalog/lock.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import re
-import socket
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from catalog.errors import StoreBusy, StoreError
+from catalog.lock import Locked, hold_lock
 
 # Icechunk 1.1 prints a warning about local storage to standard output unless this is set before its import,
 # which would spoil `--json`.
@@ -35,7 +29,6 @@ os.environ.setdefault("ICECHUNK_LOG", "error")
 import icechunk as icechunk  # named twice: `reader.py` and `writer.py` import it from here, after the line above
 
 LOCK_NAME = "avel-writer.lock"
-_POLL_S = 0.1
 
 _memory: dict[str, icechunk.Storage] = {}
 
@@ -144,43 +137,17 @@ def writer_lock(where: Place, *, wait_s: float = 0.0) -> Iterator[None]:
     if where.path is None:
         yield
         return
-    try:
-        descriptor = os.open(where.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(f"{where.uri}: cannot be written to: {error.strerror}") from error
-    try:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise StoreBusy(
-                        f"{where.uri}: another writer holds this store ({_holder(descriptor)}); "
-                        "wait for it to finish (--wait SECONDS waits here) or stop it"
-                    ) from None
-                time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    with contextlib.ExitStack() as stack:
         try:
-            yield
-        finally:
-            # Emptied, not removed: removing a lock file lets two holders lock two different files of that name.
-            os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        # The holder has the lock and has not yet written its name.
-        return "its process is not known"
+            stack.enter_context(hold_lock(where.path / LOCK_NAME, wait_s=wait_s))
+        except Locked as error:
+            raise StoreBusy(
+                f"{where.uri}: another writer holds this store ({error}); "
+                "wait for it to finish (--wait SECONDS waits here) or stop it"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{where.uri}: cannot be written to: {error.strerror}") from error
+        yield
 
 
 class StorageErrors:

@@ -15,7 +15,7 @@ Span = tuple[Fraction, Fraction]  # [start, end) in seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """Something seen. Lengths are shares of the picture's height (x: of its width).
+    """Something seen. Lengths are shares of the frame height (x: of the frame width).
 
     Attributes:
         kind: number of the object; -1 for clutter, which belongs to no class.

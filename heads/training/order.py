@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from catalog.dataset import Dataset, load
 from catalog.errors import AvelError, BadArguments
 from catalog.fingerprint import fingerprint
+from catalog.lock import Locked, hold_lock
 from catalog.store.reader import FeatureStore, open_store
 from heads.data.targets import has_one_label
 from heads.data.vocabulary import Vocabulary, of_data_set
@@ -262,23 +262,17 @@ def alone(folder: Path, busy: str) -> Iterator[None]:
     except ValueError as error:
         raise BadArguments(str(error)) from error
     path = folder / ".lock"
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except FileNotFoundError:  # the holder has just removed the folder
-            continue
-        except Timeout as error:
-            raise BadArguments(busy) from error
-        if path.exists():
-            break
-        lock.release()  # the holder removed the file between our opening and locking it
-    try:
+    with contextlib.ExitStack() as stack:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(hold_lock(path, remove=True))
+                break
+            except FileNotFoundError:  # the holder has just removed the folder
+                continue
+            except Locked as error:
+                raise BadArguments(busy) from error
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from catalog.dataset import Dataset
 from catalog.errors import BadArguments
+from catalog.lock import Locked, hold_lock
 from catalog.recipe import Recipe
 from catalog.whole_file import write_atomically
 from jobs.cli.chosen_dataset import load_dataset
@@ -60,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
         return _print_plan(dataset, recipe, settings, args)
     args.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(args.out / ".lock", timeout=0):
+        with hold_lock(args.out / ".lock"):
             return _train(dataset, recipe, weights[recipe.name], settings, args)
-    except Timeout as error:
+    except Locked as error:
         raise BadArguments(
             f"--out {args.out}: another `avel finetune` is at work there; take another folder"
         ) from error

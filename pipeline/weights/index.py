@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from catalog.lock import Locked, hold_lock
 from catalog.whole_file import write_atomically
 
 INDEX_NAME = "index.json"
@@ -205,29 +206,22 @@ def size_of(path: Path) -> int:
 def locked(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Holds the right to write `name` in the weights folder; others, also on other machines, wait.
 
-    The lock is a `flock`: it ends with its process, and reaches as far as the folder's file system carries it.
-
     Args:
         on_wait: called now and then while another holds it.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    from filelock import FileLock, Timeout  # here: declaring an encoder needs no lock
-
-    # A team's folder has several writers, so the lock file is everybody's.
-    lock = FileLock(folder / f".{name}.lock", mode=0o666)
-    while True:
-        try:
-            lock.acquire(timeout=_ASK_EVERY_S)
-            break
-        except Timeout:
-            if on_wait is not None:
-                on_wait()
-    try:
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                # A team's folder has several writers, so the lock file is everybody's.
+                stack.enter_context(hold_lock(folder / f".{name}.lock", wait_s=_ASK_EVERY_S, mode=0o666))
+                break
+            except Locked:
+                if on_wait is not None:
+                    on_wait()
         yield
-    finally:
-        lock.release()
 
 
 def _is_of(entry: Entry, now: os.stat_result) -> bool:

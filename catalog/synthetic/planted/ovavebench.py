@@ -1,7 +1,7 @@
-"""OV-AVEBench with planted features and texts: seen and unseen classes in one space that sound and picture miss a bit.
+"""OV-AVEBench with planted features and texts: seen and unseen classes in one space that audio and frames miss a bit.
 
 Texts are random unit vectors with a common offset (a cone), `other` shorter before the offset. A segment's audio is
-0.52 k R_a s + 0.5 g_a + noise and its picture 0.55 k R_v s + 0.5 g_v + noise, both made unit vectors and audio then
+0.52 k R_a s + 0.5 g_a + noise and its visual 0.55 k R_v s + 0.5 g_v + noise, both made unit vectors and audio then
 times 20: s is the class's text where it is on, else 3/4 `other` + 1/4 a class drawn each second; R is a small rotation
 and g a unit vector of the modality (the gap between it and the texts); k is drawn a video and modality, exp(N(0, 0.3)).
 Noise is partly constant in a video, partly white.
@@ -105,7 +105,7 @@ class World:
         texts_KD = unit(rng.normal(size=(len(dataset.classes) + 1, width)))
         texts_KD[-1] *= settings.other_length
         texts_KD = unit(texts_KD + settings.cone * 3 * rng.normal(size=width) / np.sqrt(width))
-        # One embedding for all: texts, sounds and pictures share their space.
+        # One embedding for all: texts, audio and frames share their space.
         out_ED = embedding(settings.seed, 1, width, settings.feature_width)
         self.texts_KD = texts_KD @ out_ED.T
 

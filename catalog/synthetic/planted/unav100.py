@@ -1,11 +1,11 @@
-"""UnAV-100 with planted features: dense segments, many events, and an event is only where sound and picture meet.
+"""UnAV-100 with planted features: dense segments, many events, and an event is only where audio and frames meet.
 
 A feature has semantic dimensions (a third of the width) that hold 2.6 k times the sum of the prototypes of what is on,
 and nuisance dimensions with an offset of the video and a random walk, turned together by a rotation of the modality;
 white noise comes on top. k is drawn a video and modality, exp(N(0, 0.2)). Classes 0 and 1, 2 and 3, ... sound alike;
 1 and 2, 3 and 4, ... look alike.
 
-With probability 0.9 sound and picture overshoot an event, one at its beginning and one at its end, by up to half its
+With probability 0.9 audio and visual overshoot an event, one at its beginning and one at its end, by up to half its
 length each: its bounds need both. Besides there are pairs of a stretch that is only heard and one that is only seen, of
 one class, at different times: who looks at the whole video finds a partner for either. Stretches leave out what would
 make another event: a class is heard and seen at once in its events and nowhere else.
@@ -37,7 +37,7 @@ from catalog.synthetic.planting import PlantedSettings, duration_s, items_of, se
 from catalog.synthetic.prototypes import Vectors, embedding, orthogonal, paired, unit, video_stream, world_stream
 from catalog.video import Video
 
-SUMMARY = "UnAV-100's annotations; events bounded by sound and picture together, and decoys of either"
+SUMMARY = "UnAV-100's annotations; events bounded by audio and frames together, and decoys of either"
 DATASET = "unav100"
 REVISION = 1
 
