@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measurement import Measurement
 from heads.features import FeatureBatch, Target
-from heads.registry import build, configure, is_dense, names, spec
+from heads.registry import build, configure, names, spec
 from heads.spec import Head
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
@@ -58,7 +58,7 @@ def measure(folder: Path) -> list[Measurement]:
     del folder
     threads = torch.get_num_threads()
     # Dense heads take other shapes and learn from events: `bench/dense.py`.
-    trained = [name for name in names() if spec(name).needs_training and not is_dense(name)]
+    trained = [name for name in names() if spec(name).needs_training and spec(name).task == "segments"]
     steps = [step(name) for name in trained]
     return [
         Measurement(

@@ -57,6 +57,15 @@ class HeadSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "training", types.MappingProxyType(dict(self.training)))
 
+    @property
+    def scores_background(self) -> bool:
+        """Has the background an output (and a text) of its own, where the data set has a background?"""
+        return self.task == "segments"
+
+    def num_outputs(self, num_classes: int, *, background: bool) -> int:
+        """K outputs for a data set with so many classes, with or without a background."""
+        return num_classes + (background and self.scores_background)
+
 
 class HeadConfig(Protocol):
     """A head's architecture: a frozen dataclass of plain fields, which a run's record keeps."""

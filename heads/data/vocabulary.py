@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from catalog.dataset import Dataset
 from catalog.store.reader import FeatureStore
 from catalog.store.rows import Labels
-from heads.dense.head import DenseHead
 from heads.spec import TEXTS, Head
 
 # What `avel labels` adds at a vocabulary's end, for segments without an event.
@@ -104,26 +103,27 @@ def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: st
     return _taken(name, labels, classes, text)
 
 
-def hand_over(head: Head, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None) -> None:
-    """Give a head its texts, the background's last: the vocabulary's or, where it has none, the one the head holds.
-
-    A dense head knows no background: it gets the classes' texts alone.
+def hand_over(
+    head: Head, vocabulary: Vocabulary, trained_C: NDArray[np.bool_] | None = None, *, background: bool = True
+) -> None:
+    """Give a head its texts.
 
     Args:
         trained_C: the classes that the training loss chooses among (and the background); None means all.
+        background: does the head want the background's text (`HeadSpec.scores_background`)? It becomes the last one:
+            the vocabulary's or, where it has none, the one that the head holds.
 
     Raises:
         ValueError: the features are not of the head's width, not finite or zero.
     """
     texts = torch.from_numpy(vocabulary.features)
-    if isinstance(head, DenseHead):
-        trained = None if trained_C is None else torch.from_numpy(trained_C)
-        head.set_texts(texts[: len(vocabulary.classes)], trained)
-        return
-    if vocabulary.background is None:
+    if not background:
+        texts = texts[: len(vocabulary.classes)]
+    elif vocabulary.background is None:
         texts = torch.cat([texts, head.get_buffer(TEXTS)[-1:].to(texts)])
-    trained = None if trained_C is None else torch.from_numpy(np.append(trained_C, True))
-    head.set_texts(texts, trained)
+    if trained_C is not None and background:
+        trained_C = np.append(trained_C, True)
+    head.set_texts(texts, None if trained_C is None else torch.from_numpy(trained_C))
 
 
 def _problem(labels: Labels, dataset: Dataset) -> str:

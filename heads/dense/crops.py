@@ -1,6 +1,6 @@
 """Crops of videos that a dense head is trained on. B items, E events; times in grid units (`heads.dense.points`).
 
-A stretch lasts between `crop_share` of the video and all of it, or `max_segments` where that is less, and keeps at
+A crop lasts between `crop_share` of the video and all of it, or `max_segments` where that is less, and keeps at
 least one event to half of its length or more, where one of 200 draws finds such a place; kept events are cut to it, the
 others are left out.
 
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DRAWS = 200
-# Events with a lesser share of themselves in the stretch are not learned there.
+# Events with a lesser share of themselves in the crop are not learned there.
 _KEPT_SHARE = 0.5
 
 
-def draw_stretches(
+def draw_crops(
     rng: np.random.Generator,
     lengths_B: NDArray[np.int64],
     times_BE2: NDArray[np.float32],
@@ -30,7 +30,7 @@ def draw_stretches(
     crop_share: float,
     max_segments: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A stretch of each item.
+    """A crop of each item.
 
     Args:
         lengths_B: segments of each item, at least 1.
@@ -59,10 +59,10 @@ def crop(
     lengths_B: NDArray[np.int64],
     totals_B: NDArray[np.int64],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The events as they lie in the stretches: times from their beginning, cut to them; -1 labels what is left out.
+    """The events as they lie in the crops: times from their beginning, cut to them; -1 labels what is left out.
 
     Args:
-        totals_B: segments of each item. Where the stretch is all of it, events are left as they are: half a window of
+        totals_B: segments of each item. Where the crop is all of it, events are left as they are: half a window of
             each video's beginning lies before point 0, and as much of its end behind the last one.
     """
     first_B1, last_B1 = starts_B[:, None].astype(np.float32), (starts_B + lengths_B)[:, None].astype(np.float32)
@@ -78,7 +78,7 @@ def crop(
 
 
 def _shares(times_E2: NDArray[np.float32], starts_D: NDArray[np.int64], length: int) -> NDArray[np.float64]:
-    """(D, E): the share of each event that lies in each stretch."""
+    """(D, E): the share of each event that lies in each crop."""
     first_D1 = starts_D[:, None].astype(np.float64)
     shared_DE = np.minimum(times_E2[:, 1], first_D1 + length) - np.maximum(times_E2[:, 0], first_D1)
     found: NDArray[np.float64] = shared_DE / np.maximum(times_E2[:, 1] - times_E2[:, 0], 1e-6)

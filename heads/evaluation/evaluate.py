@@ -17,9 +17,7 @@ from catalog.dataset import Dataset
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.data.split import Split
 from heads.data.targets import has_one_label, training_labels, truth
-from heads.dense.head import DenseHead
 from heads.evaluation import baselines as trivial
-from heads.evaluation.evaluate_dense import evaluate_dense, trivial_numbers
 from heads.evaluation.predict import THRESHOLD, event_flags, logits, probabilities
 from heads.evaluation.protocol import class_metrics, headline, seen_classes, seen_items, tells_seen
 from heads.evaluation.run_filter import filter_runs
@@ -31,41 +29,36 @@ from heads.spec import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a head does on a split.
+    """Metrics and predictions of a head on a split.
 
     Attributes:
         metrics: with one label `accuracy` or, where there are seen and unseen classes, OV-AVEBench's measures; else
             `segment_map` (where any segment has a class) and `segment_micro_f1`; always `loss` (of real segments, where
-            there are any) and counts. Of a dense head what `heads.evaluation.evaluate_dense` says.
+            there are any) and counts. Of events those of `heads.evaluation.evaluate_dense`.
         rows: one JSON-able object an item, for `predictions_{split}.json`; as predicted, without the run filter.
-        confusion: (K + 1, K + 1) counts, rows true; None with several labels, and of a dense head.
-        halves: `confusion` in two: of items of seen and of unseen classes; None where there are none such.
+        confusion: (K + 1, K + 1) counts, rows true; None with several labels, and of events.
+        seen_unseen: `confusion` in two: of items of seen and of unseen classes; None where there are none such.
         smoothed: the measures after the run filter; None where it was not asked for.
     """
 
     metrics: Numbers
     rows: list[dict[str, Any]]
     confusion: NDArray[np.int64] | None
-    halves: SeenUnseenConfusion | None = None
+    seen_unseen: SeenUnseenConfusion | None = None
     smoothed: Numbers | None = None
 
 
 def evaluate(
     head: Head, split: Split, dataset: Dataset, *, device: str = "cpu", smooth: int | None = None
 ) -> Evaluation:
-    """All of it.
+    """Evaluate a head that scores segments on a split.
 
     Args:
         smooth: the run filter's least run, in segments, for `smoothed`.
 
     Raises:
-        ValueError: `smooth` with several labels a segment or with a dense head, or below 1.
+        ValueError: `smooth` with several labels a segment, or below 1.
     """
-    if isinstance(head, DenseHead):
-        if smooth is not None:
-            raise ValueError("the run filter is for heads that score segments")
-        metrics, rows = evaluate_dense(head, split, dataset, device=device)
-        return Evaluation(metrics=metrics, rows=rows, confusion=None)
     logits_NTK = logits(head, split, device=device)
     one_label = has_one_label(dataset)
     true = truth(dataset, split.items, split.recipe.grid, split.num_segments)
@@ -98,7 +91,7 @@ def evaluate(
         metrics=_class_metrics(predicted_NT, classes_NT, split, dataset, flagged_NT) | counts,
         rows=_rows_of_classes(probabilities_NTK, predicted_NT, classes_NT, split, seen_N),
         confusion=ave.confusion(predicted_NT, classes_NT, num_outputs, split.counted_NT),
-        halves=None
+        seen_unseen=None
         if seen_N is None
         else confusion_seen_unseen(predicted_NT, classes_NT, seen_N, num_outputs, split.counted_NT),
         smoothed=smoothed,
@@ -140,16 +133,12 @@ def mean_loss(
     return float(sums.double().sum() / numbers.sum())
 
 
-def baselines(split: Split, dataset: Dataset, *, dense: bool = False) -> dict[str, Numbers]:
+def baselines(split: Split, dataset: Dataset) -> dict[str, Numbers]:
     """The trivial baselines on `split`, decided from the labels of the training split (with or without features).
 
-    Beside a dense head: those of `heads.evaluation.evaluate_dense`.
-
-    With one label: `majority`, `always_event`, and `class_known`, which is told each item's class.
+    With one label: `majority`, `always_event`, and `class_known`, which knows each item's class.
     With several: `majority`, which scores each class by its share of training segments.
     """
-    if dense:
-        return trivial_numbers(split, dataset)
     grid = split.recipe.grid
     train_labels = training_labels(dataset, grid)
     true = truth(dataset, split.items, grid, split.num_segments)

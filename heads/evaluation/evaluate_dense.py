@@ -20,6 +20,9 @@ from heads.evaluation import dense_baselines
 from heads.metrics.unav100 import DetectionScore, EventTable, detection_score
 from heads.runs.record import Numbers
 
+# The metric that counts.
+HEADLINE = "average_map"
+
 
 def evaluate_dense(
     head: DenseHead, split: Split, dataset: Dataset, *, device: str = "cpu", detection: Detection | None = None
@@ -54,9 +57,9 @@ def judge_dense(found: Sequence[Candidates], split: Split, dataset: Dataset) -> 
     true = truth_table(split.items, dataset)
     if not len(true):
         return {}
-    told = _metrics(detection_score(true, _table(_found_in_seconds(found, split, dataset))), dataset)
-    name = "average_map_seen" if dataset.unseen else "average_map"
-    return {name: told[name]} if name in told else {}
+    metrics = _metrics(detection_score(true, _table(_found_in_seconds(found, split, dataset))), dataset)
+    name = f"{HEADLINE}_seen" if dataset.unseen else HEADLINE
+    return {name: metrics[name]} if name in metrics else {}
 
 
 def trivial_numbers(split: Split, dataset: Dataset) -> dict[str, Numbers]:
@@ -101,16 +104,16 @@ def _metrics(score: DetectionScore, dataset: Dataset) -> Numbers:
     if dataset.unseen:
         unseen_K = np.isin(score.label_K, [dataset.class_index(label) for label in dataset.unseen])
         groups |= {"_seen": ~unseen_K, "_unseen": unseen_K}
-    told: Numbers = {}
+    metrics: Numbers = {}
     for suffix, of_K in groups.items():
         if not of_K.any():
             continue
         group = score.of_classes(of_K)
-        told[f"average_map{suffix}"] = group.average
-        told[f"average_map_strict{suffix}"] = group.average_from_half
+        metrics[f"average_map{suffix}"] = group.average
+        metrics[f"average_map_strict{suffix}"] = group.average_from_half
         for threshold, value in zip(group.tious_T.tolist(), group.map_T.tolist(), strict=True):
-            told[f"map_{threshold:.1f}{suffix}"] = value
-    return told
+            metrics[f"map_{threshold:.1f}{suffix}"] = value
+    return metrics
 
 
 def _rows(found_s: Sequence[Candidates], split: Split, dataset: Dataset) -> list[dict[str, Any]]:

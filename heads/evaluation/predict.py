@@ -81,17 +81,35 @@ def probabilities(
     return probabilities_NTK
 
 
-def events(
-    video_id: str,
+def held_classes(
     probabilities_TK: NDArray[np.float32],
-    mask_T: NDArray[np.bool_],
-    grid: GridRule,
-    classes: Sequence[str],
+    num_classes: int,
     *,
     one_label: bool,
     threshold: float = THRESHOLD,
-    duration_s: float | None = None,
     classes_T: NDArray[np.integer] | None = None,
+) -> NDArray[np.bool_]:
+    """(T, C) bool, the classes that each real segment has.
+
+    Args:
+        threshold: with several labels, a segment has a class whose probability is at least this.
+        classes_T: with one label, what was decided, such as by the run filter; None takes the likeliest.
+    """
+    if not one_label:
+        return probabilities_TK >= threshold
+    chosen_T = decide(probabilities_TK[None])[0] if classes_T is None else classes_T
+    held_TC: NDArray[np.bool_] = chosen_T[:, None] == np.arange(num_classes)
+    return held_TC
+
+
+def events(
+    video_id: str,
+    held_TC: NDArray[np.bool_],
+    probabilities_TK: NDArray[np.float32],
+    grid: GridRule,
+    classes: Sequence[str],
+    *,
+    duration_s: float | None = None,
 ) -> list[Prediction]:
     """Runs of neighbouring segments of one class, as events in order of start.
 
@@ -99,20 +117,12 @@ def events(
     segments' probabilities.
 
     Args:
-        threshold: with several labels, a class holds where its probability is at least this.
+        held_TC: of the real segments, see `held_classes`.
         duration_s: events are cut to it, where known.
-        classes_T: with one label, what was decided, such as by the run filter; None takes the likeliest.
     """
-    count = int(mask_T.sum())
-    held_TK = np.zeros((count, len(classes)), dtype=bool)
-    if one_label:
-        chosen_T = decide(probabilities_TK[None, :count])[0] if classes_T is None else classes_T[:count]
-        held_TK[:] = chosen_T[:, None] == np.arange(len(classes))
-    else:
-        held_TK[:] = probabilities_TK[:count] >= threshold
     found = []
-    for k in np.flatnonzero(held_TK.any(axis=0)).tolist():
-        edges = np.flatnonzero(np.diff(held_TK[:, k].astype(np.int8), prepend=0, append=0))
+    for k in np.flatnonzero(held_TC.any(axis=0)).tolist():
+        edges = np.flatnonzero(np.diff(held_TC[:, k].astype(np.int8), prepend=0, append=0))
         for first, stop in zip(edges[::2], edges[1::2], strict=True):
             start_s, end_s = float(_edge_s(int(first), grid)), float(_edge_s(int(stop), grid))
             if duration_s is not None:

@@ -1,10 +1,10 @@
-"""By which protocol a data set is scored, told from what it declares and never from its name.
+"""The protocol by which a data set is scored: follows from what it declares, never from its name.
 
     no background (several labels a segment)                segment mAP and F1; segment mAP counts
     a background (one label)                                AVE's accuracy
     a background, and items that say whether they are seen  OV-AVEBench's accuracy, segment F1, event F1 and their mean,
                                                             for all, seen and unseen; the mean counts
-    whatever, and a dense head                              UnAV-100's mAP at tIoU 0.1 to 0.9; their mean counts
+    any, and a head that finds events                       UnAV-100's mAP at tIoU 0.1 to 0.9; their mean counts
 
 N items, T segments, C classes (background not included; index C is background).
 """
@@ -91,14 +91,9 @@ def without_unseen_training(dataset: Dataset) -> Dataset:
     return left
 
 
-def headline(dataset: Dataset, *, dense: bool = False) -> str:
-    """The metric that counts: it chooses the epoch (`heads.evaluation.evaluate.judge`) and stands for the baselines.
-
-    Args:
-        dense: of a head that finds events with a start and an end of their own.
-    """
-    if dense:
-        return "average_map"
+def headline(dataset: Dataset) -> str:
+    """The metric that counts for heads that score segments: it chooses the epoch (`heads.evaluation.evaluate.judge`)
+    and stands for the baselines."""
     if tells_seen(dataset):
         return "mean"
     return "accuracy" if has_one_label(dataset) else "segment_map"

@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from catalog.recipe import Recipe
-from heads.registry import is_dense, names, spec
+from heads.registry import names, spec
+from heads.spec import Task
 
 FORMAT = 1
 _DATASET_KEYS = ("name", "root", "media")
@@ -75,7 +76,7 @@ class RunRecord:
     texts: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        wanted = len(self.classes) + (self.background is not None and not is_dense(self.head))
+        wanted = spec(self.head).num_outputs(len(self.classes), background=self.background is not None)
         got = self.config.get("num_classes")
         if got != wanted:
             raise ValueError(f"a head for {len(self.classes)} classes needs {wanted} outputs, its config says {got}")
@@ -84,6 +85,11 @@ class RunRecord:
             raise ValueError(f"unseen classes are among the classes, got {unexpected[0]!r}")
         if self.texts is not None and not spec(self.head).needs_texts:
             raise ValueError(f"texts must be null for head {self.head}, which does not choose among class texts")
+
+    @property
+    def task(self) -> Task:
+        """What the head predicts: classes of segments, or events."""
+        return spec(self.head).task
 
     @property
     def dataset_options(self) -> dict[str, str]:

@@ -42,13 +42,13 @@ class TrainingDiverged(AvelError):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What `fit` comes to.
+    """Result of `fit`.
 
     Attributes:
         state: the best epoch's parameters and buffers, on the CPU.
         best_epoch: counted from 1.
         history: one row an epoch: epoch, train_loss, learning_rate (of its last step), val_loss, val_NAME of the number
-            that decides, seconds; what the head tells of itself after the epoch's steps (`Head.scalars`).
+            that decides, seconds; the head's own numbers after the epoch's steps (`Head.scalars`).
     """
 
     state: dict[str, Tensor]
@@ -56,8 +56,8 @@ class Fitted:
     history: tuple[Numbers, ...]
 
 
-class Task(Protocol):
-    """What is learned: `heads.training.segment_task`, `heads.training.dense_task`."""
+class TrainingData(Protocol):
+    """Batches with their truth, and validation: of a task (`heads.training.task`)."""
 
     @property
     def train(self) -> Split:
@@ -80,7 +80,7 @@ class Task(Protocol):
 
 def fit(
     head: Head,
-    task: Task,
+    data: TrainingData,
     settings: Settings,
     *,
     on_epoch: Callable[[Numbers], None] = lambda row: None,
@@ -101,8 +101,8 @@ def fit(
         TrainingDiverged: a loss is NaN or infinite; names the items.
         TrainingStopped: `stop` said so.
     """
-    train = task.train
-    for split in task.splits:
+    train = data.train
+    for split in data.splits:
         if not len(split.present):
             why = "; ".join(sorted(set(split.absent.values()))[:3])
             raise ValueError(f"none of the {len(split.items)} items of {split.name} has features ({why})")
@@ -128,7 +128,7 @@ def fit(
                 if checkpoint is not None and done.history:
                     checkpoint.write(moving, done)
                 raise TrainingStopped(f"stopped after {len(done.history)} of at most {settings.epochs} epochs")
-            row = _epoch(moving, task, settings, done)
+            row = _epoch(moving, data, settings, done)
             if checkpoint is not None and checkpoint.due():
                 checkpoint.write(moving, done)
             on_epoch(row)
@@ -149,13 +149,13 @@ def _finished(done: Progress, settings: Settings) -> bool:
     return run >= settings.epochs or (settings.patience > 0 and run - done.best_epoch >= settings.patience)
 
 
-def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Numbers:
+def _epoch(moving: Moving, data: TrainingData, settings: Settings, done: Progress) -> Numbers:
     """One pass over the training items and one over validation; adds its row to `done` and returns it."""
     began_s = time.perf_counter()
     head, epoch = moving.head, len(done.history) + 1
-    row: Numbers = {"epoch": epoch} | _steps(moving, task, settings, epoch) | head.scalars()
+    row: Numbers = {"epoch": epoch} | _steps(moving, data, settings, epoch) | head.scalars()
     judged = head if moving.averaged is None else cast(Head, moving.averaged.module)
-    row |= task.validate(judged)
+    row |= data.validate(judged)
     best = done.history[done.best_epoch - 1] if done.best_epoch else None
     if best is None or settings.keep == "last" or _validation_rank(row) > _validation_rank(best):
         done.best_epoch = epoch
@@ -165,9 +165,9 @@ def _epoch(moving: Moving, task: Task, settings: Settings, done: Progress) -> Nu
     return row
 
 
-def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Numbers:
+def _steps(moving: Moving, data: TrainingData, settings: Settings, epoch: int) -> Numbers:
     """The steps of an epoch: its loss, and the learning rate it ended with."""
-    head, stepper, scaler, train = moving.head, moving.stepper, moving.scaler, task.train
+    head, stepper, scaler, train = moving.head, moving.stepper, moving.scaler, data.train
     steps = -(-len(train.present) // settings.batch_size)
     rate, loss_sum, loss_count = 0.0, 0.0, 0.0
     shuffled = train.present[torch.randperm(len(train.present), generator=moving.order).numpy()]
@@ -182,7 +182,7 @@ def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Number
         rate = settings.learning_rate * share
         for group in stepper.param_groups:
             group["lr"] = rate
-        sums_B, counts_B = _loss(head, *task.batch(items), settings)
+        sums_B, counts_B = _loss(head, *data.batch(items), settings)
         loss = sums_B.sum() / counts_B.sum()
         if not math.isfinite(loss.item()):
             raise _diverged(train, items, sums_B, epoch)
@@ -201,7 +201,7 @@ def _steps(moving: Moving, task: Task, settings: Settings, epoch: int) -> Number
 
 
 def _validation_rank(row: Numbers) -> tuple[float, float]:
-    """What makes one epoch better than another."""
+    """Orders epochs by their validation: the number that counts, then the lower loss."""
     return next((row[k] for k in row if k.startswith("val_") and k != "val_loss"), 0.0), -row["val_loss"]
 
 
@@ -230,8 +230,8 @@ def _used_rows(rows: Modal | None, used_R: NDArray[np.int64]) -> Modal | None:
 
 def _diverged(train: Split, items: NDArray[np.int64], sums_B: Tensor, epoch: int) -> TrainingDiverged:
     bad = [train.items[int(i)].id for i, s in zip(items, sums_B.tolist(), strict=True) if not math.isfinite(s)]
-    told = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
+    named = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
     return TrainingDiverged(
-        f"epoch {epoch}: the loss is NaN or infinite for {len(bad)} of {len(items)} items of the batch ({told}); "
+        f"epoch {epoch}: the loss is NaN or infinite for {len(bad)} of {len(items)} items of the batch ({named}); "
         "nothing was written. Lower --lr, or look at these items' features with `avel store verify`"
     )

@@ -11,126 +11,43 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from catalog.dataset import Dataset, load
-from catalog.errors import AvelError, BadArguments
+from catalog.dataset import Dataset
+from catalog.errors import BadArguments
 from catalog.fingerprint import fingerprint
 from catalog.lock import Locked, hold_lock
-from catalog.store.reader import FeatureStore, open_store
-from heads.data.targets import has_one_label
-from heads.data.vocabulary import Vocabulary, of_data_set
-from heads.evaluation.protocol import unseen_labels, without_unseen_training
-from heads.registry import is_dense, spec
+from heads.evaluation.protocol import unseen_labels
 from heads.runs.folder import check_free, check_way, put_back, read_record, write_run
 from heads.runs.record import Numbers, RunRecord
-from heads.spec import Modality, Scalar
 from heads.training.checkpoint import FILE, Checkpoint, OtherTraining, differences
+from heads.training.experiment import Experiment, Materials
 from heads.training.fit import TrainingDiverged
-from heads.training.run import TrainedRun, head_config, train_run
-from heads.training.settings import Settings
+from heads.training.run import TrainedRun, train_run
 
 Identity = dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What to train, on what, and where to: plain values, so that it can be handed to another process.
+class Order(Experiment):
+    """An experiment whose run is to be written.
 
     Attributes:
-        store, root, media: places; paths absolute.
-        snapshot: of the store; None takes the newest.
-        options: the data set's own.
-        changes: fields of the head's config in place of those chosen for it.
-        vocabulary: class texts, for a head that needs them; None takes the only one that fits.
         threads: torch's.
         out: the run's folder.
-        overwrite: replace a run that lies there.
+        overwrite: replace a run that is there.
         restart: throw away what an interrupted run left.
     """
 
-    store: str
-    snapshot: str | None
-    dataset: str
-    root: str
-    media: str | None
-    options: dict[str, str]
-    recipe: str
-    head: str
-    modality: Modality
-    changes: Mapping[str, Scalar]
-    vocabulary: str | None
-    settings: Settings
-    threads: int
+    threads: int = 1
     out: Path
-    overwrite: bool
-    restart: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Materials:
-    """What an order names, opened."""
-
-    store: FeatureStore
-    dataset: Dataset
-    texts: Vocabulary | None
-
-
-def gather(order: Order) -> Materials:
-    """Opens what the order names.
-
-    Raises:
-        StoreError, AnnotationError, ValueError: it is not there, or damaged.
-        BadArguments: the store has no such recipe, or no vocabulary fits.
-    """
-    store = open_store(order.store, at=order.snapshot)
-    held = sorted(store.recipes())
-    if order.recipe not in held:
-        at = "" if order.snapshot is None else f" at snapshot {order.snapshot}"
-        raise BadArguments(
-            f"recipe {order.recipe}: the store {order.store} has no such features{at}; "
-            f"it has {', '.join(held) or 'none'}"
-        )
-    try:
-        dataset = load(order.dataset, order.root, order.media, order.options)
-    except AvelError:
-        raise
-    except ValueError as error:  # of an option of the data set's own
-        raise BadArguments(f"--{error}" if str(error).startswith("unseen:") else str(error)) from error
-    texts = None
-    if spec(order.head).needs_texts:
-        try:
-            texts = of_data_set(store, order.recipe, dataset, order.vocabulary)
-        except ValueError as error:
-            raise BadArguments(f"--vocabulary: {error}") from error
-    return Materials(store=store, dataset=dataset, texts=texts)
-
-
-def check_head(order: Order, materials: Materials) -> None:
-    """Sees that the order's head goes with the store's features, the classes and the changes; reads no feature.
-
-    Raises:
-        ValueError: it does not, such as sound alone for a head that relates sound to picture.
-    """
-    dataset, texts = materials.dataset, materials.texts
-    without_unseen_training(dataset)
-    if texts is not None and texts.background is None and not is_dense(order.head):
-        raise ValueError(
-            f"needs the text of a background, and {dataset.name} has none: its segments may have several classes or no "
-            "class; take a data set of one class a segment, such as ovavebench, or for this one the head loco_texts"
-        )
-    if spec(order.head).one_label and not has_one_label(dataset):
-        raise ValueError(
-            f"names one class a segment, and the segments of {dataset.name} may have several; take a data set of one "
-            "class a segment, such as ave, or another head"
-        )
-    entry = materials.store.recipes()[order.recipe]
-    head_config(order.head, entry, dataset, modality=order.modality, changes=order.changes)
+    overwrite: bool = False
+    restart: bool = False
 
 
 def carry_out(
@@ -154,31 +71,15 @@ def carry_out(
     torch.set_num_threads(order.threads)
     asked = identity(order, materials)
     with _partial(order) as folder:
-        with _scalars(folder / "tensorboard") as tell:
+        with _scalars(folder / "tensorboard") as write_scalars:
 
             def both(row: Numbers) -> None:
-                tell(row)
+                write_scalars(row)
                 on_epoch(row)
 
-            trained = train_run(
-                materials.store,
-                materials.dataset,
-                order.recipe,
-                head_name=order.head,
-                modality=order.modality,
-                settings=order.settings,
-                places={
-                    "store": {"uri": order.store},
-                    "dataset": {"root": order.root, "media": order.media} | order.options,
-                },
-                texts=materials.texts,
-                changes=order.changes,
-                on_epoch=both,
-                checkpoint=Checkpoint(folder, asked),
-                stop=stop,
-            )
-        told = {name: asked[name] for name in ("annotations", "changes", "threads")}
-        record = dataclasses.replace(trained.record, training=trained.record.training | told)
+            trained = train_run(order, materials, on_epoch=both, checkpoint=Checkpoint(folder, asked), stop=stop)
+        more = {name: asked[name] for name in ("annotations", "changes", "threads")}
+        record = dataclasses.replace(trained.record, training=trained.record.training | more)
         write_run(
             order.out,
             record,

@@ -1,17 +1,22 @@
-"""The task of heads that score segments: the truth of each segment to learn, a number of all to be judged by."""
+"""The task of heads that score segments: classes of each segment."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
+from catalog.event import Prediction
 from heads.data.device import DeviceSplit
 from heads.data.split import Split
 from heads.data.targets import has_one_label, truth
-from heads.evaluation.evaluate import judge, mean_loss
+from heads.evaluation.evaluate import Evaluation, baselines, evaluate, judge, mean_loss
+from heads.evaluation.media_events import segment_events
 from heads.evaluation.predict import logits
+from heads.evaluation.protocol import headline
 from heads.features import FeatureBatch, Target
 from heads.runs.record import Numbers
 from heads.spec import Head
@@ -19,15 +24,61 @@ from heads.training.settings import Settings
 
 
 class SegmentTask:
-    """Training and validation of a head whose output is logits a segment (see `heads.training.fit.Task`)."""
+    """See `heads.training.task.Task`."""
 
-    def __init__(self, train: Split, val: Split, dataset: Dataset, settings: Settings) -> None:
-        self.train, self._val, self._dataset, self._device = train, val, dataset, settings.device
+    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+        self._dataset, self._settings = dataset, settings
+        self.headline = headline(dataset)
+        self.uses_run_filter = has_one_label(dataset)
+        self.uses_threshold = not self.uses_run_filter
+
+    def training_data(self, train: Split, val: Split) -> SegmentTraining:
+        """Both splits on the device."""
+        return SegmentTraining(train, val, self._dataset, self._settings.device)
+
+    def evaluate(self, head: Head, split: Split, *, smooth: int | None = None) -> Evaluation:
+        """By the data set's protocol, see `heads.evaluation.protocol`."""
+        return evaluate(head, split, self._dataset, device=self._settings.device, smooth=smooth)
+
+    def baselines(self, split: Split) -> dict[str, Numbers]:
+        """See `heads.evaluation.evaluate.baselines`."""
+        return baselines(split, self._dataset)
+
+    def predict(
+        self,
+        head: Head,
+        split: Split,
+        durations_s: Sequence[float | None],
+        *,
+        threshold: float | None = None,
+        smooth: int | None = None,
+    ) -> list[list[Prediction]]:
+        """Runs of neighbouring segments of one class."""
+        return segment_events(
+            head,
+            split,
+            self._dataset,
+            durations_s,
+            threshold=threshold,
+            smooth=smooth,
+            device=self._settings.device,
+        )
+
+    def size(self, metrics: Mapping[str, float]) -> str:
+        """Segments that count."""
+        return f"{metrics['segments']} segments"
+
+
+class SegmentTraining:
+    """Training and validation of a head whose output is logits a segment (see `heads.training.fit.TrainingData`)."""
+
+    def __init__(self, train: Split, val: Split, dataset: Dataset, device: str) -> None:
+        self.train, self._val, self._dataset, self._device = train, val, dataset, device
         self._val_true = truth(dataset, val.items, val.recipe.grid, val.num_segments)
         self._data = DeviceSplit(
             train,
             truth(dataset, train.items, train.recipe.grid, train.num_segments),
-            settings.device,
+            device,
             background=len(dataset.classes) if has_one_label(dataset) else None,
         )
 

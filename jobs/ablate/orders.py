@@ -13,7 +13,7 @@ from heads.registry import names, spec
 from heads.spec import Scalar
 from heads.training.order import Order
 from jobs.cli.head_settings import config_changes, settings_of
-from jobs.train.verb import anchored, check_data_set
+from jobs.train.run import anchored, check_data_set
 
 # (variant's key, seed) -> what to train; variant's key -> why it is not.
 Orders = dict[tuple[str, int], Order]

@@ -14,7 +14,8 @@ from heads.ablation import table as tables
 from heads.ablation.table import MEAN_OF_STD, Row, Table
 from heads.data.split import Split, read_split
 from heads.runs.record import Numbers
-from heads.training.order import Materials, Order, alone, check_head, gather, is_there
+from heads.training.experiment import Materials, check_head, gather
+from heads.training.order import Order, alone, is_there
 from jobs.ablate.figure import draw
 from jobs.ablate.orders import Orders, SkipReasons, orders_of
 from jobs.ablate.results import PAPER, SPLIT, Result, as_csv, as_json, as_rows, compared, measured, trivial

@@ -1,8 +1,8 @@
 """Training runs side by side, each in a process of its own and to a run folder of its own.
 
 A worker ignores signals and watches its parent: the parent tells all to stop after the epoch in hand, and a worker
-whose parent is gone, even by SIGKILL, ends at once. What they tell goes through shared memory without locks, which a
-killed process cannot leave held.
+whose parent is gone, even by SIGKILL, ends at once. Progress goes through shared memory without locks, which a killed
+process cannot leave held.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from catalog.errors import AvelError
 from heads.runs.record import Numbers
+from heads.training.experiment import gather
 from heads.training.fit import TrainingStopped
-from heads.training.order import Order, carry_out, gather
+from heads.training.order import Order, carry_out
 from jobs.cli.console import Progress
 
 Name = TypeVar("Name", bound=Hashable)
@@ -32,7 +33,7 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of an order; an error as text, for not every exception survives the way between processes."""
+    """Result of an order; an error as text, since not every exception survives the way between processes."""
 
     error: str | None = None
     stopped: bool = False
@@ -51,7 +52,7 @@ def carry_out_all(
         quiet: without progress.
 
     Returns:
-        What came of each, in the order given.
+        The outcome of each, in the order given.
     """
     if jobs is None:
         jobs = max(1, len(os.sched_getaffinity(0)) // max(order.threads for order in orders.values()))
@@ -77,7 +78,7 @@ def carry_out_all(
                 try:
                     outcomes[names[future]] = future.result()
                 except BrokenProcessPool:
-                    # A terminal's signal also reaches workers that are only starting and not yet deaf to it.
+                    # A terminal's signal also reaches workers that are still starting and do not ignore it yet.
                     why = "a worker process died (out of memory?); the same command goes on, --jobs 1 takes less"
                     outcomes[names[future]] = Outcome(stopped=True) if stop.is_set() else Outcome(error=why)
             ended_names = {name for name, outcome in outcomes.items() if not outcome.stopped}

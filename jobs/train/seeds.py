@@ -13,12 +13,12 @@ from typing import Any
 
 from catalog.errors import AvelError, BadArguments
 from catalog.whole_file import write_atomically
-from heads.evaluation.protocol import headline
-from heads.registry import is_dense
 from heads.runs.folder import read_record
 from heads.runs.record import Numbers, RunRecord
 from heads.runs.seeds import Spread, spreads
-from heads.training.order import Materials, Order, alone, is_there
+from heads.training.experiment import Materials
+from heads.training.order import Order, alone, is_there
+from heads.training.task import make_task
 from jobs.cli.console import note, print_json, say
 from jobs.cli.score_table import print_scores
 from jobs.cli.signals import stoppable
@@ -60,19 +60,19 @@ def train_seeds(order: Order, materials: Materials, *, num_seeds: int, jobs: int
                 return 128 + received[0]
             failed = {seed: outcome.error for seed, outcome in outcomes.items() if outcome.error is not None}
             if failed:
-                told = "; ".join(f"seed {seed}: {error}" for seed, error in failed.items())
-                raise AvelError(f"{len(failed)} of {num_seeds} seeds could not be trained: {told}")
+                errors = "; ".join(f"seed {seed}: {error}" for seed, error in failed.items())
+                raise AvelError(f"{len(failed)} of {num_seeds} seeds could not be trained: {errors}")
             warnings = tuple(dict.fromkeys(w for outcome in outcomes.values() for w in outcome.warnings))
         records = {seed: read_record(one.out) for seed, one in orders.items()}
         found = spreads([record.metrics for record in records.values()])
-        summary = _summary(records, found, headline(materials.dataset, dense=is_dense(order.head)))
+        summary = _summary(records, found, make_task(order.head, materials.dataset, order.settings).headline)
         write_atomically(order.out / SEEDS_FILE, json.dumps(summary, indent=1, allow_nan=False) + "\n")
     for warning in warnings:
         note(f"avel train: warning: {warning}")
     if as_json:
         print_json({"runs": str(order.out), "trained": list(wanted), "warnings": list(warnings)} | summary)
         return 0
-    _print(order, materials, summary, found, num_trained=len(wanted))
+    _print_summary(order, materials, summary, found, num_trained=len(wanted))
     return 0
 
 
@@ -98,7 +98,7 @@ def _summary(records: Mapping[int, RunRecord], found: dict[str, dict[str, Spread
     }
 
 
-def _print(
+def _print_summary(
     order: Order,
     materials: Materials,
     summary: Mapping[str, Any],
@@ -106,10 +106,10 @@ def _print(
     *,
     num_trained: int,
 ) -> None:
-    told = summary["baselines"]
-    names = [name for numbers in told.values() for name in numbers]
+    held = summary["baselines"]
+    names = [name for numbers in held.values() for name in numbers]
     baselines: dict[str, dict[str, Numbers]] = {
-        split: {name: told.get(split, {}).get(name, {}) for name in names} for split in found
+        split: {name: held.get(split, {}).get(name, {}) for name in names} for split in found
     }
     there = len(summary["seeds"]) - num_trained
     print_scores(

@@ -95,8 +95,12 @@ def test_what_a_dense_head_cannot_is_refused(
     [
         (["--head", "linear", "--unseen", "1.5"], 2, "lies above 0 and below 1, got 1.5"),
         (["--head", "cmbs"], 2, "names one class a segment, and the segments of unav100 may have several"),
-        (["--head", "loco", "--set", "num_classes=50"], 2, "num_classes is the data set's, 3, and is not to be set"),
-        (["--head", "loco", "--set", "visual_width=7"], 2, "visual_width is the features', 12,"),
+        (
+            ["--head", "loco", "--set", "num_classes=50"],
+            2,
+            "num_classes is 3, fixed by the data set, and cannot be overridden; got 50",
+        ),
+        (["--head", "loco", "--set", "visual_width=7"], 2, "visual_width is 12, fixed by the features,"),
         (["--head", "loco", "--set", "modality=audio"], 2, "modality is what --modality says, both,"),
         (["--head", "loco", "--set", "width=1048576"], 1, "not enough memory"),
     ],

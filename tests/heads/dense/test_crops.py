@@ -1,20 +1,20 @@
-"""Stretches of videos for dense training: where they may lie, what becomes of events."""
+"""Crops of videos for dense training: where they may lie, what becomes of events."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from heads.dense.crops import crop, draw_stretches
+from heads.dense.crops import crop, draw_crops
 
 
-def test_stretches_lie_inside_and_are_long_enough() -> None:
+def test_crops_lie_inside_and_are_long_enough() -> None:
     rng = np.random.default_rng(0)
     lengths_B = np.array([1, 7, 100, 240])
     times_BE2 = np.tile(np.array([[[0.0, 1.0]]], dtype=np.float32), (4, 1, 1))
     labels_BE = np.zeros((4, 1), dtype=np.int64)
     seen = set()
     for _ in range(200):
-        starts_B, kept_B = draw_stretches(rng, lengths_B, times_BE2, labels_BE, crop_share=0.9, max_segments=200)
+        starts_B, kept_B = draw_crops(rng, lengths_B, times_BE2, labels_BE, crop_share=0.9, max_segments=200)
         assert (starts_B >= 0).all()
         assert (starts_B + kept_B <= lengths_B).all()
         assert kept_B[[0, 1, 3]].tolist() == [1, 7, 200]
@@ -22,19 +22,19 @@ def test_stretches_lie_inside_and_are_long_enough() -> None:
     assert seen == set(range(90, 101))
 
 
-def test_a_stretch_keeps_half_of_an_event_wherever_one_fits() -> None:
+def test_a_crop_keeps_half_of_an_event_wherever_one_fits() -> None:
     rng = np.random.default_rng(1)
     lengths_B = np.full(300, 100)
     times_BE2 = np.tile(np.array([[[0.0, 8.0], [40.0, 99.0]]], dtype=np.float32), (300, 1, 1))
     labels_BE = np.tile(np.array([[0, -1]]), (300, 1))  # the second is padding
-    starts_B, kept_B = draw_stretches(rng, lengths_B, times_BE2, labels_BE, crop_share=0.3, max_segments=40)
+    starts_B, kept_B = draw_crops(rng, lengths_B, times_BE2, labels_BE, crop_share=0.3, max_segments=40)
     shared_B = np.minimum(8.0, starts_B + kept_B) - np.maximum(0.0, starts_B)
     assert (shared_B >= 4).all()
     assert len(set(starts_B.tolist())) == 5  # 0 to 4, all of them
 
 
 def test_without_events_a_stretch_is_drawn_all_the_same() -> None:
-    starts_B, kept_B = draw_stretches(
+    starts_B, kept_B = draw_crops(
         np.random.default_rng(2),
         np.array([50]),
         np.zeros((1, 1, 2), dtype=np.float32),

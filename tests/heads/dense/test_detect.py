@@ -15,7 +15,7 @@ from catalog.video import Video
 from heads.data.device import DeviceSplit
 from heads.dense.candidates import Candidates
 from heads.dense.detect import detect, in_seconds, outputs, predictions, reach_s
-from heads.evaluation.media_events import media_events
+from heads.evaluation.media_events import detected_events
 from tests.heads import dense_planted as told
 
 
@@ -89,7 +89,7 @@ def test_an_hour_may_have_more_events_than_a_minute() -> None:
     split = told.split(data, "test")
     sure = [int((one.scores_N > 0.9).sum()) for one in detect(told.Told(), split)]
     assert sure == [100]  # as published
-    found = media_events(told.Told(), split, told.CLASSES, [240.0], one_label=False, threshold=0.9)[0]
+    found = detected_events(told.Told(), split, told.CLASSES, [240.0], threshold=0.9)[0]
     np.testing.assert_allclose(
         [(one.start_s, one.end_s) for one in found], [(float(e.start_s), float(e.end_s)) for e in events], atol=1e-3
     )

@@ -21,11 +21,10 @@ from heads.data.targets import events_on_grid
 from heads.dense.detect import MARGIN_SEGMENTS, outputs
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
-from heads.evaluation.evaluate import baselines, evaluate
 from heads.features import FeatureBatch, Target
 from heads.spec import Modality
 from heads.training.checkpoint import Checkpoint
-from heads.training.dense_task import DenseTask
+from heads.training.event_task import EventTask
 from heads.training.fit import Fitted, TrainingStopped, fit
 from heads.training.settings import Settings, published_settings
 from tests.heads import dense_planted as told
@@ -196,7 +195,10 @@ def trained(name: str, head: DenseHead, **how: Any) -> tuple[Fitted, Any]:
     splits = {which: replace(split, audio=split.visual) for which, split in splits.items()}
     extra = {key: how.pop(key) for key in ("checkpoint", "stop") if key in how}
     settings = replace(published_settings(name), batch_size=3, learning_rate=2e-3, ema=0.5, patience=0, **how)
-    return fit(head, DenseTask(splits["train"], splits["val"], data, settings), settings, **extra), (data, splits)
+    return fit(head, EventTask(data, settings).training_data(splits["train"], splits["val"]), settings, **extra), (
+        data,
+        splits,
+    )
 
 
 @pytest.mark.parametrize("name", DENSE_HEADS)
@@ -208,11 +210,12 @@ def test_every_dense_head_learns_and_is_judged(name: str) -> None:
     assert {"val_loss", "val_average_map"} <= set(fitted.history[0])
     head.load_state_dict(fitted.state)
     head.normaliser.mean.copy_(untrained.normaliser.mean)  # which has moved: losses compare by one
-    task = DenseTask(splits["val"], splits["train"], data, Settings())
+    task = EventTask(data, Settings()).training_data(splits["val"], splits["train"])
     assert task.validate(head)["val_loss"] < 0.8 * task.validate(untrained)["val_loss"]
-    found = evaluate(head, splits["test"], data)
+    found = EventTask(data, Settings()).evaluate(head, splits["test"])
     assert found.metrics["items"] == len(splits["test"].items)
-    assert {"whole_video", "mean_length"} == set(baselines(splits["test"], data, dense=True))
+    assert {"whole_video", "mean_length"} == set(EventTask(data, Settings()).baselines(splits["test"]))
+    assert EventTask.headline == "average_map"
 
 
 @pytest.mark.parametrize("name", DENSE_HEADS)
@@ -238,7 +241,7 @@ def test_validation_loss_is_the_mean_of_each_item_alone() -> None:
     data = told.dataset(videos=12)
     train, val = told.split(data, "train"), told.split(data, "val")
     head = told.Told(sure=1.0)
-    found = DenseTask(train, val, data, Settings(batch_size=5)).validate(head)
+    found = EventTask(data, Settings(batch_size=5)).training_data(train, val).validate(head)
     alone = []
     for n, item in enumerate(val.items):
         batch = val.batch(slice(n, n + 1))
@@ -255,7 +258,7 @@ def test_validation_loss_is_the_mean_of_each_item_alone() -> None:
 def test_a_head_that_knows_scores_all_of_it_and_one_without_features_misses_its_events() -> None:
     data = told.dataset(videos=30)
     split = told.split(data, "test")
-    full = evaluate(told.Told(), split, data)
+    full = EventTask(data, Settings()).evaluate(told.Told(), split)
     assert full.metrics["average_map"] == pytest.approx(1.0)
     assert full.metrics["map_0.9"] == pytest.approx(1.0)
     assert full.metrics["average_map_strict"] == pytest.approx(1.0)
@@ -269,7 +272,7 @@ def test_a_head_that_knows_scores_all_of_it_and_one_without_features_misses_its_
     assert row["duration_s"] == float(duration_s)
     # Without one item's features the events of that item are missed: recall, and with it AP, falls by their share.
     gone = next(item for item in split.items if item.events)
-    less = evaluate(told.Told(), told.split(data, "test", absent=(gone.id,)), data)
+    less = EventTask(data, Settings()).evaluate(told.Told(), told.split(data, "test", absent=(gone.id,)))
     per_class = {label: [e for item in split.items for e in item.events if e.label == label] for label in data.classes}
     missed = {label: sum(e.label == label for e in gone.events) for label in data.classes}
     wanted = sum(1 - missed[label] / len(per_class[label]) for label in data.classes) / len(data.classes)
@@ -279,7 +282,7 @@ def test_a_head_that_knows_scores_all_of_it_and_one_without_features_misses_its_
 
 def test_held_out_classes_have_numbers_of_their_own() -> None:
     data = replace(told.dataset(videos=30), unseen=("horn",))
-    found = evaluate(told.Told(), told.split(data, "test"), data).metrics
+    found = EventTask(data, Settings()).evaluate(told.Told(), told.split(data, "test")).metrics
     assert found["average_map_seen"] == found["average_map_unseen"] == pytest.approx(1.0)
 
 
@@ -295,10 +298,10 @@ def test_held_out_classes_do_not_choose_the_epoch() -> None:
 
     data = replace(told.dataset(videos=30), unseen=("horn",))
     splits = {which: told.split(data, which) for which in ("train", "val")}
-    row = DenseTask(splits["train"], splits["val"], data, Settings()).validate(OfHorns())
+    row = EventTask(data, Settings()).training_data(splits["train"], splits["val"]).validate(OfHorns())
     assert {name for name in row if name != "val_loss"} == {"val_average_map_seen"}
     assert row["val_average_map_seen"] == 0
-    row = DenseTask(splits["train"], splits["val"], data, Settings()).validate(told.Told())
+    row = EventTask(data, Settings()).training_data(splits["train"], splits["val"]).validate(told.Told())
     assert row["val_average_map_seen"] == pytest.approx(1.0)
 
 
@@ -307,11 +310,11 @@ def test_a_split_without_events_has_counts_alone() -> None:
     items = tuple(item if item.split == "train" else replace(item, events=()) for item in data.items)
     data = replace(data, items=items)
     train, val = told.split(data, "train"), told.split(data, "val")
-    assert set(DenseTask(train, val, data, Settings()).validate(told.Told())) == {"val_loss"}
-    found = evaluate(told.Told(), val, data)
+    assert set(EventTask(data, Settings()).training_data(train, val).validate(told.Told())) == {"val_loss"}
+    found = EventTask(data, Settings()).evaluate(told.Told(), val)
     assert found.metrics == {"items": 4, "items_without_features": 0, "events": 0}
     assert [row["events_true"] for row in found.rows] == [[]] * 4
-    assert baselines(val, data, dense=True) == {}
+    assert EventTask(data, Settings()).baselines(val) == {}
 
 
 def test_settings_of_dense_training_that_cannot_be_raise() -> None:

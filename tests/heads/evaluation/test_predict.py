@@ -14,7 +14,7 @@ from torch import Tensor
 from catalog.grid import GridRule
 from heads.blocks.segment_head import SegmentHead
 from heads.data.split import read_split
-from heads.evaluation.predict import events, logits, probabilities
+from heads.evaluation.predict import events, held_classes, logits, probabilities
 from heads.features import FeatureBatch
 
 SECOND = GridRule(window_s=Fraction(1), hop_s=Fraction(1))
@@ -29,15 +29,15 @@ def one_hot(labels: list[int], num: int, sure: float = 0.8) -> np.ndarray:
 def test_events_one_label_runs_become_events_and_background_none() -> None:
     p = one_hot([2, 0, 0, 1, 2, 0], 3)
     p[2, 0] = 0.6
-    found = events("v", p, np.ones(6, dtype=bool), SECOND, ("a", "b"), one_label=True)
+    found = events("v", held_classes(p, 2, one_label=True), p, SECOND, ("a", "b"))
     assert [(e.label, e.start_s, e.end_s) for e in found] == [("a", 1, 3), ("b", 3, 4), ("a", 5, 6)]
     assert found[0].score == pytest.approx(0.7)
     assert {e.video_id for e in found} == {"v"}
 
 
-def test_events_padding_is_not_predicted_and_end_is_cut_to_duration() -> None:
-    mask = np.array([True, True, True, False, False])
-    found = events("v", one_hot([0] * 5, 2), mask, SECOND, ("a",), one_label=True, duration_s=2.25)
+def test_events_end_is_cut_to_duration() -> None:
+    p = one_hot([0] * 3, 2)
+    found = events("v", held_classes(p, 1, one_label=True), p, SECOND, ("a",), duration_s=2.25)
     assert [(e.start_s, e.end_s) for e in found] == [(0, 2.25)]
 
 
@@ -54,14 +54,15 @@ def test_events_several_labels_equal_slow_loop_over_classes() -> None:
             if not held and start is not None:
                 wanted.add((k, start, t, round(float(p[start:t, k].astype(float).mean()), 9)))
                 start = None
-    found = events("v", p, np.ones(30, dtype=bool), SECOND, tuple("abcd"), one_label=False, threshold=0.6)
+    found = events("v", held_classes(p, 4, one_label=False, threshold=0.6), p, SECOND, tuple("abcd"))
     assert {("abcd".index(e.label), int(e.start_s), int(e.end_s), round(e.score, 9)) for e in found} == wanted
     assert [e.start_s for e in found] == sorted(e.start_s for e in found)
 
 
 def test_events_overlapping_windows_meet_half_way() -> None:
     grid = GridRule(window_s=Fraction(2), hop_s=Fraction(1))  # middles at 1, 2, 3, 4
-    found = events("v", one_hot([0, 0, 1, 1], 3), np.ones(4, dtype=bool), grid, ("a", "b"), one_label=True)
+    p = one_hot([0, 0, 1, 1], 3)
+    found = events("v", held_classes(p, 2, one_label=True), p, grid, ("a", "b"))
     assert [(e.start_s, e.end_s) for e in found] == [(0.5, 2.5), (2.5, 4.5)]
 
 

@@ -31,7 +31,9 @@ class Splits:
     read: dict[str, Split]
 
     def fit(self, head: Head, settings: Settings, **more: Any) -> Fitted:
-        return fit(head, SegmentTask(self.read["train"], self.read["val"], self.data, settings), settings, **more)
+        return fit(
+            head, SegmentTask(self.data, settings).training_data(self.read["train"], self.read["val"]), settings, **more
+        )
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,7 @@ def test_checkpoint_of_another_head_is_told_as_damaged(tmp_path: Path) -> None:
 def test_checkpoint_of_other_averaged_parameters_is_told_as_damaged(tmp_path: Path) -> None:
     there = moving(fresh("linear"), ema=0.5)
     assert there.averaged is not None
-    there.averaged.module.get_submodule("classify").weight = nn.Parameter(torch.zeros(1))
+    there.averaged.module.get_submodule("classify").weight = torch.nn.Parameter(torch.zeros(1))
     Checkpoint(tmp_path, {}).write(there, Progress())
     with pytest.raises(ValueError, match="not those of the head"):
         Checkpoint(tmp_path, {}).resume(moving(fresh("linear"), ema=0.5))

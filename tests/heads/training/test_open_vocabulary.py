@@ -26,13 +26,13 @@ from heads.evaluation.evaluate import Evaluation, evaluate
 from heads.evaluation.run_filter import filter_runs
 from heads.metrics.ovavebench import summary, video_scores
 from heads.registry import read_config, restore, spec
+from heads.training.experiment import Experiment, Materials
 from heads.training.run import TrainedRun, train_run
 from heads.training.settings import Settings, published_settings
 from tests.heads import planted_texts as planted
 
 RECIPE = planted.RECIPE.name
 NAMES = (*planted.CLASSES, "other")
-PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}
 
 
 def trained(
@@ -40,16 +40,18 @@ def trained(
 ) -> TrainedRun:
     settings = published_settings(head, epochs=4, batch_size=4, learning_rate=1e-3)
     texts = of_data_set(store, RECIPE, data, vocabulary)
-    return train_run(
-        store,
-        data,
-        RECIPE,
-        head_name=head,
-        modality="both",
+    return train_run(experiment(head, settings, **changes), Materials(store=store, dataset=data, texts=texts))
+
+
+def experiment(head: str, settings: Settings, **changes: Any) -> Experiment:
+    return Experiment(
+        store="store",
+        dataset="ovavebench",
+        root="root",
+        recipe=RECIPE,
+        head=head,
+        changes=changes,
         settings=settings,
-        places=PLACES,
-        texts=texts,
-        changes=changes or None,
     )
 
 
@@ -148,9 +150,7 @@ def test_train_names_unseen_classes_it_was_not_trained_on(store: FeatureStore, d
 def test_train_chooses_the_epoch_of_the_best_mean_on_validation(store: FeatureStore, data: Dataset) -> None:
     settings = published_settings("ov_avel", epochs=12, batch_size=4, learning_rate=3e-4)
     texts = of_data_set(store, RECIPE, data, "mine")
-    run = train_run(
-        store, data, RECIPE, head_name="ov_avel", modality="both", settings=settings, places=PLACES, texts=texts
-    )
+    run = train_run(experiment("ov_avel", settings), Materials(store=store, dataset=data, texts=texts))
     history = run.record.history
     ranks = [(row["val_mean"], -row["val_loss"]) for row in history]
     best = ranks.index(max(ranks))
@@ -238,14 +238,14 @@ def test_train_items_of_unseen_classes_are_not_trained_on(store: FeatureStore, d
     assert run.warnings == ("train: 1 items of unseen classes left out of training",)
 
 
-def test_evaluate_halves_and_run_filter_equal_slow_counts(store: FeatureStore, data: Dataset) -> None:
+def test_evaluate_seen_unseen_and_run_filter_equal_slow_counts(store: FeatureStore, data: Dataset) -> None:
     run = trained(store, data, vocabulary="mine")
     head = restore("ov_avel", read_config("ov_avel", run.record.config), run.state)
     found = evaluate(head, read_split(store, RECIPE, data, "test"), data, smooth=2)
-    assert found.halves is not None
+    assert found.seen_unseen is not None
     for row in found.rows:
         assert row["seen"] == (row["item"].rsplit("-", 1)[0] in planted.SEEN)
-    for counts, seen in ((found.halves.seen_KK, True), (found.halves.unseen_KK, False)):
+    for counts, seen in ((found.seen_unseen.seen_KK, True), (found.seen_unseen.unseen_KK, False)):
         slow = np.zeros((7, 7), dtype=np.int64)
         for row in found.rows:
             if row["seen"] is seen:
@@ -265,13 +265,4 @@ def test_train_head_of_texts_without_them_or_of_another_order_raises(store: Feat
     odd = replace(texts, classes=tuple(reversed(texts.classes)))
     for given, told in ((None, "needs a vocabulary"), (odd, "must hold the classes of ovavebench in its order")):
         with pytest.raises(ValueError, match=told):
-            train_run(
-                store,
-                data,
-                RECIPE,
-                head_name="ov_avel",
-                modality="both",
-                settings=Settings(),
-                places=PLACES,
-                texts=given,
-            )
+            train_run(experiment("ov_avel", Settings()), Materials(store=store, dataset=data, texts=given))

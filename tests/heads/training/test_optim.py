@@ -37,7 +37,7 @@ def splits(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tup
 def trained(splits: tuple[Dataset, Split, Split], head: Head, **how: Any) -> Fitted:
     data, train, val = splits
     settings = Settings(**({"epochs": 4, "batch_size": 5, "patience": 0} | how))
-    return fit(head, SegmentTask(train, val, data, settings), settings)
+    return fit(head, SegmentTask(data, settings).training_data(train, val), settings)
 
 
 def fresh(name: str = "linear") -> Head:

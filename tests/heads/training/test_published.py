@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -13,11 +12,14 @@ import torch
 from catalog.dataset import Dataset
 from catalog.store.reader import FeatureStore
 from heads.registry import is_dense, names, spec
+from heads.training.experiment import Experiment, Materials
 from heads.training.optim import averaged, optimiser, schedule
 from heads.training.run import train_run
 from heads.training.settings import Settings, published_settings
 
-PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}
+
+def experiment(head: str, settings: Settings) -> Experiment:
+    return Experiment(store="store", dataset="ave", root="root", recipe="descriptors-1s", head=head, settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def store(planted: ModuleType, data: Dataset, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("name", [name for name in names() if not is_dense(name) and not spec(name).needs_texts])
 def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data: Dataset) -> None:
     settings = replace(published_settings(name), epochs=4, batch_size=8, learning_rate=3e-3)
-    run = train_run(store, data, "descriptors-1s", head_name=name, modality="both", settings=settings, places=PLACES)
+    run = train_run(experiment(name, settings), Materials(store=store, dataset=data))
     losses = [row["train_loss"] for row in run.record.history]
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < losses[0]
@@ -43,9 +45,7 @@ def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data:
 
 def test_head_that_needs_texts_says_so(store: FeatureStore, data: Dataset) -> None:
     with pytest.raises(ValueError, match="class texts"):
-        train_run(
-            store, data, "descriptors-1s", head_name="ov_avel", modality="both", settings=Settings(), places=PLACES
-        )
+        train_run(experiment("ov_avel", Settings()), Materials(store=store, dataset=data))
 
 
 def test_published_settings_are_the_heads_unless_given() -> None:

@@ -25,21 +25,27 @@ from heads.metrics.ave import accuracy
 from heads.registry import build, read_config
 from heads.runs.folder import read_run, write_run
 from heads.spec import Head, Modality
+from heads.training.experiment import Experiment, Materials
 from heads.training.fit import fit
 from heads.training.run import TrainedRun, train_run
 from heads.training.segment_task import SegmentTask
 from heads.training.settings import Settings
-
-PLACES: dict[str, Any] = {"store": {"uri": "store"}, "dataset": {"root": "root", "media": None}}
 
 
 def trained_on(
     store: FeatureStore, data: Dataset, *, modality: Modality = "both", recipe: str = "descriptors-1s", **settings: Any
 ) -> TrainedRun:
     wanted = {"epochs": 30, "learning_rate": 1e-2, "batch_size": 8} | settings
-    return train_run(
-        store, data, recipe, head_name="linear", modality=modality, settings=Settings(**wanted), places=PLACES
+    experiment = Experiment(
+        store="store",
+        dataset="ave",
+        root="root",
+        recipe=recipe,
+        head="linear",
+        modality=modality,
+        settings=Settings(**wanted),
     )
+    return train_run(experiment, Materials(store=store, dataset=data))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +124,7 @@ def test_fit_seed_decides_order_and_dropout(store: FeatureStore, data: Dataset) 
     def fitted(seed: int, head: Head) -> Tensor:
         settings = Settings(epochs=2, batch_size=8, seed=seed)
         torch.rand(seed + 1)  # the global generator is elsewhere each time
-        return fit(head, SegmentTask(splits[0], splits[1], data, settings), settings).state["classify.weight"]
+        return fit(head, SegmentTask(data, settings).training_data(*splits), settings).state["classify.weight"]
 
     config = read_config("linear", {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both"})
     # Equal parameters to begin with: only the order of items is left to differ.

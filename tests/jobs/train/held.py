@@ -53,12 +53,11 @@ class Held:
 
 def hold(epoch: int, folder: Path) -> None:
     """From now on trainings of this process wait."""
-    from heads.training import order
-    from jobs.train import parallel
+    from jobs.train import parallel, run
 
-    carry_out = order.carry_out
+    carry_out = run.carry_out  # type: ignore[attr-defined]
 
-    def held(asked: order.Order, materials: Any, *, on_epoch: Any, stop: Any) -> Any:
+    def held(asked: Any, materials: Any, *, on_epoch: Any, stop: Any) -> Any:
         def wait(row: Any) -> None:
             on_epoch(row)
             if row["epoch"] == epoch:
@@ -68,8 +67,8 @@ def hold(epoch: int, folder: Path) -> None:
 
         return carry_out(asked, materials, on_epoch=wait, stop=stop)
 
-    order.carry_out = held  # type: ignore[assignment]  # where each of the two ways to train finds it
-    parallel.carry_out = held  # type: ignore[assignment, attr-defined]
+    for module in (run, parallel):  # one training, and several
+        module.carry_out = held  # type: ignore[attr-defined]
 
 
 if __name__ in ("__main__", "__mp_main__"):

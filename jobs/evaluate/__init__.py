@@ -1,0 +1,1 @@
+"""`avel evaluate`."""
