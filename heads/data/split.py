@@ -118,12 +118,12 @@ def find_recipe(store: FeatureStore, wanted: Recipe) -> str:
         raise RecipeMismatch(f"needs features of recipe {wanted.name}, the store holds none; run `avel extract`", [])
     near = wanted.name if wanted.name in held else min(held, key=lambda name: len(wanted.differences(held[name])))
     differences = wanted.differences(held[near])
-    # Of two encoders nothing else is worth telling.
+    # Between two encoders the other differences do not matter.
     shown = [row for row in differences if row[0] == "encoder"] or differences
-    told = "; ".join(f"{path}: needs {here}, store has {there}" for path, here, there in shown)
+    differing = "; ".join(f"{path}: needs {here}, store has {there}" for path, here, there in shown)
     raise RecipeMismatch(
         f"needs features of recipe {wanted.name} ({wanted.fingerprint()[:12]}), "
-        f"the store's {near} ({held[near].fingerprint()[:12]}) differs: {told}; "
+        f"the store's {near} ({held[near].fingerprint()[:12]}) differs: {differing}; "
         "extract with the wanted recipe (`avel extract ... --as NAME`) or train a head on the store's",
         [(path, there, here) for path, here, there in differences],
     )
@@ -252,13 +252,13 @@ def _rows(
         if len(found) == total:
             return Modal(values=found, valid=part.valid)
         if values is None:
-            values = _room((total, *kept), found.dtype)
+            values = _allocate_rows((total, *kept), found.dtype)
         values[done : done + len(found)], valid_R[done : done + len(found)] = found, part.valid
         done += len(found)
     return Modal(values=np.zeros((0, *kept), dtype=np.float32) if values is None else values, valid=valid_R)
 
 
-def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.floating]:
+def _allocate_rows(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[np.floating]:
     """Memory for rows: beyond `MAPPED_BYTES` that of a file without a name, which the system may put aside."""
     size = int(np.prod(shape)) * dtype.itemsize
     if size <= MAPPED_BYTES:

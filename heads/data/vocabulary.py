@@ -56,7 +56,7 @@ def of_data_set(store: FeatureStore, recipe_name: str, dataset: Dataset, name: s
         name: of the vocabulary; None takes the store's only one that has every class.
 
     Raises:
-        ValueError: there is no such vocabulary, none or several fit, or a class is missing or stands twice; the
+        ValueError: there is no such vocabulary, none or several fit, or a class is missing or occurs twice; the
             message names it and the command that makes what is missing.
     """
     held = store.vocabularies(recipe_name)
@@ -76,11 +76,11 @@ def of_data_set(store: FeatureStore, recipe_name: str, dataset: Dataset, name: s
     if len(found) > 1:
         raise ValueError(f"{store.uri}: several vocabularies have the classes of {dataset.name}: {', '.join(found)}")
     if not found:
-        told = "; ".join(f"vocabulary {held_name}: {problem}" for held_name, problem in wrong.items())
-        raise ValueError(f"{store.uri}: recipe {recipe_name}: {told or 'there is no vocabulary'}; {make}")
+        problems = "; ".join(f"vocabulary {held_name}: {problem}" for held_name, problem in wrong.items())
+        raise ValueError(f"{store.uri}: recipe {recipe_name}: {problems or 'there is no vocabulary'}; {make}")
     ((chosen, labels),) = found.items()
     background = None if dataset.background is None else _background(labels, dataset.background, dataset.classes)
-    return _taken(chosen, labels, dataset.classes, background)
+    return _selected(chosen, labels, dataset.classes, background)
 
 
 def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: str) -> Vocabulary:
@@ -100,7 +100,7 @@ def of_store(store: FeatureStore, recipe_name: str, name: str, *, background: st
     classes = tuple(label for label in labels.names if label != text)
     if not classes:
         raise ValueError(f"{store.uri}: vocabulary {name} has no class")
-    return _taken(name, labels, classes, text)
+    return _selected(name, labels, classes, text)
 
 
 def hand_over(
@@ -141,20 +141,20 @@ def _problem(labels: Labels, dataset: Dataset) -> str:
 
 
 def _twice(names: Sequence[str]) -> str:
-    return next((f"{label!r} stands {count} times" for label, count in Counter(names).items() if count > 1), "")
+    return next((f"{label!r} occurs {count} times" for label, count in Counter(names).items() if count > 1), "")
 
 
 def _background(labels: Labels, called: str, classes: Sequence[str] = ()) -> str | None:
     return next((name for name in (called, OTHER) if name in labels.names and name not in classes), None)
 
 
-def _taken(name: str, labels: Labels, classes: tuple[str, ...], background: str | None) -> Vocabulary:
-    place = {label: i for i, label in enumerate(labels.names)}
+def _selected(name: str, labels: Labels, classes: tuple[str, ...], background: str | None) -> Vocabulary:
+    index = {label: i for i, label in enumerate(labels.names)}
     wanted = [*classes, *([background] if background is not None else [])]
     return Vocabulary(
         name=name,
         prompt=labels.prompt,
         classes=classes,
         background=background,
-        features=labels.features[[place[label] for label in wanted]],
+        features=labels.features[[index[label] for label in wanted]],
     )

@@ -1,4 +1,4 @@
-"""What a dense head says to scored events, before any is suppressed. B items, P points, K classes, N events found.
+"""Decodes a dense head's output into scored events, before suppression. B items, P points, K classes, N events found.
 
 Source: UnAV's and ActionFormer's published inference, whose defaults stand in `Decoding`.
 """
@@ -45,7 +45,7 @@ def decode(output: DenseOutput, points: Points, decoding: Decoding) -> list[Cand
     """
     if points.counts != output.counts or len(points.time_P) != output.logits_BPK.shape[1]:
         raise ValueError(
-            f"the output stands on {output.logits_BPK.shape[1]} points of levels {output.counts}, got points of levels "
+            f"the output has {output.logits_BPK.shape[1]} points of levels {output.counts}, got points of levels "
             f"{points.counts}"
         )
     mask_BP1 = output.mask_BP.unsqueeze(-1)
@@ -83,7 +83,7 @@ def _events(
     point_N, label_N = np.divmod(pairs_N, num_classes)
     reach_N2 = offsets_PC2[point_N, label_N if width > 1 else 0] * stride_P[point_N, None]
     segments_N2 = time_P[point_N, None] + reach_N2 * np.array([-1, 1], dtype=np.float32)
-    # NaN stays in, to be told of.
+    # NaN stays in, so that it is reported.
     kept_N = ~(segments_N2[:, 1] - segments_N2[:, 0] <= decoding.shortest)
     return Candidates(
         segments_N2=segments_N2[kept_N].astype(np.float64),

@@ -1,4 +1,4 @@
-"""Events that a dense head finds: outputs decoded, suppressed, and brought from grid units to seconds.
+"""Detects events with a dense head: outputs decoded, suppressed, and converted from grid units to seconds.
 
 N items, B items of a batch, T segments.
 """
@@ -39,7 +39,7 @@ MARGIN_SEGMENTS = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """How outputs become events; the published settings unless told otherwise.
+    """How outputs become events; the published settings by default.
 
     Attributes:
         a_minute: are the most that are kept those of a minute begun, rather than of an item? The published numbers are
@@ -77,7 +77,7 @@ def detect(
     Items of like length go through the head together; the head's mode is put back.
 
     Args:
-        data: the split on the device, where it lies there already.
+        data: the split, where it is on the device already.
         on_output: called with each batch's items and what the head says of them, for whoever wants more than events.
 
     Raises:
@@ -168,8 +168,8 @@ def _pass(
     lengths_B: NDArray[np.int64],
     device: str,
 ) -> DenseOutput:
-    told = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B)]
-    output: DenseOutput = head(data.crops(told[0], told[1], told[2]))
+    index = [torch.from_numpy(values).to(device) for values in (items_B, starts_B, lengths_B)]
+    output: DenseOutput = head(data.crops(*index))
     return output
 
 
@@ -238,5 +238,5 @@ def _check(
     finite_BP = torch.isfinite(logits_BPK).all(dim=-1) & torch.isfinite(offsets_BPC2).flatten(2).all(dim=-1)
     bad_B = (~finite_BP & mask_BP).any(dim=1).cpu().numpy()
     if bad_B.any():
-        told = ", ".join(split.items[int(n)].id for n in items_B[bad_B][:10])
-        raise ValueError(f"the head gives NaN or infinity for {int(bad_B.sum())} items of {split.name}: {told}")
+        named = ", ".join(split.items[int(n)].id for n in items_B[bad_B][:10])
+        raise ValueError(f"the head gives NaN or infinity for {int(bad_B.sum())} items of {split.name}: {named}")

@@ -1,4 +1,4 @@
-"""Suppression of events that tell what a better one told: hard, linear, Gaussian; voting. N candidates of one item.
+"""Non-maximum suppression for temporal events: hard, linear, Gaussian; voting. N candidates of one item.
 
 The overlap of two is intersection / (the sum of both lengths, each 1e-6 longer, - intersection), in float32.
 
@@ -30,7 +30,7 @@ _LONGER = np.float32(1e-6)
 
 @dataclass(frozen=True, kw_only=True)
 class Suppression:
-    """How.
+    """Which events are kept, and their scores.
 
     Attributes:
         method: "hard" drops what overlaps a better one by `iou`; "linear" multiplies its score by 1 - overlap;

@@ -29,7 +29,7 @@ def always_event(train_classes: NDArray[np.integer], num_classes: int) -> int:
 def class_known(true_NT: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """(N, T) int64: every segment has its item's commonest event class, and none is background.
 
-    Not a baseline but a mark: it is told each item's class and finds no boundary. An item without an event gets
+    Not a baseline but a mark: it knows each item's class and finds no boundary. An item without an event gets
     class 0, which is wrong everywhere. On AVE's test split it scores 0.822.
     """
     known_NT = np.zeros(true_NT.shape, dtype=np.int64)

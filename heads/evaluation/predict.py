@@ -33,7 +33,7 @@ def forward(head: Head, batch: Batch, device: str = "cpu") -> Tensor:
 
 
 def logits(head: Head, split: Split, *, batch_size: int = BATCH_SIZE, device: str = "cpu") -> NDArray[np.float32]:
-    """(N, T, K) float32 of the whole split, in evaluation mode; the head's mode is put back.
+    """(N, T, K) float32 of the whole split, in evaluation mode; the head's mode is restored.
 
     Raises:
         ValueError: a logit of a real segment is not finite; names the items.
@@ -46,8 +46,8 @@ def logits(head: Head, split: Split, *, batch_size: int = BATCH_SIZE, device: st
     logits_NTK = np.concatenate(parts)
     bad_N = (~np.isfinite(logits_NTK).all(axis=-1) & split.mask_NT).any(axis=1)
     if bad_N.any():
-        told = ", ".join(split.items[i].id for i in np.flatnonzero(bad_N)[:10])
-        raise ValueError(f"the head gives NaN or infinity for {int(bad_N.sum())} items of {split.name}: {told}")
+        named = ", ".join(split.items[i].id for i in np.flatnonzero(bad_N)[:10])
+        raise ValueError(f"the head gives NaN or infinity for {int(bad_N.sum())} items of {split.name}: {named}")
     return logits_NTK
 
 

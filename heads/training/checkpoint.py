@@ -1,4 +1,4 @@
-"""Where an unfinished training stands: one file, replaced whole, that a later call goes on from bit for bit.
+"""The checkpoint of an unfinished training: one file, replaced whole, from which a later call goes on bit for bit.
 
     FOLDER/checkpoint.safetensors   `head/NAME` parameters and buffers, `best/NAME` those of the best epoch,
                                     `mean/NAME` averaged parameters, `optimiser/I/KEY`, `generator/NAME`; and, as
@@ -130,7 +130,7 @@ class Checkpoint:
     def write(self, moving: Moving, done: Progress) -> None:
         """Replaces the file."""
         began_s = time.perf_counter()
-        told = {
+        metadata = {
             "format": FORMAT,
             "identity": self._identity,
             "history": done.history,
@@ -141,30 +141,32 @@ class Checkpoint:
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in moving.tensors().items()}
         tensors |= {f"best/{name}": tensor.clone() for name, tensor in done.best_state.items()}
         with replacing(self._path, draft=self._path.with_name(f"{FILE}.part")) as part:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(told)})
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(metadata)})
         self._saved_s = time.perf_counter()
         self._cost_s = self._saved_s - began_s
 
     def resume(self, moving: Moving) -> Progress:
-        """Where the file stands, with everything that moves put back; the beginning where there is no file.
+        """The progress that the file holds, with everything that moves restored; the beginning where there is no file.
 
         Raises:
-            OtherTraining: the file is of another identity (told field by field).
+            OtherTraining: the file is of another identity (the message names the fields).
             ValueError: it is damaged.
         """
         if not self._path.exists():
             return Progress()
         try:
             with safetensors.safe_open(self._path, framework="pt") as file:
-                told = json.loads(file.metadata()["told"])
+                metadata = json.loads(file.metadata()["told"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-            if told["format"] != FORMAT:
-                raise ValueError(f"format {told['format']}, this version reads {FORMAT}")
-            differing = differences(told["identity"], self._identity)
+            if metadata["format"] != FORMAT:
+                raise ValueError(f"format {metadata['format']}, this version reads {FORMAT}")
+            differing = differences(metadata["identity"], self._identity)
             if not differing:
-                moving.restore(tensors, told["scaler"])
+                moving.restore(tensors, metadata["scaler"])
                 return Progress(
-                    history=list(told["history"]), best_epoch=told["best_epoch"], best_state=_under("best/", tensors)
+                    history=list(metadata["history"]),
+                    best_epoch=metadata["best_epoch"],
+                    best_state=_under("best/", tensors),
                 )
         except (safetensors.SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{self._path}: damaged ({error}); begin anew with --restart") from error

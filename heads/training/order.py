@@ -57,7 +57,7 @@ def carry_out(
     on_epoch: Callable[[Numbers], None] = lambda row: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainedRun:
-    """Trains, or goes on where an interrupted call of the same order stands, and writes the run.
+    """Trains, or goes on from an interrupted call of the same order, and writes the run.
 
     Args:
         on_epoch, stop: as `heads.training.fit.fit` takes them.
@@ -112,13 +112,13 @@ def identity(order: Order, materials: Materials) -> Identity:
 
 
 def annotations_of(dataset: Dataset) -> str:
-    """What tells annotations from others: classes, items and their events, wherever the files lie."""
+    """A hash of annotations: of classes, items and their events, not of their files' location."""
     return fingerprint([dataset.classes, dataset.items])[:16]
 
 
 def differences_from(record: RunRecord, asked: Identity) -> list[str]:
     """Where a run that was written is not the one asked for: "name: there, now asked"."""
-    told: dict[str, Any] = {
+    recorded: dict[str, Any] = {
         "head": record.head,
         "recipe": record.recipe.name,
         "recipe's fingerprint": record.recipe.fingerprint(),
@@ -128,14 +128,14 @@ def differences_from(record: RunRecord, asked: Identity) -> list[str]:
         "unseen": json.dumps(record.unseen),
         "torch": record.versions.get("torch"),
     }
-    return differences({name: told.get(name, record.training.get(name)) for name in asked}, asked)
+    return differences({name: recorded.get(name, record.training.get(name)) for name in asked}, asked)
 
 
 def is_there(order: Order, materials: Materials) -> bool:
     """Has this very order been carried out before?
 
     Raises:
-        BadArguments: a run of other settings lies there and the order does not overwrite it.
+        BadArguments: a run of other settings is there and the order does not overwrite it.
         ValueError: something else does.
     """
     put_back(order.out)
@@ -156,7 +156,7 @@ def alone(folder: Path, busy: str) -> Iterator[None]:
     """Hold `folder` (made if absent) against other processes; its lock file is gone afterwards.
 
     Raises:
-        BadArguments: `busy`, where another process holds it; or a file lies in its way.
+        BadArguments: `busy`, where another process holds it; or a file is in its way.
     """
     try:
         check_way(folder / ".lock")
@@ -215,12 +215,12 @@ def _check_own(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _scalars(folder: Path) -> Iterator[Callable[[Numbers], None]]:
-    """Takes rows of the history as TensorBoard's scalars. Begins anew: `fit` tells an earlier call's rows again."""
+    """Takes rows of the history as TensorBoard's scalars. Begins anew: `fit` passes an earlier call's rows on again."""
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.ExitStack() as stack:
         writers: list[Any] = []
 
-        def tell(row: Numbers) -> None:
+        def write(row: Numbers) -> None:
             if not writers:  # here: its import takes a while, and a head without parameters has no history
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -229,4 +229,4 @@ def _scalars(folder: Path) -> Iterator[Callable[[Numbers], None]]:
                 if name != "epoch":
                     writers[0].add_scalar(name, value, int(row["epoch"]))
 
-        yield tell
+        yield write

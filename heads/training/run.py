@@ -91,26 +91,18 @@ def train_run(
     baselines = {name: task.baselines(split) for name, split in scored.items()}
     num_left_out = len(materials.dataset.items) - len(dataset.items)
     left_out = [f"train: {num_left_out} items of unseen classes left out of training"] if num_left_out else []
+    record = RunRecord(
+        **_inputs(experiment, materials),
+        config=dataclasses.asdict(config),
+        training=_training(experiment, fitted, splits.get("train")),
+        metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
+        baselines=_headline_of(task, baselines),
+        history=fitted.history,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     return TrainedRun(
-        record=RunRecord(
-            head=experiment.head,
-            config=dataclasses.asdict(config),
-            classes=dataset.classes,
-            background=dataset.background,
-            num_segments=dataset.num_segments,
-            recipe=materials.store.recipes()[experiment.recipe].recipe,
-            store={"uri": experiment.store, "snapshot": materials.store.snapshot_id},
-            dataset={"name": dataset.name, "root": experiment.root, "media": experiment.media, **experiment.options},
-            seed=settings.seed,
-            training=_training(experiment, fitted, splits.get("train")),
-            metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
-            baselines=_headline_of(task, baselines),
-            history=fitted.history,
-            versions=_versions(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            unseen=unseen_labels(materials.dataset),
-            texts=_texts(materials),
-        ),
+        record=record,
         state=fitted.state,
         evaluations=evaluations,
         baselines=baselines,
@@ -145,6 +137,26 @@ def _new_head(experiment: Experiment, materials: Materials, config: HeadConfig) 
     return head
 
 
+def _inputs(experiment: Experiment, materials: Materials) -> dict[str, Any]:
+    """The record's fields that name what was trained on."""
+    dataset, texts, entry = materials.dataset, materials.texts, materials.store.recipes()[experiment.recipe]
+    named = {"name": dataset.name, "root": experiment.root, "media": experiment.media, **experiment.options}
+    return {
+        "head": experiment.head,
+        "classes": dataset.classes,
+        "background": dataset.background,
+        "num_segments": dataset.num_segments,
+        "recipe": entry.recipe,
+        "store": {"uri": experiment.store, "snapshot": materials.store.snapshot_id},
+        "dataset": named,
+        "seed": experiment.settings.seed,
+        "unseen": unseen_labels(dataset),
+        "texts": None
+        if texts is None
+        else {"vocabulary": texts.name, "prompt": texts.prompt, "background": texts.background or ""},
+    }
+
+
 def _training(experiment: Experiment, fitted: Fitted, train: Split | None) -> dict[str, Any]:
     """The record's `training`: the settings, and what came of them."""
     settings = experiment.settings
@@ -162,13 +174,6 @@ def _headline_of(task: Task, baselines: Mapping[str, Mapping[str, Numbers]]) -> 
         if numbers and all(task.headline in one for one in numbers.values()):
             return {name: one[task.headline] for name, one in numbers.items()}
     return {}
-
-
-def _texts(materials: Materials) -> dict[str, str] | None:
-    texts = materials.texts
-    if texts is None:
-        return None
-    return {"vocabulary": texts.name, "prompt": texts.prompt, "background": texts.background or ""}
 
 
 def _versions() -> dict[str, str]:

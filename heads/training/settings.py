@@ -11,7 +11,7 @@ import torch
 from heads.registry import spec
 from heads.training.optim import OPTIMISERS, Optimiser, canonical_schedule, schedule
 
-# Beyond, AdamW's step overflows with an error of torch's own, not with a loss that can be told of.
+# Beyond, AdamW's step overflows with an error of torch's own, not with a loss that could be reported.
 MAX_LEARNING_RATE = 1e6
 
 # Generators are seeded with a signed number of 64 bits.
@@ -39,8 +39,8 @@ class Settings:
         keep: whose parameters are kept: the "best" epoch's on validation, or the "last" one's (patience stops nothing).
         ema: decay a step of the average of parameters that is validated and kept; None keeps the parameters themselves.
         warmup_epochs: of the schedule "warmup-cosine".
-        crop_share: dense heads are shown a stretch of each video at a step, drawn anew; this is its least share.
-        max_segments: dense heads are shown at most so many segments of a video at a step; None sets no bound.
+        crop_share: dense heads see a crop of each video at a step, drawn anew; this is its least share.
+        max_segments: dense heads see at most so many segments of a video at a step; None sets no bound.
 
     The defaults do for thirty training items (two steps an epoch) and for AVE's 3,339 alike: on planted features
     0.913 after 14 epochs there, against 0.903 after 57 with a learning rate of 1e-3 and batches of 64.
@@ -107,5 +107,5 @@ def published_settings(head_name: str, **given: Any) -> Settings:
     Raises:
         ValueError: a setting that cannot be.
     """
-    told = dict(spec(head_name).training)
-    return Settings(**(told | {name: value for name, value in given.items() if value is not None}))
+    published = dict(spec(head_name).training)
+    return Settings(**(published | {name: value for name, value in given.items() if value is not None}))

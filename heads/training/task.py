@@ -1,4 +1,4 @@
-"""What a head is trained for: to classify segments, or to find events. The one place that tells the two apart.
+"""What a head is trained for: to classify segments, or to find events. The one place where the two differ.
 
 A task is made once of a data set and the settings; `HeadSpec.task` names it.
 """
@@ -26,7 +26,7 @@ class Task(Protocol):
 
     @property
     def headline(self) -> str:
-        """The metric that counts: it stands for the baselines, and chooses the epoch."""
+        """The metric that counts: it chooses the epoch, and is what a run records of the baselines."""
         ...
 
     @property

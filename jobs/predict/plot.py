@@ -6,6 +6,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
 from catalog.event import Prediction
 from jobs.cli.console import visible
 
@@ -23,14 +28,9 @@ def draw(
             Those beyond MAX_LANES are left out, and the title says so.
         classes: in the head's order, so that a class keeps its colour from picture to picture.
     """
-    # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     shown = lanes[:MAX_LANES]
     colours = colormaps["tab20"]
+    # The object interface: pyplot would choose a backend by the screen and keep every figure alive.
     figure = Figure(figsize=(10, 1.4 + 0.45 * max(1, len(shown))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

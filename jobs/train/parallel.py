@@ -1,6 +1,6 @@
 """Training runs side by side, each in a process of its own and to a run folder of its own.
 
-A worker ignores signals and watches its parent: the parent tells all to stop after the epoch in hand, and a worker
+A worker ignores signals and watches its parent: the parent stops all after the epoch in hand, and a worker
 whose parent is gone, even by SIGKILL, ends at once. Progress goes through shared memory without locks, which a killed
 process cannot leave held.
 """

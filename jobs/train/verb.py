@@ -62,11 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes held out of training: a share such as 0.25, or a file with one class a line (unav100)",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder to make for the run")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run that lies at --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that is at --out")
     add_how(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="train this many, from --seed on, to RUN/seed-*; tells mean and sd"
+        "--seeds", type=int, metavar="N", help="train this many, from --seed on, to RUN/seed-*; reports mean and sd"
     )
     parser.add_argument("--jobs", type=int, help="seeds trained at a time (as many as the cores have threads for)")
     parser.add_argument("--restart", action="store_true", help="begin anew where an interrupted training could go on")

@@ -50,7 +50,7 @@ def test_vocabulary_only_one_that_fits_is_taken_and_several_are_named(tmp_path: 
         (tuple(name for name in NAMES if name != "purring"), None, "vocabulary mine: class 'purring' is missing; make"),
         (("fiddling", "other"), "mine", "class 'barking' is missing and 4 more"),
         (planted.CLASSES, None, "vocabulary mine: the background's text 'other' is missing"),
-        ((*NAMES, "barking"), None, "'barking' stands 2 times"),
+        ((*NAMES, "barking"), None, "'barking' occurs 2 times"),
         (NAMES, "yours", "has no vocabulary 'yours'; it has mine"),
     ],
 )
