@@ -51,11 +51,6 @@ def spec(name: str) -> HeadSpec:
     return plugin(name).SPEC
 
 
-def is_dense(name: str) -> bool:
-    """Does the head find events with a start and an end, rather than score segments?"""
-    return spec(name).task == "events"
-
-
 def configure(
     name: str,
     *,

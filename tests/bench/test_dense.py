@@ -8,8 +8,8 @@ import pytest
 
 from bench import dense
 from bench.measurement import about, names
-from heads.registry import is_dense
 from heads.registry import names as head_names
+from heads.registry import spec
 
 SMALL = {
     "loco": {"width": 16, "levels": 2, "num_heads": 2},
@@ -50,5 +50,5 @@ def test_figures_stand_beside_published_ones_where_there_are_some() -> None:
 def test_every_dense_head_but_that_of_texts_is_measured() -> None:
     assert "dense" in names()
     assert about("dense") == dense.ABOUT
-    dense_heads = {name for name in head_names() if is_dense(name)} - {"loco_texts"}
+    dense_heads = {name for name in head_names() if spec(name).task == "events"} - {"loco_texts"}
     assert {case.head for case in dense.CASES} == dense_heads

@@ -31,7 +31,7 @@ from tests.heads import dense_planted as told
 
 # Every point hangs on the whole item: attention to all, a mean over all.
 SEE_ALL = ("unav", "tri_det")
-DENSE_HEADS = [name for name in model.names() if model.is_dense(name)]
+DENSE_HEADS = [name for name in model.names() if model.spec(name).task == "events"]
 # Small ones of these fields, where a head has them.
 SMALL = {"width": 16, "hidden": 16, "class_width": 8, "levels": 3, "window": 4, "attention_window": 16}
 WIDTH = 9  # of the planted features

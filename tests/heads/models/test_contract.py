@@ -12,7 +12,7 @@ from heads.features import FeatureBatch
 from heads.spec import Head, HeadConfig
 
 # Dense heads have the same laws: test_dense_heads.py.
-SEGMENT_HEADS = [name for name in model.names() if not model.is_dense(name)]
+SEGMENT_HEADS = [name for name in model.names() if model.spec(name).task == "segments"]
 GOOD = {"visual_width": 3, "audio_width": 2, "num_classes": 4, "modality": "both"}
 
 
