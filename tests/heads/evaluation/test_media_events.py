@@ -34,13 +34,12 @@ class Scripted(SegmentHead):
 def media(planted: ModuleType, tmp_path: Path) -> tuple[Dataset, Split]:
     """Three videos; of the second six segments are real, the third has no audio features."""
     data: Dataset = planted.dataset(items_a_class=4)
-    data = replace(data, num_segments=None, items=data.split("test"))
-    items = data.items
+    items = data.split("test")
     short = planted.rows_of(items[1], planted.recipe(), seconds=6)
     deaf = planted.without(planted.rows_of(items[2], planted.recipe()), audio=np.ones(10, dtype=bool))
     rows = {items[1].video_id: short, items[2].video_id: deaf}
     store = planted.store(tmp_path / "store", data, rows=rows)
-    data = replace(data, items=tuple(replace(item, events=()) for item in items))
+    data = replace(data, num_segments=None, items=tuple(replace(item, events=()) for item in items))
     return data, read_split(store, "descriptors-1s", data, "test")
 
 

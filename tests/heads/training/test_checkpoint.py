@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from catalog.dataset import Dataset
 from heads.data.split import Split, read_split
