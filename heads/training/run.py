@@ -82,15 +82,12 @@ def train_run(
         fitted = fit(head, data, settings, on_epoch=on_epoch, checkpoint=checkpoint, stop=stop)
         head.load_state_dict(fitted.state)
     else:
-        state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-        fitted = Fitted(state=state, best_epoch=0, history=())
+        fitted = Fitted(state={n: tensor.clone() for n, tensor in head.state_dict().items()}, best_epoch=0, history=())
         head.to(settings.device)
 
     scored = {name: split for name, split in splits.items() if name != "train"}
     evaluations = {name: task.evaluate(head, split) for name, split in scored.items()}
     baselines = {name: task.baselines(split) for name, split in scored.items()}
-    num_left_out = len(materials.dataset.items) - len(dataset.items)
-    left_out = [f"train: {num_left_out} items of unseen classes left out of training"] if num_left_out else []
     record = RunRecord(
         **_inputs(experiment, materials),
         config=dataclasses.asdict(config),
@@ -106,7 +103,7 @@ def train_run(
         state=fitted.state,
         evaluations=evaluations,
         baselines=baselines,
-        warnings=(*split_warnings(dataset, splits, training=True), *left_out),
+        warnings=(*split_warnings(dataset, splits, training=True), *_left_out(materials.dataset, dataset)),
     )
 
 
@@ -166,6 +163,11 @@ def _training(experiment: Experiment, fitted: Fitted, train: Split | None) -> di
         | {"train_items": 0 if train is None else len(train.items)}
         | {"train_items_left_out": 0 if train is None else len(train.absent)}
     )
+
+
+def _left_out(whole: Dataset, trained_on: Dataset) -> list[str]:
+    num = len(whole.items) - len(trained_on.items)
+    return [f"train: {num} items of unseen classes left out of training"] if num else []
 
 
 def _headline_of(task: Task, baselines: Mapping[str, Mapping[str, Numbers]]) -> Numbers:
