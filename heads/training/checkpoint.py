@@ -141,7 +141,9 @@ class Checkpoint:
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in moving.tensors().items()}
         tensors |= {f"best/{name}": tensor.clone() for name, tensor in done.best_state.items()}
         with replacing(self._path, draft=self._path.with_name(f"{FILE}.part")) as part:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(metadata)})
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"told": json.dumps(metadata)}
+            )
         self._saved_s = time.perf_counter()
         self._cost_s = self._saved_s - began_s
 

@@ -101,7 +101,7 @@ def test_what_a_dense_head_cannot_is_refused(
             "num_classes is 3, fixed by the data set, and cannot be overridden; got 50",
         ),
         (["--head", "loco", "--set", "visual_width=7"], 2, "visual_width is 12, fixed by the features,"),
-        (["--head", "loco", "--set", "modality=audio"], 2, "modality is what --modality says, both,"),
+        (["--head", "loco", "--set", "modality=audio"], 2, "modality is both, fixed by --modality,"),
         (["--head", "loco", "--set", "width=1048576"], 1, "not enough memory"),
     ],
 )
