@@ -6,7 +6,7 @@ BIN := .venv/bin
 KILLS ?= 20
 # Test processes side by side; Ray's tests stay in one of them.
 JOBS ?= auto
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store tests/heads/blocks tests/heads/metrics \
   tests/heads/data tests/heads/evaluation tests/pipeline/test_ledger.py tests/pipeline/test_plan.py \

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # One thread a process, children included, before torch and BLAS are imported: the tests' arrays are small, and as many
 # processes as there are cores run side by side.
@@ -38,13 +41,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=None, help="how often test_kills.py kills each executor")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says what runs side by side under pytest-xdist: a file's tests stay together, all that start Ray are one group.
-
-    The groups that take longest come first, so that no core is left with one of them at the end.
-    """
+    """The tests that start Ray come first: they take longest, and no core is to be left with them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        name = "ray" if item.get_closest_marker("ray") is not None else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler | None:
+    """Which tests run side by side under `--dist loadscope`."""
+    return Scheduler(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # untyped
+    """A file's tests stay in one process, and all that start Ray in the same one: clusters do not fight for the cores.
+
+    `--dist loadgroup`, which does that by marks, groups nothing with xdist 3.8 under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return "ray" if _starts_ray(file) else file
+
+
+@functools.cache
+def _starts_ray(file: str) -> bool:
+    return "pytest.mark.ray" in (PROJECT / file).read_text(encoding="utf-8")
