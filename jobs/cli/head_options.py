@@ -59,6 +59,11 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="keep the parameters' moving average, such as 0.99 a step; none: the parameters themselves (none)",
     )
+    _add_run_options(how)
+
+
+def _add_run_options(how: argparse._ArgumentGroup) -> None:
+    """When a training ends, which epoch is kept, and what it runs on."""
     how.add_argument(
         "--keep",
         choices=("best", "last"),

@@ -96,12 +96,7 @@ def decode(
     Raises:
         MediaError: the medium cannot be used; discard the clips yielded so far.
     """
-    if annotated_s is not None and annotated_s - info.duration_s > max(
-        _ANNOTATION_SLACK_S, annotated_s * _ANNOTATION_SLACK_SHARE
-    ):
-        raise MediaError(
-            "truncated_media", f"lasts {float(info.duration_s):.2f} s, annotated as {float(annotated_s):.2f} s"
-        )
+    _refuse_truncated(info, annotated_s)
     wants_video = any(recipe.video for recipe in recipes) and info.video is not None
     wants_audio = any(recipe.audio for recipe in recipes) and info.audio is not None
     with contextlib.ExitStack() as stack:
@@ -136,6 +131,16 @@ def decode(
         if held_audio:
             held_audio.reader.finish()
         yield _report(info, held_frames, held_audio)
+
+
+def _refuse_truncated(info: MediaInfo, annotated_s: Fraction | None) -> None:
+    """Raises MediaError where a medium is shorter than annotated, beyond the slack of annotations."""
+    if annotated_s is None:
+        return
+    if annotated_s - info.duration_s > max(_ANNOTATION_SLACK_S, annotated_s * _ANNOTATION_SLACK_SHARE):
+        raise MediaError(
+            "truncated_media", f"lasts {float(info.duration_s):.2f} s, annotated as {float(annotated_s):.2f} s"
+        )
 
 
 def _windows(
