@@ -306,7 +306,6 @@ DAMAGES = {
 }
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_cannot_be_read_is_told_beside_the_others(tmp_path: Path, damage: str) -> None:
     visual, audio = drawn()

@@ -294,7 +294,7 @@ def test_second_writer_in_a_thread_waits_for_the_first(tmp_path: Path) -> None:
     order = []
 
     def second() -> None:
-        with open_writer(open_store(tmp_path / "s"), wait_s=60) as writer:
+        with open_writer(open_store(tmp_path / "s"), wait_s=900) as writer:
             order.append("second")
             writer.append([sample.result(3)], ["tiny"])
             writer.commit("second")

@@ -22,7 +22,7 @@ def avel(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=PROJECT,
         env=os.environ | environment,
-        timeout=60,
+        timeout=900,
         check=False,
     )
 
@@ -34,7 +34,7 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
         "assert status == 0 and not heavy, heavy"
     )
     done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=PROJECT, timeout=60, check=False
+        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=PROJECT, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     for verb in cli.verbs():
@@ -62,7 +62,7 @@ def test_verb_helps_import_nothing_heavy() -> None:
             assert not imported, (verb.module, imported)
     """
     done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=PROJECT, timeout=60, check=False
+        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=PROJECT, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
 

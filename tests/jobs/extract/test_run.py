@@ -244,7 +244,7 @@ def kill_workers(kind: str) -> int:
     victims = [member for member in family if f"ray::{kind}" in " ".join(member.cmdline())]
     for victim in victims:
         victim.kill()
-    psutil.wait_procs(victims, timeout=10)
+    assert psutil.wait_procs(victims, timeout=900)[1] == []
     return len(victims)
 
 

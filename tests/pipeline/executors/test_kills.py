@@ -21,10 +21,9 @@ pytestmark = pytest.mark.ray
 
 NUM_VIDEOS = 40
 KILLS_A_STORE = 5
-# Far above what a run takes here; a hang is a failure.
-RUN_LIMIT_S = 240
-# Orphans of a killed driver: Ray notices within seconds, decoding children at once.
-ORPHANS_LIMIT_S = 30
+# Far above what a run takes on any machine, and the end of a killed one's orphans (Ray notices within seconds, decoding
+# children at once); a hang is a failure.
+HANG_S = 900
 # Two idle agents of Ray's own hold nothing of ours and end 60 s after their node, a limit that Ray does not let us set.
 RAYS_AGENTS = ("ray::RuntimeEnvAgent", "runtime_env/agent/main.py", "ray::DashboardAgent", "dashboard/agent.py")
 
@@ -42,7 +41,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(media: Path) -> dict[str, object]:
     store = media.parent / "undisturbed"
     process = _start(media, store, "local")
-    output, _ = process.communicate(timeout=RUN_LIMIT_S)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, output
     held: dict[str, object] = small.arrays(store)
     return held
@@ -76,13 +75,13 @@ def test_extract_killed_at_random_moments_and_run_again_equals_an_undisturbed_ru
                         done.append(f"{what} after {time.monotonic() - began_s:.1f} s")
                         here -= 1
                         kills_left -= 1
-            output, _ = process.communicate(timeout=RUN_LIMIT_S)
+            output, _ = process.communicate(timeout=HANG_S)
             finished = process.returncode == 0
             # -SIGTERM and -SIGINT: it had not come as far as having handlers.
             stopped = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130, 143)
             assert finished or process.returncode in stopped, (done, output)
             if finished:
-                typical_s = 0.5 * typical_s + 0.5 * min(time.monotonic() - began_s, RUN_LIMIT_S)
+                typical_s = 0.5 * typical_s + 0.5 * min(time.monotonic() - began_s, HANG_S)
                 # A run that ended sooner than its kills: the next store gets them.
                 here = 0
         assert small.differences(small.arrays(store), undisturbed) == [], done
@@ -93,7 +92,7 @@ def _start(media: Path, store: Path, executor: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "jobs.cli.main", "extract", str(media), "--recipe", "descriptors-1s"]
     command += ["--store", str(store), "--executor", executor, "--workers", "2"]
     # Commits often, so that kills fall between them; waits for a killed driver's lock, which the kernel drops.
-    command += ["--commit-every", "0.5", "--wait", "30", "--max-quarantined", "1"]
+    command += ["--commit-every", "0.5", "--wait", str(HANG_S), "--max-quarantined", "1"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -107,7 +106,7 @@ def _kill(process: subprocess.Popen[str], executor: str, rng: random.Random) -> 
         family = psutil.Process(process.pid).children(recursive=True)
         if kind in ("SIGTERM", "SIGINT"):
             process.send_signal(signal.Signals[kind])
-            process.wait(timeout=RUN_LIMIT_S)
+            process.wait(timeout=HANG_S)
         elif kind == "driver":
             process.kill()
             process.wait()
@@ -121,7 +120,7 @@ def _kill(process: subprocess.Popen[str], executor: str, rng: random.Random) -> 
     except psutil.NoSuchProcess:
         return None
     ours = [member for member in family if not any(agent in _command(member) for agent in RAYS_AGENTS)]
-    _, alive = psutil.wait_procs(ours, timeout=ORPHANS_LIMIT_S)
+    _, alive = psutil.wait_procs(ours, timeout=HANG_S)
     assert not alive, f"left behind after {kind}: {[_command(member) for member in alive]}"
     return kind
 

