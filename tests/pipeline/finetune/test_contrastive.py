@@ -1,16 +1,14 @@
-"""InfoNCE against a loop written from the equation; a batch in pieces against the batch in one; retrieval by hand."""
+"""InfoNCE against a loop written from the equation; a batch in pieces against the batch in one."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pipeline.finetune.contrastive import FeatureQueue, backward_in_pieces, info_nce
-from pipeline.finetune.retrieval import chance, recall_at
 
 
 def unit(values: Tensor) -> Tensor:
@@ -127,23 +125,3 @@ def test_queue_keeps_the_newest_and_restores() -> None:
     empty = FeatureQueue(0)
     empty.push(torch.ones(2, 2), torch.ones(2, 2))
     assert empty.state() == {}
-
-
-def test_recall_by_hand() -> None:
-    image = np.eye(4)[[0, 1, 2, 3]]
-    audio = np.array([[9.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 2]])
-    # image 0: sound 1 (cosine 1) beats sound 0; image 1 likes sound 3, then 0, and its own not at all (ties with 2).
-    found = recall_at(image, audio, ranks=(1, 2))
-    assert found["image_to_audio_r1"] == 0.5
-    assert found["image_to_audio_r2"] == 0.75
-    assert found["audio_to_image_r1"] == 0.75
-    assert chance(4, (1, 10)) == {"r1": 0.25, "r10": 1.0}
-
-
-def test_recall_equal_features_are_no_retrieval() -> None:
-    assert recall_at(np.ones((10, 3)), np.ones((10, 3)))["image_to_audio_r5"] == 0
-
-
-def test_recall_not_finite_raises() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        recall_at(np.full((2, 2), np.nan), np.ones((2, 2)))

@@ -147,7 +147,8 @@ def test_download_wrong_size_is_refused_before_it_comes(site: Publisher, tmp_pat
 def test_download_stalled_server_counts_as_dropped(
     site: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readinto, limits_s = socket.SocketIO.readinto, []
+    readinto = socket.SocketIO.readinto
+    limits_s: list[float | None] = []
 
     def impatient(stream: Any, buffer: Any) -> int | None:
         # Once all has come that is to come, a wait of any length is in vain, on any machine: a short one will do.
