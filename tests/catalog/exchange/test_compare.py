@@ -306,15 +306,22 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_file_that_cannot_be_read_is_told_beside_the_others(tmp_path: Path, damage: str) -> None:
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """A store of two videos, to read."""
     visual, audio = drawn()
-    store = store_of(tmp_path / "s", {"a": rows_of(visual, audio), "b": rows_of(visual, audio)})
+    uri = tmp_path_factory.mktemp("pair") / "s"
+    return store_of(uri, {"a": rows_of(visual, audio), "b": rows_of(visual, audio)})
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_cannot_be_read_is_told_beside_the_others(pair: FeatureStore, tmp_path: Path, damage: str) -> None:
+    visual, audio = drawn()
     for name in "ab":
         publish(tmp_path / "p", name, visual, audio)
     path = tmp_path / "p" / "a_rgb.npy"
     damage_file(path, damage)
-    told = compare(store, "i3d-vggish-mine", tmp_path / "p")
+    told = compare(pair, "i3d-vggish-mine", tmp_path / "p")
     assert told.verdict == "unreadable"
     (odd,) = [item for item in told.compared if item.verdict != "equal"]
     assert (odd.video_id, odd.stream, odd.verdict, odd.rows, odd.published_rows) == ("a", "rgb", "unreadable", 6, 0)
