@@ -48,16 +48,6 @@ def test_head_that_needs_texts_says_so(store: FeatureStore, data: Dataset) -> No
         train_run(experiment("ov_avel", Settings()), Materials(store=store, dataset=data))
 
 
-def test_published_settings_are_the_heads_unless_given() -> None:
-    psp = published_settings("psp", batch_size=None, epochs=7)
-    assert (psp.epochs, psp.batch_size, psp.optimiser, psp.schedule) == (7, 128, "adam", "0.8@60,120")
-    assert published_settings("linear") == Settings()
-    with pytest.raises(ValueError, match="schedule must be one of"):
-        published_settings("linear", schedule="steep")
-    with pytest.raises(ValueError, match="clip_norm"):
-        published_settings("linear", clip_norm=-1.0)
-
-
 def test_rates_of_the_schedules() -> None:
     def rates(name: str, total: int) -> list[float]:
         return [schedule(name).share(step=step, total=total, epoch=step + 1) for step in range(total)]
