@@ -1,4 +1,4 @@
-"""Audio-guided visual attention: of the R vectors (or places of a map) of a segment, what goes with its sound.
+"""Audio-guided visual attention over the R vectors (or map positions) of a segment.
 
 h_v(r) = relu(A v_r), h_a = relu(B a), z_r = w . tanh(content_r), output = sum_r softmax(z)_r v_r, the vectors as they
 came in. The content is, by variant,

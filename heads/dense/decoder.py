@@ -1,4 +1,4 @@
-"""What is said at the points of a pyramid: classes and distances, by convolutions that all levels share.
+"""Classification and regression heads shared across pyramid levels: classes and distances, by convolutions.
 
     logits = conv(stack(x)),    offsets = relu(scale of the level x conv(stack(x)))
 

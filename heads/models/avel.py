@@ -30,7 +30,7 @@ from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
-from heads.blocks.segment_places import PairedPlaces
+from heads.blocks.segment_positions import PairedPositions
 from heads.features import FeatureBatch, Target
 from heads.spec import HeadSpec
 
@@ -50,8 +50,8 @@ SPEC = HeadSpec(
 _INNER = 64
 
 
-class Avel(PairedPlaces):
-    """Features of sound and picture to logits a segment, and the published loss."""
+class Avel(PairedPositions):
+    """Features of audio and frames to logits a segment, and the published loss."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(PlacesConfig):

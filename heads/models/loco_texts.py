@@ -58,7 +58,7 @@ _NEVER = -1e4
 
 
 class LocoTexts(LocoHead):
-    """Features of sound and picture to logits of the texts' classes and offsets at the points of a pyramid."""
+    """Features of audio and frames to logits of the texts' classes and offsets at the points of a pyramid."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(LocoConfig):

@@ -1,4 +1,4 @@
-"""OV-AVEL without training: a segment is an event where sound and picture are nearest to the same class text.
+"""OV-AVEL without training: a segment is an event where audio and frames are nearest to the same class text.
 
 The class of the item is the agreed one of the **first** agreeing segment, and all agreeing segments get it; no
 agreement anywhere is an item of background.
@@ -33,7 +33,7 @@ from heads.features import FeatureBatch
 from heads.spec import HeadSpec, Modality
 
 SPEC = HeadSpec(
-    summary="OV-AVEL's training-free baseline: sound and picture agree on the nearest class text; needs text features",
+    summary="OV-AVEL's training-free baseline: audio and frames agree on the nearest class text; needs text features",
     pools_places=True,
     needs_texts=True,
     needs_training=False,

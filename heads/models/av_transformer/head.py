@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from heads.blocks.cross_modal_layer import CrossModalLayer
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
-from heads.blocks.segment_places import PairedPlaces
+from heads.blocks.segment_positions import PairedPositions
 from heads.features import FeatureBatch
 from heads.models.av_transformer.instance_attention import InstanceAttention
 from heads.spec import HeadSpec
@@ -44,8 +44,8 @@ SPEC = HeadSpec(
 )
 
 
-class AudioVisualTransformer(PairedPlaces):
-    """Features of sound and picture to logits a segment."""
+class AudioVisualTransformer(PairedPositions):
+    """Features of audio and frames to logits a segment."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(FeatureConfig):

@@ -61,7 +61,7 @@ SPEC = HeadSpec(
 
 
 class AveClip(SegmentHead):
-    """Features of sound and picture to logits a segment, and AVE-CLIP's loss."""
+    """Features of audio and frames to logits a segment, and AVE-CLIP's loss."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(PlacesConfig):

@@ -38,7 +38,7 @@ from heads.blocks.cross_modal_layer import CrossModalLayer, ModalityInteraction
 from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
-from heads.blocks.segment_places import PairedPlaces
+from heads.blocks.segment_positions import PairedPositions
 from heads.features import FeatureBatch, Target
 from heads.models.cmbs.channel_spatial_attention import ChannelSpatialAttention
 from heads.spec import HeadSpec
@@ -71,8 +71,8 @@ class Branches(NamedTuple):
     scores_BC: Tensor
 
 
-class Cmbs(PairedPlaces):
-    """Features of sound and picture to logits a segment, and CMBS's loss."""
+class Cmbs(PairedPositions):
+    """Features of audio and frames to logits a segment, and CMBS's loss."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(FeatureConfig):

@@ -18,7 +18,7 @@ from heads.models.loco.trunk import LocoConfig, LocoTrunk
 
 
 class LocoHead(DenseHead):
-    """Features of sound and picture to logits and offsets at the points of a pyramid.
+    """Features of audio and frames to logits and offsets at the points of a pyramid.
 
     Args:
         config: of the architecture.

@@ -1,4 +1,4 @@
-"""Cross-modal dynamic perception: one modality asks the other, in windows of time that it moves and stretches itself.
+"""Cross-modal dynamic perception: cross-attention with a predicted window offset and scale.
 
     base windows   w consecutive points each, next to each other                                          (section 3.4)
     Q, K, V        linear maps of one modality (Q) and of the other (K, V)                                (equation 6)

@@ -1,4 +1,4 @@
-"""LoCo: local correspondence of sound and picture finds events with a start and an end of their own.
+"""LoCo: local correspondence of audio and frames finds events with a start and an end of their own.
 
     levels = trunk(visual, audio)                                       heads.models.loco.trunk, lcc, cdp, pyramid
     logits, offsets = three convolutions each, shared by the levels     (B, P, K), (B, P, K, 2)
@@ -22,7 +22,7 @@ from heads.models.loco.trunk import TRAINING, LocoConfig
 from heads.spec import HeadSpec
 
 SPEC = HeadSpec(
-    summary="LoCo: local correspondence of sound and picture, windows that move themselves; dense events",
+    summary="LoCo: local correspondence of audio and frames, windows that move themselves; dense events",
     task="events",
     pools_places=True,
     training=TRAINING,
@@ -30,7 +30,7 @@ SPEC = HeadSpec(
 
 
 class Loco(LocoHead):
-    """Features of sound and picture to logits and offsets at the points of a pyramid."""
+    """Features of audio and frames to logits and offsets at the points of a pyramid."""
 
     Config = LocoConfig
 

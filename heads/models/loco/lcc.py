@@ -1,6 +1,6 @@
 """Locality-aware correspondence correction: what is heard and seen at nearby times of one video is drawn together.
 
-Features of sound and picture are halved in width by a linear map each and brought to length 1. All N valid segments of
+Features of audio and frames are halved in width by a linear map each and brought to length 1. All N valid segments of
 a batch meet in one matrix of cosines / tau, and each row of it learns to follow an objective, in both directions:
 
     loss(visual to audio) = -1/N sum_i sum_j y_ij log softmax_j(v_i a_j / tau)                            (equation 2)

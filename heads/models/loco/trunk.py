@@ -112,7 +112,7 @@ class LocoConfig(DenseConfig):
 
 
 class LocoTrunk(nn.Module):
-    """Features of sound and picture to the levels of a pyramid."""
+    """Features of audio and frames to the levels of a pyramid."""
 
     def __init__(self, config: LocoConfig) -> None:
         super().__init__()

@@ -31,14 +31,14 @@ from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
-from heads.blocks.segment_places import PairedPlaces
+from heads.blocks.segment_positions import PairedPositions
 from heads.features import FeatureBatch, Target
 from heads.models.psp.pair_similarity import pair_similarity, pair_similarity_loss, pair_target
 from heads.models.psp.propagation import PositiveSamplePropagation
 from heads.spec import HeadSpec
 
 SPEC = HeadSpec(
-    summary="PSP: positive sample propagation between sound and picture",
+    summary="PSP: positive sample propagation between audio and frames",
     pools_places=False,
     training={
         "epochs": 300,
@@ -53,8 +53,8 @@ SPEC = HeadSpec(
 _INNER = 64
 
 
-class Psp(PairedPlaces):
-    """Features of sound and picture to logits a segment, and PSP's loss."""
+class Psp(PairedPositions):
+    """Features of audio and frames to logits a segment, and PSP's loss."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(PlacesConfig):

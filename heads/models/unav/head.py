@@ -38,7 +38,7 @@ from heads.models.unav.class_dependency import ClassDependency
 from heads.spec import HeadSpec
 
 SPEC = HeadSpec(
-    summary="UnAV: sound and picture query each other over a pyramid in time; finds events with start and end",
+    summary="UnAV: audio and frames query each other over a pyramid in time; finds events with start and end",
     task="events",
     pools_places=True,
     training=TRAINING,
@@ -46,7 +46,7 @@ SPEC = HeadSpec(
 
 
 class Unav(DenseHead):
-    """Features of sound and picture to events."""
+    """Features of audio and frames to events."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaselineConfig):

@@ -122,7 +122,7 @@ def test_equal_features_have_no_spread_and_alternating_ones_have_all() -> None:
 
 
 def test_training_with_lcc_raises_the_mean_of_std() -> None:
-    """Sound and picture share what changes from segment to segment, under a much larger part that does not."""
+    """Audio and frames share what changes from segment to segment, under a much larger part that does not."""
     rng = np.random.default_rng(0)
     split = planted()
     assert split.visual is not None

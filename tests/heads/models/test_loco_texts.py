@@ -232,7 +232,7 @@ def test_config_out_of_range_is_an_error() -> None:
 
 
 def planted(count: int, classes: list[int], texts: Tensor, seed: int) -> tuple[Tensor, Tensor, Target]:
-    """One event an item, in which sound and picture hold turned texts of its class."""
+    """One event an item, in which audio and frames hold turned texts of its class."""
     rng, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(77)
     turns = [torch.linalg.qr(torch.randn(48, 48, generator=fixed))[0][:, : texts.shape[1]] for _ in range(2)]
     units = texts / texts.norm(dim=1, keepdim=True)

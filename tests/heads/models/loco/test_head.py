@@ -339,7 +339,7 @@ def test_config_out_of_range_is_an_error(fields: dict[str, Any], told: str) -> N
 
 
 def planted(count: int, seed: int) -> tuple[Tensor, Tensor, Target]:
-    """Events are where sound and picture say the same class; either alone says more."""
+    """Events are where audio and frames say the same class; either alone says more."""
     rng = torch.Generator().manual_seed(seed)
     visual, audio = 0.3 * torch.randn(count, 48, 12, generator=rng), 0.3 * torch.randn(count, 48, 10, generator=rng)
     events, labels = torch.zeros(count, 2, 2), torch.full((count, 2), -1)

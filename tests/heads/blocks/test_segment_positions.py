@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from catalog.store.modal import Modal
-from heads.blocks.segment_places import PairedPlaces, SegmentPlaces
+from heads.blocks.segment_positions import PairedPositions, SegmentPositions
 from heads.features import FeatureBatch
 
 VALID = torch.tensor([[True, True, False], [True, False, False]])
 
 
 def test_forward_vectors_sets_and_maps_become_sets() -> None:
-    places = SegmentPlaces("visual", 5, standardise=False)
+    places = SegmentPositions("visual", 5, standardise=False)
     maps = torch.randn(2, 3, 2, 2, 5, dtype=torch.float16)
     got = places(maps, torch.ones(2, 3, dtype=torch.bool))
     assert torch.equal(got, maps.float().reshape(2, 3, 4, 5))
@@ -27,7 +27,7 @@ def test_forward_vectors_sets_and_maps_become_sets() -> None:
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_forward_not_valid_is_zero_whatever_lay_there(standardise: bool) -> None:
-    places = SegmentPlaces("visual", 5, standardise=standardise)
+    places = SegmentPositions("visual", 5, standardise=standardise)
     values = torch.randn(2, 3, 4, 5) * 2 + 3
     values[~VALID] = float("nan")
     places.fit(Modal(values=values.numpy(), valid=VALID.numpy()))
@@ -42,10 +42,10 @@ def test_forward_not_valid_is_zero_whatever_lay_there(standardise: bool) -> None
 def test_forward_wrong_features_raise(shape: tuple[int, ...] | None) -> None:
     told = r"visual features of \(2, 3\) segments, width 5, got " + ("none" if shape is None else "shape")
     with pytest.raises(ValueError, match=told):
-        SegmentPlaces("visual", 5, standardise=False)(None if shape is None else torch.zeros(shape), VALID)
+        SegmentPositions("visual", 5, standardise=False)(None if shape is None else torch.zeros(shape), VALID)
 
 
-class _Paired(PairedPlaces):
+class _Paired(PairedPositions):
     def forward(self, *features: Any) -> Tensor:
         raise NotImplementedError
 

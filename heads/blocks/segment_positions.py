@@ -11,7 +11,7 @@ from heads.blocks.standardise import Standardise
 from heads.features import FeatureBatch
 
 
-class SegmentPlaces(nn.Module):
+class SegmentPositions(nn.Module):
     """(B, T, D), (B, T, R, D) or maps (B, T, ..., D) to (B, T, R, D) float32, exactly 0 where not valid.
 
     Args:
@@ -55,18 +55,18 @@ class SegmentPlaces(nn.Module):
         return values_BTRD if bool(valid_BT.all()) else torch.where(valid_BT[..., None, None], values_BTRD, 0.0)
 
 
-class PairedPlaces(SegmentHead):
+class PairedPositions(SegmentHead):
     """Base of heads that relate sound to picture: the input of each, `visual_input` and `audio_input` in the state.
 
     Args:
         visual_width, audio_width: of the features.
-        standardise: see `SegmentPlaces`.
+        standardise: see `SegmentPositions`.
     """
 
     def __init__(self, visual_width: int, audio_width: int, *, standardise: bool) -> None:
         super().__init__()
-        self.visual_input = SegmentPlaces("visual", visual_width, standardise=standardise)
-        self.audio_input = SegmentPlaces("audio", audio_width, standardise=standardise)
+        self.visual_input = SegmentPositions("visual", visual_width, standardise=standardise)
+        self.audio_input = SegmentPositions("audio", audio_width, standardise=standardise)
 
     def fit_statistics(self, visual: Modal | None, audio: Modal | None) -> None:
         """Take the standardisation, if wanted, from the training split."""
