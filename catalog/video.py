@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, get_args
 
 from catalog.grid import need_exact
 
 # What became of a video. "pending" is wanted and not yet tried; the other three are final until --retry.
-STATUSES = ("pending", "extracted", "partial", "quarantined")
+Status = Literal["pending", "extracted", "partial", "quarantined"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 # Why a video is partial or quarantined. One word each, for filters such as `extract --retry REASON`.
 REASONS = {

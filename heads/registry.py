@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from catalog.fields import check_field, has_type
 from catalog.plugins import Plugins
 from heads.spec import TEXTS, Head, HeadConfig, HeadSpec, Modality, Scalar
 
@@ -72,18 +72,17 @@ def read_config(name: str, fields: Mapping[str, object]) -> HeadConfig:
         ValueError: a field is unknown, missing, of the wrong type or out of range.
     """
     kind = plugin(name).Head.Config
-    hints = typing.get_type_hints(kind)
-    known = {f.name: f for f in dataclasses.fields(kind)}
+    known = {field.name: field for field in dataclasses.fields(kind)}
     for key in fields:
         if key not in known:
             raise ValueError(f"config of head {name}: unknown field {key!r}; known are {', '.join(known)}")
     for key, field in known.items():
-        if key not in fields:
-            if field.default is dataclasses.MISSING:
-                raise ValueError(f"config of head {name}: field {key!r} is missing")
-        elif not _fits(hints[key], fields[key]):
-            raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {fields[key]!r}")
-    return kind(**fields)
+        if key not in fields and field.default is dataclasses.MISSING:
+            raise ValueError(f"config of head {name}: field {key!r} is missing")
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise ValueError(f"config of head {name}: {error}") from error
 
 
 def parse_field(name: str, key: str, text: str) -> Scalar:
@@ -92,18 +91,23 @@ def parse_field(name: str, key: str, text: str) -> Scalar:
     Raises:
         ValueError: no such field, or a value of another kind than the field's.
     """
-    hints = typing.get_type_hints(plugin(name).Head.Config)
-    if key not in hints:
-        raise ValueError(f"config of head {name}: unknown field {key!r}; known are {', '.join(hints)}")
+    kind = typing.cast(type, plugin(name).Head.Config)
+    known = [field.name for field in dataclasses.fields(kind)]
+    if key not in known:
+        raise ValueError(f"config of head {name}: unknown field {key!r}; known are {', '.join(known)}")
     readings: list[Scalar] = [text]
-    for kind in (int, float):
+    for number in (int, float):
         with contextlib.suppress(ValueError):
-            readings.append(kind(text))
+            readings.append(number(text))
     readings += [value for word, value in (("true", True), ("false", False), ("none", None)) if text.lower() == word]
     for value in reversed(readings):
-        if _fits(hints[key], value):
+        if has_type(kind, key, value):
             return value
-    raise ValueError(f"config of head {name}: {key} needs {_spell(hints[key])}, got {text!r}")
+    try:
+        check_field(kind, key, text)
+    except ValueError as error:
+        raise ValueError(f"config of head {name}: {error}") from error
+    return text
 
 
 def build(name: str, config: HeadConfig, *, seed: int = 0) -> Head:
@@ -141,24 +145,3 @@ def restore(name: str, config: HeadConfig, state: Mapping[str, Tensor]) -> Head:
     head = build(name, config)
     head.load_state_dict(dict(state))
     return head.eval()
-
-
-def _fits(hint: Any, value: object) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(option, value) for option in typing.get_args(hint))
-    if hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _spell(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint))

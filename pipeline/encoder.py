@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from catalog.fields import needed
 from catalog.plugins import Plugins
 from catalog.recipe import Recipe
 from pipeline.clips import Segments
@@ -47,8 +48,6 @@ from pipeline.weights.asset import Asset
 ENCODERS = Plugins(package="pipeline.encoders", part="encoder", noun="encoder")
 _DECLARATIONS = Plugins(package="pipeline.encoders", part="recipes", noun="encoder")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-# By pydantic's type of error; of the others its own message reads well.
-_NEEDED = {"bool_type": "true or false", "int_type": "a whole number", "float_type": "a number", "missing": "a value"}
 
 # Of one segment: visual and audio, None where there is no such feature.
 Shapes = tuple[tuple[int, ...] | None, tuple[int, ...] | None]
@@ -121,11 +120,9 @@ class EncoderSettings(BaseModel):
         try:
             return cls(**recipe.settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = first["loc"][0]
-            needed = _NEEDED.get(first["type"]) or first["msg"].removeprefix("Input should be ").replace("'", "")
+            key = error.errors()[0]["loc"][0]
             got = recipe.settings.get(str(key))
-            raise ValueError(f"recipe {recipe.name}: settings.{key} needs {needed}, got {got!r}") from error
+            raise ValueError(f"recipe {recipe.name}: settings.{key} must be {needed(error)}, got {got!r}") from error
 
 
 class Towers(Protocol):

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
+from catalog.fields import Text, needed
 from catalog.grid import GridRule, SegmentGrid
 from catalog.plugins import Plugins
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
@@ -26,7 +28,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import STATUSES, Video
+from catalog.video import Status, Video
 
 NAME = "videos.json"
 FORMAT = 1
@@ -108,22 +110,18 @@ class Manifest:
             raise ValueError(f"{path}: features in the format {value.get('format')!r}, read as {exchange!r}")
         try:
             recipe = Recipe.from_json(json.dumps(value.get("recipe")))
-            videos, layout, card = value["videos"], value["layout"], value["card"]
-            if not (isinstance(videos, list) and isinstance(layout, dict) and isinstance(card, dict)):
-                raise ValueError("videos, layout and card have other types")
-            for entry in videos:
-                _check_entry(entry)
+            _check(value)
             shapes = [read_shape(value.get(f"{modality}_shape")) for modality in MODALITIES]
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}: damaged: {error}") from error
         return cls(
             exchange=exchange,
             recipe=recipe,
-            card=card,
+            card=value["card"],
             visual_shape=shapes[0],
             audio_shape=shapes[1],
-            videos=videos,
-            layout=layout,
+            videos=value["videos"],
+            layout=value["layout"],
         )
 
     def results(self, rows_of: RowsOf) -> Iterator[VideoResult]:
@@ -133,13 +131,8 @@ class Manifest:
             ValueError: a video's features have another number of rows or another shape than the manifest says.
         """
         for index, entry in enumerate(self.videos):
-            features = {}
-            if entry["rows"]:
-                visual, audio = rows_of(index)
-                features[self.recipe.name] = self._rows(entry, visual, audio)
-            else:
-                # No rows, and still the recipe's own outcome.
-                features[self.recipe.name] = self._rows(entry, None, None)
+            # Without rows there is the recipe's own outcome still.
+            visual, audio = rows_of(index) if entry["rows"] else (None, None)
             yield VideoResult(
                 video=Video(id=entry["id"], uri=entry["uri"]),
                 unit=entry["unit"],
@@ -151,7 +144,7 @@ class Manifest:
                 sha256=entry["sha256"],
                 bytes=entry["bytes"],
                 media=entry["media"],
-                features=features,
+                features={self.recipe.name: self._rows(entry, visual, audio)},
             )
 
     def _rows(
@@ -344,33 +337,46 @@ def _grid(rule: GridRule, count: int) -> SegmentGrid:
     return SegmentGrid(window_s=rule.window_s, hop_s=rule.hop_s, count=count)
 
 
-def _check_entry(entry: object) -> None:
-    if not isinstance(entry, dict):
-        raise ValueError(f"a video must be an object, got {entry!r}")
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "id": str,
-        "uri": str,
-        "duration_s": (int, float, type(None)),
-        "sha256": str,
-        "bytes": int,
-        "media": dict,
-        "unit": int,
-        "status": str,
-        "reason": str,
-        "detail": str,
-        "outcome": dict,
-        "rows": int,
-        "visual_valid": str,
-        "audio_valid": str,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(entry.get(name), kind):
-            raise ValueError(f"video {entry.get('id')!r}: field {name!r} is missing or of another type")
-    outcome = entry["outcome"]
-    for name in ("status", "reason", "detail"):
-        if not isinstance(outcome.get(name), str):
-            raise ValueError(f"video {entry['id']!r}: outcome.{name} must be text")
-    if not isinstance(outcome.get("attempts"), int) or outcome["status"] not in STATUSES:
-        raise ValueError(f"video {entry['id']!r}: outcome needs attempts and a known status")
-    if any(len(entry[f"{m}_valid"]) != entry["rows"] for m in MODALITIES) or entry["rows"] < 0:
-        raise ValueError(f"video {entry['id']!r}: validity needs one digit a row")
+class _Outcome(BaseModel, strict=True):
+    status: Status
+    reason: Text
+    detail: Text
+    attempts: int
+
+
+class _Entry(BaseModel, strict=True):
+    """A video's fields that must be there."""
+
+    id: Text
+    uri: Text
+    duration_s: float | None
+    sha256: Text
+    bytes: int
+    media: dict[Text, Any]
+    unit: int
+    status: Text
+    reason: Text
+    detail: Text
+    outcome: _Outcome
+    rows: NonNegativeInt
+    visual_valid: Text
+    audio_valid: Text
+
+
+class _Json(BaseModel, strict=True):
+    """The fields of `videos.json` beside the recipe and the shapes."""
+
+    card: dict[Text, Any]
+    layout: dict[Text, Any]
+    videos: list[_Entry]
+
+
+def _check(value: Mapping[str, Any]) -> None:
+    try:
+        _Json.model_validate(value)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise ValueError(f"{where} must be {needed(error)}") from None
+    for entry in value["videos"]:
+        if any(len(entry[f"{modality}_valid"]) != entry["rows"] for modality in MODALITIES):
+            raise ValueError(f"video {entry['id']!r}: validity needs one digit a row")

@@ -7,11 +7,62 @@ the background ("other") as the last one; heads that find events have none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from catalog.fields import Size, check_fields
+from heads.blocks.feature_config import ClassesAndBackground
+from heads.spec import Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSpaceConfig:
+    """Of a head that compares features with class texts in one space.
+
+    Attributes:
+        width: D.
+        num_classes: K, background included. `set_texts` may change it later.
+        modality: which features are looked at.
+
+    Raises:
+        ValueError: a field does not fit its type.
+    """
+
+    width: Size
+    num_classes: ClassesAndBackground
+    modality: Modality
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @classmethod
+    def for_features(
+        cls,
+        *,
+        visual_shape: Sequence[int] | None,
+        audio_shape: Sequence[int] | None,
+        num_classes: int,
+        modality: Modality,
+    ) -> Self:
+        """The published config for features of these shapes (without rows and time), as the store states them.
+
+        Raises:
+            ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
+        """
+        shapes = {"visual": visual_shape, "audio": audio_shape}
+        widths = {name: shape[-1] if shape else None for name, shape in shapes.items() if modality in ("both", name)}
+        width = next(iter(widths.values()), None)
+        if width is None or set(widths.values()) != {width}:
+            listed = ", ".join(f"{name} {got or 'none'}" for name, got in widths.items())
+            raise ValueError(
+                "an open-vocabulary head needs features in the space of the class texts (imagebind-1s has them), got "
+                f"widths: {listed}; choose such a recipe, or --modality where one modality is missing"
+            )
+        return cls(width=width, num_classes=num_classes, modality=modality)
 
 
 class ClassTexts(nn.Module):
@@ -59,7 +110,7 @@ class ClassTexts(nn.Module):
         length_K = texts_KD.norm(dim=1)
         bad_K = ~torch.isfinite(length_K) | (length_K == 0)
         if bool(bad_K.any()):
-            raise ValueError(f"class texts must be finite and not zero, got otherwise in rows {_told(bad_K)}")
+            raise ValueError(f"class texts must be finite and not zero, got otherwise in rows {_listed(bad_K)}")
         if trained_K is None:
             trained_K = torch.ones(len(texts_KD), dtype=torch.bool)
         odd = trained_K.shape != texts_KD.shape[:1] or trained_K.dtype != torch.bool
@@ -94,30 +145,10 @@ class ClassTexts(nn.Module):
             odd_K = torch.zeros_like(self.trained_K)
             odd_K[classes[places < 0]] = True
             raise ValueError(
-                f"the training targets hold classes {_told(odd_K)}, which set_texts was not told are trained"
+                f"the training targets hold classes {_listed(odd_K)}, which set_texts was not told are trained"
             )
         return places
 
 
-def shared_width(
-    visual_shape: Sequence[int] | None, audio_shape: Sequence[int] | None, modality: Literal["both", "audio", "visual"]
-) -> int:
-    """D of the space in which features of these shapes (without rows and time) meet the texts.
-
-    Raises:
-        ValueError: a modality looked at is missing, or the two are not of one width.
-    """
-    shapes = {"visual": visual_shape, "audio": audio_shape}
-    widths = {name: shape[-1] if shape else None for name, shape in shapes.items() if modality in ("both", name)}
-    width = next(iter(widths.values()), None)
-    if width is None or set(widths.values()) != {width}:
-        told = ", ".join(f"{name} {got or 'none'}" for name, got in widths.items())
-        raise ValueError(
-            "an open-vocabulary head needs features in the space of the class texts (imagebind-1s has them), got "
-            f"widths: {told}; choose such a recipe, or --modality where one modality is missing"
-        )
-    return width
-
-
-def _told(rows_K: Tensor) -> str:
+def _listed(rows_K: Tensor) -> str:
     return ", ".join(map(str, rows_K.nonzero()[:10, 0].tolist()))

@@ -7,31 +7,41 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Self
 
-from heads.spec import MODALITIES, Modality
+from pydantic import Field
 
-# Far above any encoder's; numbers that torch could not even name a shape with come from damaged files.
-MAX_WIDTH = 2**24
+from catalog.fields import MAX_SIZE, Count, Size, check_fields
+from heads.spec import Modality
+
+# K of a head that needs a class and the background.
+ClassesAndBackground = Annotated[int, Field(ge=2, le=MAX_SIZE)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig:
-    """Of a head that takes one vector a segment, or averages over places itself.
+    """Of a head that takes one vector a segment, or averages over positions itself.
 
     Attributes:
         visual_width, audio_width: of the features, read from the store; 0 where it has none.
         num_classes: K, background included where the data set has one.
         modality: which features are looked at.
+
+    Raises:
+        ValueError: a field does not fit its type, or there are no features to look at.
     """
 
-    visual_width: int
-    audio_width: int
-    num_classes: int
+    visual_width: Count
+    audio_width: Count
+    num_classes: Size
     modality: Modality
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not (self.uses_visual or self.uses_audio):
+            raise ValueError(f"there is nothing to look at: modality {self.modality}, got {self}")
 
     @classmethod
     def for_features(
@@ -60,51 +70,38 @@ class FeatureConfig:
         """Are there audio features, and are they looked at?"""
         return self.modality in ("both", "audio") and self.audio_width > 0
 
-    def need_either(self, head: str) -> None:
-        """For heads that do with one modality.
+    def need_both(self) -> None:
+        """For heads that relate audio to frames.
 
         Raises:
-            ValueError: there is no such modality, none to look at, or a width or the classes are out of range.
+            ValueError: one modality alone is asked for, or the features have only one.
         """
-        self._need_modality()
-        widths = (self.visual_width, self.audio_width)
-        if self.num_classes < 1 or min(widths) < 0:
-            raise ValueError(f"{head} needs a class and widths of at least 0, got {self}")
-        if max(self.num_classes, *widths) > MAX_WIDTH:
-            raise ValueError(f"{head} takes widths and classes up to {MAX_WIDTH}, got {self}")
-        if not (self.uses_visual or self.uses_audio):
-            raise ValueError(f"{head} has nothing to look at: modality {self.modality}, got {self}")
-
-    def need_both(self, head: str) -> None:
-        """For heads that relate sound to picture.
-
-        Raises:
-            ValueError: one modality alone is asked for, or the features have only one, or a width is out of range.
-        """
-        self._need_modality()
-        if self.modality != "both":
+        if not (self.uses_visual and self.uses_audio):
             raise ValueError(
-                f"{head} relates sound to picture and needs both, got modality {self.modality}; for one modality alone "
-                "take the head avel, ave_clip or linear, or of those that find events with times loco or action_former"
+                f"the head relates audio to frames and needs both, got modality {self.modality} and widths "
+                f"{self.visual_width} (visual) and {self.audio_width} (audio); for one modality alone take the head "
+                "avel, ave_clip or linear, or of those that find events with times loco or action_former"
             )
-        for name, width in (("visual", self.visual_width), ("audio", self.audio_width)):
-            if not 1 <= width <= MAX_WIDTH:
-                raise ValueError(f"{head} needs {name} features of a width from 1 to {MAX_WIDTH}, got {width}")
 
-    def _need_modality(self) -> None:
-        if self.modality not in MODALITIES:
-            raise ValueError(f"modality must be both, audio or visual, got {self.modality!r}")
+    def need_heads(self, num_heads: int, width: int) -> None:
+        """For heads with attention.
+
+        Raises:
+            ValueError: the width does not divide by the number of attention heads.
+        """
+        if width % num_heads:
+            raise ValueError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesConfig(FeatureConfig):
-    """Of a head whose parameters may hang on the places of a picture.
+    """Of a head whose parameters may depend on the number of positions of a feature map.
 
     Attributes:
-        places: R, vectors a segment.
+        places: R, positions, each with a vector, a segment.
     """
 
-    places: int = 1
+    places: Size = 1
 
     @classmethod
     def for_features(
@@ -115,20 +112,8 @@ class PlacesConfig(FeatureConfig):
         num_classes: int,
         modality: Modality,
     ) -> Self:
-        """As above, with the places of the visual features."""
+        """As above, with the positions of the visual features."""
         flat = super().for_features(
             visual_shape=visual_shape, audio_shape=audio_shape, num_classes=num_classes, modality=modality
         )
         return dataclasses.replace(flat, places=math.prod(visual_shape[:-1]) if visual_shape else 1)
-
-
-def check_choices(config: Any) -> None:
-    """Sees that a config's `Literal` fields hold what they may.
-
-    Raises:
-        ValueError: one does not; names it.
-    """
-    for name, hint in typing.get_type_hints(type(config)).items():
-        known = typing.get_args(hint)
-        if typing.get_origin(hint) is Literal and getattr(config, name) not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(config, name)!r}")

@@ -6,11 +6,14 @@ Source: UnAV's and ActionFormer's published inference, whose defaults stand in `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
+from catalog.fields import check_fields
 from heads.dense.candidates import Candidates
 from heads.dense.output import DenseOutput
 from heads.dense.points import Points
@@ -26,15 +29,12 @@ class Decoding:
         shortest: grid units; events are longer.
     """
 
-    threshold: float = 0.001
-    most_a_level: int = 2000
-    shortest: float = 0.05
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    most_a_level: Annotated[int, Field(ge=1)] = 2000
+    shortest: Annotated[float, Field(ge=0)] = 0.05
 
     def __post_init__(self) -> None:
-        if not (0 <= self.threshold < 1 and self.most_a_level >= 1 and self.shortest >= 0):
-            raise ValueError(
-                f"decoding needs threshold in [0, 1), most_a_level of at least 1 and shortest of at least 0, got {self}"
-            )
+        check_fields(self)
 
 
 def decode(output: DenseOutput, points: Points, decoding: Decoding) -> list[Candidates]:

@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from catalog.fields import check_fields
 from heads.dense.candidates import Candidates
 
 Method = Literal["gaussian", "linear", "hard", "none"]
 
 _LONGER = np.float32(1e-6)
+
+
+Overlap = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +49,18 @@ class Suppression:
     """
 
     method: Method = "gaussian"
-    sigma: float = 0.4
-    iou: float = 0.7
+    sigma: Annotated[float, Field(gt=0)] = 0.4
+    iou: Overlap = 0.7
     min_score: float = 0.001
-    most_a_class: int = 100
-    most: int = 100
-    voting: float | None = None
+    most_a_class: Annotated[int, Field(ge=1)] = 100
+    most: Annotated[int, Field(ge=1)] = 100
+    voting: Overlap | None = None
     class_aware: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}")
-        if not (self.sigma > 0 and 0 < self.iou <= 1 and min(self.most_a_class, self.most) >= 1):
-            raise ValueError(
-                f"suppression needs sigma above 0, iou in (0, 1], most_a_class and most of at least 1, got {self}"
-            )
-        if self.voting is not None and (self.class_aware or not 0 < self.voting <= 1):
-            raise ValueError(
-                "voting takes the candidates of all classes: it needs class_aware=False and an overlap in (0, 1], "
-                f"got {self}"
-            )
+        check_fields(self)
+        if self.voting is not None and self.class_aware:
+            raise ValueError(f"voting takes the candidates of all classes: it needs class_aware=False, got {self}")
 
 
 def suppress(candidates: Candidates, suppression: Suppression) -> Candidates:

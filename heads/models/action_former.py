@@ -20,9 +20,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from catalog.fields import Dropout, Positive, Size
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.temporal_conv import ConvStack, sinusoid
-from heads.dense.config import TRAINING, BaselineConfig
+from heads.dense.config import TRAINING, BaselineConfig, Blocks
 from heads.dense.decoder import DenseDecoder
 from heads.dense.halving_pyramid import HalvingPyramid
 from heads.dense.head import DenseHead
@@ -50,22 +51,21 @@ class ActionFormer(DenseHead):
             num_heads: of attention; divides the width.
             window: of attention, in points of the level; None sees all.
             blocks: at full rate; the other levels have one each.
-            sinusoid: are places in time added to the input?
+            sinusoid: are positions in time added to the input?
             dropout: after attention and each linear map of a block.
         """
 
-        num_heads: int = 4
-        window: int | None = 19
-        blocks: int = 2
+        num_heads: Size = 4
+        window: Size | None = 19
+        blocks: Blocks = 2
         sinusoid: bool = False
-        dropout: float = 0.1
+        dropout: Dropout = 0.1
         regression: Literal["class_aware", "class_agnostic"] = "class_agnostic"
-        center_radius: float | None = 1.5
+        center_radius: Positive | None = 1.5
 
         def __post_init__(self) -> None:
-            self.need_either("ActionFormer")
-            self.check_dense("ActionFormer", self.stack, self.hidden, blocks=(self.blocks,))
-            self.check_attention("ActionFormer", num_heads=self.num_heads, window=self.window, dropout=self.dropout)
+            super().__post_init__()
+            self.need_heads(self.num_heads, self.width)
 
     config: Config
 

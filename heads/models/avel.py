@@ -25,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Size
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
-from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig
+from heads.blocks.feature_config import PlacesConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
@@ -67,24 +68,15 @@ class Avel(PairedPositions):
         """
 
         agva: Literal["published", "formula", "off"] = "published"
-        agva_hidden: int = HIDDEN
-        hidden: int = 128
+        agva_hidden: Size = HIDDEN
+        hidden: Size = 128
         loss: Literal["soft-margin", "cross-entropy"] = "soft-margin"
         standardise: bool = False
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             if self.modality == "both":
-                self.need_both("AVEL")
-            else:
-                self.need_either("AVEL")
-            if self.agva not in ("published", "formula", "off") or self.loss not in ("soft-margin", "cross-entropy"):
-                raise ValueError(
-                    "agva must be one of published, formula, off and loss of soft-margin, cross-entropy, "
-                    f"got {self.agva!r} and {self.loss!r}"
-                )
-            sizes = (self.num_classes, self.places, self.agva_hidden, self.hidden)
-            if min(sizes) < 1 or max(sizes) > MAX_WIDTH:
-                raise ValueError(f"AVEL takes sizes from 1 to {MAX_WIDTH}, got {self}")
+                self.need_both()
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)

@@ -31,9 +31,6 @@ class LinearProbe(SegmentHead):
     class Config(FeatureConfig):
         """What fixes the shape of every parameter."""
 
-        def __post_init__(self) -> None:
-            self.need_either("the linear head")
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config

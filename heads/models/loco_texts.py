@@ -34,8 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Size
 from heads.blocks.class_texts import ClassTexts
-from heads.blocks.feature_config import MAX_WIDTH
 from heads.dense.output import DenseOutput
 from heads.features import Target
 from heads.models.loco.base import LocoHead
@@ -69,13 +69,8 @@ class LocoTexts(LocoHead):
             regression: for all classes together, always.
         """
 
-        text_width: int
+        text_width: Size
         regression: Literal["class_agnostic"] = "class_agnostic"
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            if not 1 <= self.text_width <= MAX_WIDTH:
-                raise ValueError(f"text_width must lie in [1, {MAX_WIDTH}], got {self.text_width}")
 
         @classmethod
         def for_features(

@@ -18,19 +18,16 @@ each segment simply has its nearest text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from heads.blocks.class_texts import ClassTexts, shared_width
-from heads.blocks.feature_config import MAX_WIDTH, check_choices
+from heads.blocks.class_texts import ClassTexts, SharedSpaceConfig
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
 from heads.features import FeatureBatch
-from heads.spec import HeadSpec, Modality
+from heads.spec import HeadSpec
 
 SPEC = HeadSpec(
     summary="OV-AVEL's training-free baseline: audio and frames agree on the nearest class text; needs text features",
@@ -59,44 +56,16 @@ class OvAvelFree(SegmentHead):
     """Cosines with the class texts and a rule; no parameters, only the buffers of the texts."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(SharedSpaceConfig):
         """What the rule looks at.
 
         Attributes:
-            width: D.
-            num_classes: K, background included. `set_texts` may change it later.
-            modality: which features are looked at.
             other: is the background's text a candidate?
             published: decide as the published script does, agreements on "other" being events.
         """
 
-        width: int
-        num_classes: int
-        modality: Modality
         other: bool = True
         published: bool = False
-
-        @classmethod
-        def for_features(
-            cls,
-            *,
-            visual_shape: Sequence[int] | None,
-            audio_shape: Sequence[int] | None,
-            num_classes: int,
-            modality: Modality,
-        ) -> Self:
-            """The published config for features of these shapes (without rows and time), as the store states them.
-
-            Raises:
-                ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
-            """
-            width = shared_width(visual_shape, audio_shape, modality)
-            return cls(width=width, num_classes=num_classes, modality=modality)
-
-        def __post_init__(self) -> None:
-            check_choices(self)
-            if not (1 <= self.width <= MAX_WIDTH and 2 <= self.num_classes <= MAX_WIDTH):
-                raise ValueError(f"the head needs a width, a class and the background, up to {MAX_WIDTH}, got {self}")
 
     def __init__(self, config: Config) -> None:
         super().__init__()

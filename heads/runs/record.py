@@ -13,11 +13,11 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    InstanceOf,
     PositiveInt,
     ValidationError,
 )
 
+from catalog.fields import Text
 from catalog.recipe import Recipe
 from heads.registry import names, spec
 from heads.spec import Task
@@ -153,9 +153,7 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no finite number")
 
 
-# Not `str`: a path may hold bytes that are no UTF-8, which pydantic's texts refuse.
-_Text = InstanceOf[str]
-_Numbers = dict[_Text, int | FiniteFloat]
+_Numbers = dict[Text, int | FiniteFloat]
 
 
 def _distinct(texts: list[str]) -> list[str]:
@@ -175,48 +173,48 @@ class _Strict(BaseModel):
 
 
 class _Recipe(_Strict):
-    name: _Text
-    json_: _Text = Field(alias="json")
-    fingerprint: _Text
+    name: Text
+    json_: Text = Field(alias="json")
+    fingerprint: Text
 
 
 class _Store(_Strict):
-    uri: _Text
-    snapshot: _Text
+    uri: Text
+    snapshot: Text
 
 
 class _Dataset(_Strict, extra="allow"):
-    __pydantic_extra__: dict[str, _Text]
-    name: _Text
-    root: _Text
-    media: _Text | None
+    __pydantic_extra__: dict[str, Text]
+    name: Text
+    root: Text
+    media: Text | None
 
 
 class _Texts(_Strict):
-    vocabulary: _Text
-    prompt: _Text
-    background: _Text
+    vocabulary: Text
+    prompt: Text
+    background: Text
 
 
 class _Json(_Strict):
     """The fields of `run.json`; a description is what a field must be."""
 
-    head: Annotated[_Text, AfterValidator(_known)] = Field(description="a head of this version")
-    config: dict[_Text, Any] = Field(description="an object")
-    classes: Annotated[list[_Text], AfterValidator(_distinct)] = Field(
+    head: Annotated[Text, AfterValidator(_known)] = Field(description="a head of this version")
+    config: dict[Text, Any] = Field(description="an object")
+    classes: Annotated[list[Text], AfterValidator(_distinct)] = Field(
         min_length=1, description="a list of different texts"
     )
-    background: _Text | None = Field(description="a text or null")
+    background: Text | None = Field(description="a text or null")
     num_segments: PositiveInt | None = Field(description="null or a whole number above 0")
     recipe: _Recipe = Field(description="an object of name, json and fingerprint")
     store: _Store = Field(description="an object of uri and snapshot")
     dataset: _Dataset = Field(description="an object of name, root and media")
     seed: int = Field(description="a whole number")
-    training: dict[_Text, Any] = Field(description="an object")
-    metrics: dict[_Text, _Numbers] = Field(description="an object of objects of finite numbers")
+    training: dict[Text, Any] = Field(description="an object")
+    metrics: dict[Text, _Numbers] = Field(description="an object of objects of finite numbers")
     baselines: _Numbers = Field(description="an object of finite numbers")
     history: list[_Numbers] = Field(description="a list of objects of finite numbers")
-    versions: dict[_Text, _Text] = Field(description="an object of texts")
-    created: _Text = Field(description="a text")
-    unseen: list[_Text] = Field(description="a list of texts")
+    versions: dict[Text, Text] = Field(description="an object of texts")
+    created: Text = Field(description="a text")
+    unseen: list[Text] = Field(description="a list of texts")
     texts: _Texts | None = Field(description="null or an object of vocabulary, prompt and background")

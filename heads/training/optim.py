@@ -13,7 +13,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Optimiser = Literal["adam", "adamw", "adamw-weights"]
-OPTIMISERS: tuple[Optimiser, ...] = ("adam", "adamw", "adamw-weights")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,14 +21,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import AvelError
+from catalog.fields import Count, Size, check_fields
 from pipeline.finetune import augment
 from pipeline.finetune.contrastive import FeatureQueue, backward_in_pieces, info_nce, inverse_temperature
 from pipeline.finetune.folder import FinetuneProgress, Numbers, resume, save, save_weights, scalars
@@ -79,36 +81,24 @@ class Settings:
         device: torch's name.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
-    piece_size: int = 32
-    queue_size: int = 0
-    background_share: float = 0.25
-    learning_rate: float = 1e-5
-    weight_decay: float = 1e-2
-    clip_norm: float = 1.0
+    epochs: Size = 10
+    batch_size: Annotated[Size, Field(ge=2)] = 64
+    piece_size: Size = 32
+    queue_size: Count = 0
+    background_share: Annotated[float, Field(ge=0, le=8)] = 0.25
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-5
+    weight_decay: Annotated[float, Field(ge=0, lt=10)] = 1e-2
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
     batch_norm: Literal["frozen", "train"] = "frozen"
     flip: bool = True
     augment: bool = False
     frozen: tuple[str, ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.piece_size) < 1 or self.batch_size < 2:
-            raise ValueError(
-                f"fine-tuning needs an epoch, pieces of at least 1 and batches of at least 2 pairs, got {self}"
-            )
-        if self.queue_size < 0 or self.seed < 0 or not 0 <= self.background_share <= 8:
-            raise ValueError(
-                f"queue_size and seed must be 0 or more and background_share in [0, 8], got {self.queue_size}, "
-                f"{self.seed} and {self.background_share}"
-            )
-        if not (0 < self.learning_rate <= 10 and 0 <= self.weight_decay < 10 and self.clip_norm > 0):
-            raise ValueError(
-                f"learning_rate must lie in (0, 10], weight_decay in [0, 10), clip_norm above 0, got {self}"
-            )
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

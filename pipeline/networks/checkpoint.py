@@ -273,3 +273,18 @@ def _code_named(error: BaseException) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def stage_blocks(state: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
+    """Blocks of the four stages of a ResNet whose keys begin with `layer1.0.`.
+
+    Raises:
+        ValueError: a stage has none.
+    """
+    first, second, third, fourth = (
+        1 + max((int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")), default=-1)
+        for stage in (1, 2, 3, 4)
+    )
+    if not all((first, second, third, fourth)):
+        raise ValueError("a stage layer1 to layer4 is missing")
+    return first, second, third, fourth

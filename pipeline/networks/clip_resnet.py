@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+from catalog.fields import EvenSize, Size, check_fields
+from pipeline.networks.checkpoint import stage_blocks
 
 # Channels grow by this within a block.
 EXPANSION = 4
@@ -33,14 +38,13 @@ class Config:
         embedding: D.
     """
 
-    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
-    width: int = 64
-    image_px: int = 224
-    embedding: int = 1024
+    blocks: tuple[Size, Size, Size, Size] = (3, 4, 6, 3)
+    width: EvenSize = 64
+    image_px: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+    embedding: Size = 1024
 
     def __post_init__(self) -> None:
-        if min(*self.blocks, self.width, self.embedding) < 1 or self.width % 2 or self.image_px % 32:
-            raise ValueError(f"a CLIP ResNet needs blocks, an even width and images of 32 n pixels, got {self}")
+        check_fields(self)
 
     @property
     def last_width(self) -> int:
@@ -65,16 +69,10 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
-            blocks = []
-            for stage in (1, 2, 3, 4):
-                numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")]
-                if not numbers:
-                    raise ValueError(f"no layer{stage}")
-                blocks.append(1 + max(numbers))
             positions = state["attnpool.positional_embedding"].shape[0] - 1
             side = round(positions**0.5)
             return cls(
-                blocks=(blocks[0], blocks[1], blocks[2], blocks[3]),
+                blocks=stage_blocks(state),
                 width=int(state["conv3.weight"].shape[0]),
                 image_px=32 * side,
                 embedding=int(state["attnpool.c_proj.weight"].shape[0]),

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Size, check_fields
+
 HEAD_WIDTH = 64
 # Keys of the file begin with these.
 KEYS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
@@ -21,15 +23,14 @@ KEYS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.",
 class Config:
     """Sizes; the defaults are the published ones (63.7 M parameters)."""
 
-    width: int = 512
-    layers: int = 12
-    tokens: int = 77
-    vocabulary: int = 49408
-    embedding: int = 1024
+    width: Size = 512
+    layers: Size = 12
+    tokens: Size = 77
+    vocabulary: Size = 49408
+    embedding: Size = 1024
 
     def __post_init__(self) -> None:
-        if min(self.width, self.layers, self.tokens, self.vocabulary, self.embedding) < 1:
-            raise ValueError(f"a CLIP text tower needs sizes of at least 1, got {self}")
+        check_fields(self)
 
     @classmethod
     def published(cls) -> Config:

@@ -16,10 +16,15 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+from catalog.fields import Size, check_fields
+from pipeline.networks.checkpoint import stage_blocks
 
 EXPANSION = 4
 # Of the frame in samples; Blackman-Harris, padded with zeros to FILTER_SIZE.
@@ -43,15 +48,14 @@ class Config:
         embedding: D.
     """
 
-    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
-    width: int = 64
-    groups: int = 32
-    filters: int = 1025
-    embedding: int = 1024
+    blocks: tuple[Size, Size, Size, Size] = (3, 4, 6, 3)
+    width: Size = 64
+    groups: Size = 32
+    filters: Annotated[int, Field(ge=BANDS)] = 1025
+    embedding: Size = 1024
 
     def __post_init__(self) -> None:
-        if min(*self.blocks, self.width, self.groups, self.embedding) < 1 or self.filters < BANDS:
-            raise ValueError(f"an ESResNeXt needs blocks, widths and at least {BANDS} filters, got {self}")
+        check_fields(self)
         if 2 * self.width % self.groups:
             raise ValueError(f"an ESResNeXt's groups must divide twice its width, got {self}")
 
@@ -73,15 +77,9 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
-            blocks = []
-            for stage in (1, 2, 3, 4):
-                numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")]
-                if not numbers:
-                    raise ValueError(f"no layer{stage}")
-                blocks.append(1 + max(numbers))
             inner, grouped = state["layer1.0.conv2.weight"].shape[:2]
             return cls(
-                blocks=(blocks[0], blocks[1], blocks[2], blocks[3]),
+                blocks=stage_blocks(state),
                 width=int(state["conv1.weight"].shape[0]),
                 groups=int(inner // grouped),
                 filters=int(state["fbsp.fc"].shape[0]),

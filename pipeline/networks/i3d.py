@@ -17,11 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+from catalog.fields import check_fields
 
 LayoutName = Literal["piergiaj", "hassony2"]
 Modality = Literal["rgb", "flow"]
@@ -153,14 +156,11 @@ class Config:
 
     layout: LayoutName
     modality: Modality
-    width: int = WIDTH
-    classes: int = CLASSES
+    width: Annotated[int, Field(ge=4)] = WIDTH
+    classes: Annotated[int, Field(ge=1)] = CLASSES
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS or self.modality not in CHANNELS:
-            raise ValueError(f"an I3D's layout is {' or '.join(LAYOUTS)}, its modality {' or '.join(CHANNELS)}: {self}")
-        if self.width < 4 or self.classes < 1:
-            raise ValueError(f"an I3D needs a width of at least 4 and a class, got {self}")
+        check_fields(self)
 
     @property
     def features(self) -> int:

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Size, check_fields
+
 Modality = Literal["vision", "audio", "text"]
 
 EPS = 1e-6
@@ -46,16 +48,15 @@ class Config:
     """
 
     modality: Modality
-    width: int
-    blocks: int
-    tokens: int
-    embedding: int = 1024
-    vocabulary: int = 49408
+    width: Size
+    blocks: Size
+    tokens: Size
+    embedding: Size = 1024
+    vocabulary: Size = 49408
 
     def __post_init__(self) -> None:
-        if self.modality not in NUM_HEADS:
-            raise ValueError(f"ImageBind's towers here are {', '.join(NUM_HEADS)}, got {self.modality!r}")
-        if min(self.blocks, self.tokens, self.embedding) < 1 or self.width % NUM_HEADS[self.modality]:
+        check_fields(self)
+        if self.width % NUM_HEADS[self.modality]:
             raise ValueError(f"an ImageBind tower's width must be a multiple of its heads, got {self}")
 
     @classmethod

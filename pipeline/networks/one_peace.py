@@ -21,12 +21,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from catalog.fields import Size, check_fields
 from pipeline.networks.one_peace_layers import (
     EPS,
     MAX_TOKENS,
@@ -68,32 +70,29 @@ class Config:
     """
 
     modality: Modality
-    width: int = 1536
-    heads: int = 24
-    layers: int = 40
-    hidden: int = 6144
-    tables: int = 1
-    rows: int
-    vocabulary: int = 50264
-    positions: int = 514
-    side: int = 16
-    reach: int = 16
-    channels: int = 512
-    embedding: int | None = 1536
+    width: Annotated[Size, Field(multiple_of=POSITION_GROUPS)] = 1536
+    heads: Size = 24
+    layers: Size = 40
+    hidden: Size = 6144
+    tables: Size = 1
+    rows: Annotated[int, Field(ge=8)]
+    vocabulary: Size = 50264
+    positions: Size = 514
+    side: Size = 16
+    reach: Size = 16
+    channels: Size = 512
+    embedding: Size | None = 1536
     has_norm: bool = True
-    classes: int | None = None
-    classifier_hidden: int | None = None
+    classes: Size | None = None
+    classifier_hidden: Size | None = None
 
     def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            raise ValueError(f"ONE-PEACE's branches are {', '.join(MODALITIES)}, got {self.modality!r}")
-        if min(self.width, self.heads, self.layers, self.hidden, self.side, self.reach, self.channels) < 1:
-            raise ValueError(f"a ONE-PEACE branch needs sizes of at least 1, got {self}")
-        if self.width % self.heads or self.width % POSITION_GROUPS:
-            raise ValueError(f"ONE-PEACE's width must divide by its heads and by {POSITION_GROUPS}, got {self}")
+        check_fields(self)
+        if self.width % self.heads:
+            raise ValueError(f"ONE-PEACE's width must divide by its heads, got {self}")
         if self.tables not in (1, self.layers):
             raise ValueError(f"ONE-PEACE has one table of biases, or one a layer, got {self}")
-        if self.rows < 8 or (self.modality == "image" and self.rows != image_rows(self.reach)):
+        if self.modality == "image" and self.rows != image_rows(self.reach):
             raise ValueError(f"a table of biases of {self.rows} rows fits no {self.modality} of ONE-PEACE, got {self}")
         if (self.classes is None) != (self.classifier_hidden is None):
             raise ValueError(f"ONE-PEACE's classifier needs classes and classifier_hidden, got {self}")

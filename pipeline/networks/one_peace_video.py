@@ -20,11 +20,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from catalog.fields import Size, check_fields
 from pipeline.networks.one_peace_layers import (
     EPS,
     PATCH_PX,
@@ -54,19 +57,19 @@ class Config:
         frames: T. side: patches a side. classes: K; None without the classifier.
     """
 
-    width: int = 1536
-    heads: int = 24
-    layers: int = 40
-    hidden: int = 6144
-    adapter: int = 384
-    frames: int = 16
-    side: int = 16
-    classes: int | None = None
+    width: Annotated[Size, Field(multiple_of=4)] = 1536
+    heads: Size = 24
+    layers: Size = 40
+    hidden: Size = 6144
+    adapter: Size = 384
+    frames: Size = 16
+    side: Size = 16
+    classes: Size | None = None
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.heads, self.layers, self.hidden, self.adapter, self.frames, self.side)
-        if min(sizes) < 1 or self.width % self.heads or self.width % 4:
-            raise ValueError(f"ONE-PEACE's video tower needs a width that divides by its heads and by 4, got {self}")
+        check_fields(self)
+        if self.width % self.heads:
+            raise ValueError(f"ONE-PEACE's video tower needs a width that divides by its heads, got {self}")
 
     @property
     def side_px(self) -> int:

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Size, check_fields
+
 NORM_EPS = 1e-5
 ROPE_BASE = 10000.0
 
@@ -60,20 +62,20 @@ class Config:
         architecture: what shapes do not show.
     """
 
-    width: int = 1024
-    layers: int = 24
-    hidden: int = 4096
-    pool_hidden: int = 4096
-    patch_px: int = 14
-    side_px: int = 336
+    width: Size = 1024
+    layers: Size = 24
+    hidden: Size = 4096
+    pool_hidden: Size = 4096
+    patch_px: Size = 14
+    side_px: Size = 336
     has_class_token: bool = True
-    features: int = 1024
+    features: Size = 1024
     architecture: Architecture = ARCHITECTURES["vit_pe_core_large_patch14_336"]
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.layers, self.hidden, self.pool_hidden, self.patch_px, self.features)
-        if min(sizes) < 1 or self.side_px < self.patch_px or self.side_px % self.patch_px:
-            raise ValueError(f"a PE core tower needs sizes of at least 1 and whole patches, got {self}")
+        check_fields(self)
+        if self.side_px % self.patch_px:
+            raise ValueError(f"a PE core tower needs whole patches, got {self}")
         kind = self.architecture
         if min(kind.heads, kind.pool_heads, kind.rope_side) < 1 or self.width % kind.pool_heads:
             raise ValueError(f"a PE core tower's width must divide by its heads, got {self}")

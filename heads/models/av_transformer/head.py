@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from catalog.fields import Count, Dropout, EvenSize, Size
 from heads.blocks.cross_modal_layer import CrossModalLayer
-from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
+from heads.blocks.feature_config import FeatureConfig
 from heads.blocks.segment_positions import PairedPositions
 from heads.features import FeatureBatch
 from heads.models.av_transformer.instance_attention import InstanceAttention
@@ -59,26 +60,18 @@ class AudioVisualTransformer(PairedPositions):
             standardise: features by channel, by the training split.
         """
 
-        width: int = 256
-        num_heads: int = 4
-        feedforward: int = 1024
-        layers: int = 2
-        reach: int = 1
-        dropout: float = 0.1
+        width: EvenSize = 256
+        num_heads: Size = 4
+        feedforward: Size = 1024
+        layers: Count = 2
+        reach: Count = 1
+        dropout: Dropout = 0.1
         standardise: bool = True
 
         def __post_init__(self) -> None:
-            self.need_both("the audio-visual transformer")
-            sizes = (self.num_classes, self.width, self.num_heads, self.feedforward)
-            if min(sizes) < 1 or self.width % 2 or self.width % self.num_heads or min(self.layers, self.reach) < 0:
-                raise ValueError(
-                    "the audio-visual transformer needs positive sizes, an even width that is a multiple of num_heads, "
-                    f"layers and a reach of at least 0, got {self}"
-                )
-            if max(*sizes, self.layers, self.reach) > MAX_WIDTH:
-                raise ValueError(f"the audio-visual transformer takes sizes up to {MAX_WIDTH}, got {self}")
-            if not 0 <= self.dropout < 1:
-                raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+            super().__post_init__()
+            self.need_both()
+            self.need_heads(self.num_heads, self.width)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)

@@ -27,16 +27,16 @@ Source: Mahmud and Marculescu, WACV 2023 (AVE-CLIP), figures 2 to 4, equations 4
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from catalog.fields import Dropout, EvenSize, Share, Size
 from catalog.store.modal import Modal
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
-from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
+from heads.blocks.feature_config import PlacesConfig
 from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_head import SegmentHead
@@ -86,8 +86,8 @@ class AveClip(SegmentHead):
         """
 
         agva: Literal["formula", "published", "off"] = "formula"
-        agva_hidden: int = HIDDEN
-        width: int = 256
+        agva_hidden: Size = HIDDEN
+        width: EvenSize = 256
         windows: str = "10,5,3*,2"
         attention: Attention = "both"
         shared: bool = True
@@ -95,22 +95,12 @@ class AveClip(SegmentHead):
         egta: Literal["supervised", "unsupervised", "off"] = "supervised"
         refiner: str = "T"
         last: Literal["bilstm", "linear"] = "bilstm"
-        event_weight: float = 0.3
-        dropout: float = 0.1
+        event_weight: Share = 0.3
+        dropout: Dropout = 0.1
         standardise: bool = True
 
         def __post_init__(self) -> None:
-            check_choices(self)
-            self.need_either("AVE-CLIP")
-            sizes = (self.places, self.agva_hidden, self.width)
-            if min(sizes) < 1 or self.width % 2:
-                raise ValueError(f"AVE-CLIP needs a place, a hidden width and an even width, got {self}")
-            if max(sizes) > MAX_WIDTH:
-                raise ValueError(f"AVE-CLIP takes widths and places up to {MAX_WIDTH}, got {self}")
-            if not (0 <= self.dropout < 1 and 0 <= self.event_weight <= 1 and math.isfinite(self.event_weight)):
-                raise ValueError(
-                    f"dropout must lie in [0, 1) and event_weight in [0, 1], got {self.dropout}, {self.event_weight}"
-                )
+            super().__post_init__()
             for text in (self.windows, self.refiner):
                 if text:
                     parse_windows(text)

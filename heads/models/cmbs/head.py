@@ -26,7 +26,6 @@ Source: Xia and Zhao, CVPR 2022 (CMBS), fully supervised, and its published code
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,8 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from catalog.fields import Count, Dropout, EvenSize, Finite, Size
 from heads.blocks.cross_modal_layer import CrossModalLayer, ModalityInteraction
-from heads.blocks.feature_config import MAX_WIDTH, FeatureConfig
+from heads.blocks.feature_config import ClassesAndBackground, FeatureConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.masked_lstm import MaskedLSTM
 from heads.blocks.segment_positions import PairedPositions
@@ -89,31 +89,23 @@ class Cmbs(PairedPositions):
             standardise: features by channel, by the training split; published: as they are.
         """
 
-        visual_hidden: int = 512
-        width: int = 256
-        num_heads: int = 4
-        feedforward: int = 1024
-        encoder_layers: int = 2
-        attention_hidden: int = 256
-        alpha: float = 0.1
-        beta: float = 0.4
-        gamma: float = 0.3
-        dropout: float = 0.2
+        num_classes: ClassesAndBackground
+        visual_hidden: Size = 512
+        width: EvenSize = 256
+        num_heads: Size = 4
+        feedforward: Size = 1024
+        encoder_layers: Count = 2
+        attention_hidden: Size = 256
+        alpha: Finite = 0.1
+        beta: Finite = 0.4
+        gamma: Finite = 0.3
+        dropout: Dropout = 0.2
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            self.need_both("CMBS")
-            if self.num_classes < 2:
-                raise ValueError(f"CMBS needs an event class and background, got num_classes {self.num_classes}")
-            sizes = (self.visual_hidden, self.width, self.num_heads, self.feedforward, self.attention_hidden)
-            if min(sizes) < 1 or self.encoder_layers < 0 or self.width % 2:
-                raise ValueError(f"CMBS needs positive sizes and an even width, got {self}")
-            if self.width % self.num_heads:
-                raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}")
-            if max(*sizes, self.num_classes, self.encoder_layers) > MAX_WIDTH:
-                raise ValueError(f"CMBS takes sizes up to {MAX_WIDTH}, got {self}")
-            if not all(map(math.isfinite, (self.alpha, self.beta, self.gamma))) or not 0 <= self.dropout < 1:
-                raise ValueError(f"CMBS needs finite alpha, beta, gamma and dropout in [0, 1), got {self}")
+            super().__post_init__()
+            self.need_both()
+            self.need_heads(self.num_heads, self.width)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)

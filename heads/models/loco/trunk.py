@@ -26,20 +26,21 @@ sections 3.2 to 3.5 and 4.2; Geng et al., CVPR 2023 (UnAV).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
+from catalog.fields import Dropout, EvenSize, Size, Weight
 from catalog.store.modal import Modal
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.segment_vectors import segment_vectors
 from heads.blocks.standardise import Standardise
 from heads.blocks.temporal_conv import ConvStack, sinusoid
 from heads.dense import config as dense_config
-from heads.dense.config import DenseConfig
+from heads.dense.config import Blocks, DenseConfig
 from heads.dense.pyramid_input import halvable
 from heads.features import FeatureBatch
 from heads.models.loco.lcc import SIGMA_RANGE, TAU_RANGE, CorrespondenceCorrection
@@ -67,42 +68,30 @@ class LocoConfig(DenseConfig):
         decoder_layers: transformer blocks over each level.
         attention_window: of unimodal and decoder blocks, in segments, whatever the level; none attends to all, at a
             cost that grows with the square of T.
-        sinusoid: adds places in time after the convolutions.
+        sinusoid: adds positions in time after the convolutions.
         dropout: after every attention and in all feed-forward layers.
         standardise: features by channel, by the training split; the published features are taken as they are.
     """
 
-    num_heads: int = 4
-    unimodal_layers: int = 2
-    window: int = 8
+    width: EvenSize = 512
+    num_heads: Size = 4
+    unimodal_layers: Blocks = 2
+    window: Size = 8
     cross: CrossOrOff = "cdp"
     lcc: Literal["gaussian", "fixed", "diagonal", "softened", "off"] = "gaussian"
-    lcc_weight: float = 0.1
-    lcc_sigma: float = 1.0
-    lcc_stride: int = 1
-    tau: float = 0.07
-    decoder_layers: int = 1
-    attention_window: int | None = 512
+    lcc_weight: Weight = 0.1
+    lcc_sigma: Annotated[float, Field(ge=SIGMA_RANGE[0], le=SIGMA_RANGE[1])] = 1.0
+    lcc_stride: Size = 1
+    tau: Annotated[float, Field(ge=TAU_RANGE[0], le=TAU_RANGE[1])] = 0.07
+    decoder_layers: Blocks = 1
+    attention_window: Size | None = 512
     sinusoid: bool = False
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     standardise: bool = False
 
     def __post_init__(self) -> None:
-        self.need_either("LoCo")
-        layers = (self.unimodal_layers, self.decoder_layers)
-        self.check_dense("LoCo", self.window, self.lcc_stride, blocks=layers)
-        windows = {"window": self.window, "attention_window": self.attention_window}
-        self.check_attention("LoCo", num_heads=self.num_heads, dropout=self.dropout, **windows)
-        if self.width % 2:
-            raise ValueError(f"LoCo needs an even width, got {self.width}")
-        if not (math.isfinite(self.lcc_weight) and self.lcc_weight >= 0):
-            raise ValueError(f"lcc_weight must be a finite number of at least 0, got {self.lcc_weight}")
-        for name, value, (low, high) in (
-            ("lcc_sigma", self.lcc_sigma, SIGMA_RANGE),
-            ("tau", self.tau, TAU_RANGE),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}")
+        super().__post_init__()
+        self.need_heads(self.num_heads, self.width)
 
     @property
     def streams(self) -> tuple[str, ...]:

@@ -20,19 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from heads.blocks.class_texts import ClassTexts, shared_width
-from heads.blocks.feature_config import MAX_WIDTH, check_choices
+from catalog.fields import Dropout, Size, Weight
+from heads.blocks.class_texts import ClassTexts, SharedSpaceConfig
 from heads.blocks.segment_head import SegmentHead
 from heads.blocks.segment_vectors import segment_vectors
 from heads.features import FeatureBatch, Target
 from heads.models.ov_avel.temporal_layer import TemporalLayer
-from heads.spec import HeadSpec, Modality
+from heads.spec import HeadSpec
 
 # The paper's; its script runs 10 epochs and lowers the rate at 10, 20 and 30, which 5 epochs never reach.
 SPEC = HeadSpec(
@@ -61,13 +62,10 @@ class OvAvel(SegmentHead):
     """Unit-length towers, layers over time, cosines with the class texts, fused."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(SharedSpaceConfig):
         """The architecture and its ablations.
 
         Attributes:
-            width: D.
-            num_classes: K, background included. `set_texts` may change it later.
-            modality: which features are looked at; with one alone its cosines are the scores.
             layer: "temporal", "linear" (ablation), or "none": the towers as they are.
             num_layers: L, layers a modality.
             interaction: "self", "cross" or "both": which modality a temporal layer attends to.
@@ -79,51 +77,25 @@ class OvAvel(SegmentHead):
                 a store may hold either, so the length is set here.
         """
 
-        width: int
-        num_classes: int
-        modality: Modality
         layer: Literal["temporal", "linear", "none"] = "temporal"
-        num_layers: int = 1
+        num_layers: Annotated[int, Field(ge=1, le=MAX_LAYERS)] = 1
         interaction: Literal["self", "cross", "both"] = "self"
         fusion: Literal["geometric", "arithmetic"] = "geometric"
         other: bool = True
-        hidden: int = 256
-        num_attention_heads: int = 1
-        feedforward: int = 512
-        dropout: float = 0.1
-        audio_scale: float = 20.0
-        visual_scale: float = 1.0
-
-        @classmethod
-        def for_features(
-            cls,
-            *,
-            visual_shape: Sequence[int] | None,
-            audio_shape: Sequence[int] | None,
-            num_classes: int,
-            modality: Modality,
-        ) -> Self:
-            """The published config for features of these shapes (without rows and time), as the store states them.
-
-            Raises:
-                ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
-            """
-            width = shared_width(visual_shape, audio_shape, modality)
-            return cls(width=width, num_classes=num_classes, modality=modality)
+        hidden: Size = 256
+        num_attention_heads: Size = 1
+        feedforward: Size = 512
+        dropout: Dropout = 0.1
+        audio_scale: Weight = 20.0
+        visual_scale: Weight = 1.0
 
         def __post_init__(self) -> None:
-            check_choices(self)
-            widths = (self.width, self.num_classes - 1, self.hidden, self.feedforward)
-            if min(widths) < 1 or max(widths) > MAX_WIDTH:
-                raise ValueError(f"the head needs widths of 1 to {MAX_WIDTH}, a class and the background, got {self}")
-            if not 1 <= self.num_layers <= MAX_LAYERS:
-                raise ValueError(f"num_layers must lie in [1, {MAX_LAYERS}], got {self.num_layers}")
-            if self.num_attention_heads < 1 or self.hidden % self.num_attention_heads or not 0 <= self.dropout < 1:
+            super().__post_init__()
+            if self.hidden % self.num_attention_heads:
                 raise ValueError(
-                    f"hidden must be a multiple of num_attention_heads and dropout lie in [0, 1), got {self}"
+                    f"hidden must be a multiple of num_attention_heads, got {self.hidden} and "
+                    f"{self.num_attention_heads}"
                 )
-            if not (0 <= self.audio_scale < float("inf") and 0 <= self.visual_scale < float("inf")):
-                raise ValueError(f"scales must be finite and at least 0, got {self.audio_scale}, {self.visual_scale}")
             if self.interaction != "self" and (self.layer != "temporal" or self.modality != "both"):
                 raise ValueError(
                     f"interaction {self.interaction} needs temporal layers and both modalities, got layer {self.layer},"

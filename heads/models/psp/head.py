@@ -19,15 +19,15 @@ Source: Zhou et al., CVPR 2021 (PSP), fully supervised, and its published code.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from catalog.fields import Dropout, Size, Weight
 from heads.blocks.agva import HIDDEN, AudioGuidedAttention
-from heads.blocks.feature_config import MAX_WIDTH, PlacesConfig, check_choices
+from heads.blocks.feature_config import PlacesConfig
 from heads.blocks.item_slices import in_item_slices
 from heads.blocks.losses import segment_loss
 from heads.blocks.masked_lstm import MaskedLSTM
@@ -72,25 +72,16 @@ class Psp(PairedPositions):
         """
 
         agva: Literal["published", "formula", "off"] = "published"
-        agva_hidden: int = HIDDEN
-        hidden: int = 128
-        threshold: float = 0.099
-        similarity_weight: float = 100.0
-        dropout: float = 0.1
+        agva_hidden: Size = HIDDEN
+        hidden: Size = 128
+        threshold: Weight = 0.099
+        similarity_weight: Weight = 100.0
+        dropout: Dropout = 0.1
         standardise: bool = False
 
         def __post_init__(self) -> None:
-            self.need_both("PSP")
-            check_choices(self)
-            sizes = (self.num_classes, self.places, self.agva_hidden, self.hidden)
-            if min(sizes) < 1 or max(sizes) > MAX_WIDTH:
-                raise ValueError(f"PSP takes sizes from 1 to {MAX_WIDTH}, got {self}")
-            weights = (self.threshold, self.similarity_weight)
-            if not all(math.isfinite(w) and w >= 0 for w in weights) or not 0 <= self.dropout < 1:
-                raise ValueError(
-                    "PSP needs a threshold and a similarity_weight of at least 0 and dropout in [0, 1), got "
-                    f"{self.threshold}, {self.similarity_weight}, {self.dropout}"
-                )
+            super().__post_init__()
+            self.need_both()
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.visual_width, config.audio_width, standardise=config.standardise)

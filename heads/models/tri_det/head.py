@@ -19,12 +19,14 @@ Source: Shi et al., CVPR 2023 (TriDet), and its published code.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from catalog.fields import Finite, Positive, Size
 from heads.blocks.temporal_conv import ConvStack
-from heads.dense.config import TRAINING, BaselineConfig
+from heads.dense.config import TRAINING, BaselineConfig, Blocks
 from heads.dense.decoder import PRIOR, PointConvs
 from heads.dense.halving_pyramid import HalvingPyramid
 from heads.dense.head import DenseHead
@@ -44,7 +46,8 @@ SPEC = HeadSpec(
     training=TRAINING,
 )
 # Of a kernel and of the bins: beyond, a level of hours would be one window.
-_MOST_POINTS = 4096
+MOST_POINTS = 4096
+Points = Annotated[int, Field(ge=1, le=MOST_POINTS)]
 
 
 class TriDet(DenseHead):
@@ -62,26 +65,21 @@ class TriDet(DenseHead):
             inner: width inside a block.
         """
 
-        kernel: int = 1
-        reach: float = 5.0
-        bins: int = 16
-        blocks: int = 2
-        inner: int = 768
+        width: Annotated[Size, Field(multiple_of=GROUPS)] = 512
+        kernel: Points = 1
+        reach: Finite = 5.0
+        bins: Points = 16
+        blocks: Blocks = 2
+        inner: Size = 768
         regression: Literal["class_aware"] = "class_aware"
-        center_radius: float | None = 1.5
+        center_radius: Positive | None = 1.5
 
         def __post_init__(self) -> None:
-            self.need_either("TriDet")
-            self.check_dense("TriDet", self.stack, self.hidden, self.inner, blocks=(self.blocks,))
-            if self.width % GROUPS:
-                raise ValueError(f"TriDet needs a width that is a multiple of {GROUPS}, got {self.width}")
-            if not 1 <= self.bins <= _MOST_POINTS or not 1 <= self.kernel <= _MOST_POINTS or self.kernel % 2 == 0:
-                raise ValueError(
-                    f"TriDet needs 1 to {_MOST_POINTS} bins and an odd kernel in that range, got {self.bins} and "
-                    f"{self.kernel}"
-                )
-            if not (math.isfinite(self.reach) and 1 <= self.reach * (self.kernel + 1) <= _MOST_POINTS):
-                raise ValueError(f"TriDet needs a reach that gives a far kernel up to {_MOST_POINTS}, got {self.reach}")
+            super().__post_init__()
+            if self.kernel % 2 == 0:
+                raise ValueError(f"kernel must be odd, got {self.kernel}")
+            if not 1 <= self.reach * (self.kernel + 1) <= MOST_POINTS:
+                raise ValueError(f"reach must give a far kernel of 1 to {MOST_POINTS}, got {self.reach}")
 
     config: Config
 

@@ -26,9 +26,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from catalog.fields import Size
 from heads.blocks.conv_transformer import ConvTransformerBlock
 from heads.blocks.temporal_conv import ConvStack, sinusoid
-from heads.dense.config import TRAINING, BaselineConfig
+from heads.dense.config import TRAINING, BaselineConfig, Blocks
 from heads.dense.decoder import DenseDecoder
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
@@ -60,14 +61,14 @@ class Unav(DenseHead):
         """
 
         dependency: bool = True
-        num_heads: int = 4
-        self_blocks: int = 2
-        class_width: int = 128
+        num_heads: Size = 4
+        self_blocks: Blocks = 2
+        class_width: Size = 128
 
         def __post_init__(self) -> None:
-            self.need_both("UnAV")
-            self.check_dense("UnAV", self.stack, self.hidden, self.class_width, blocks=(self.self_blocks,))
-            self.check_attention("UnAV", num_heads=self.num_heads)
+            super().__post_init__()
+            self.need_both()
+            self.need_heads(self.num_heads, self.width)
 
     config: Config
 
