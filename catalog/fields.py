@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import typing
 from typing import Annotated, Any
 
@@ -52,11 +51,13 @@ def needed(error: ValidationError) -> str:
     """What the first field with an error must be."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "literal_error":
-        return "one of " + first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        expected: str = first["ctx"]["expected"]
+        return "one of " + expected.replace(" or ", ", ").replace("'", "")
     known = _NEEDED.get(first["type"])
     if known is None:
         return first["msg"].removeprefix("Input should be ")
-    return known.format(**first.get("ctx", {}))
+    bounds = first.get("ctx", {})
+    return known.format(**{name: int(value) if value == int(value) else value for name, value in bounds.items()})
 
 
 def check_fields(settings: Any) -> None:
@@ -79,9 +80,6 @@ def check_field(kind: type, name: str, value: object) -> None:
         _adapters(kind)[name].validate_python(value, strict=True)
     except ValidationError as error:
         raise ValueError(f"{name} must be {needed(error)}, got {value!r}") from None
-    # Bounds say nothing of NaN: no comparison with it is true.
-    if isinstance(value, float) and math.isnan(value):
-        raise ValueError(f"{name} must be a number, got {value}")
 
 
 def has_type(kind: type, name: str, value: object) -> bool:

@@ -192,8 +192,8 @@ def test_extract_settings_that_an_encoder_refuses_are_bad_arguments_and_make_no_
     path = write_small(tmp_path / "small.pt")
     video = str(shared / "data/media/video/women_long_jump.mp4")
     for change, told in (
-        ("settings.keep_frames=maybe", "keep_frames needs true or false"),
-        ("settings.audio_scale=loud", "audio_scale needs int16 or unit"),
+        ("settings.keep_frames=maybe", "keep_frames must be true or false"),
+        ("settings.audio_scale=loud", "audio_scale must be one of int16, unit"),
         ("audio.rate_hz=16000", "hears 44100 Hz"),
     ):
         words = ["extract", video, "--recipe", "audioclip-1s", "--weights", str(path), "--store", str(tmp_path / "s")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from heads.blocks.class_texts import ClassTexts, shared_width
+from heads.blocks.class_texts import ClassTexts, SharedSpaceConfig
+from heads.spec import Modality
 
 
 def test_cosines_any_lengths_equal_cosine_similarity() -> None:
@@ -54,6 +55,12 @@ def test_require_before_set_raises() -> None:
         ClassTexts(2, 2).require()
 
 
+def shared_width(visual: tuple[int, ...] | None, audio: tuple[int, ...] | None, modality: Modality) -> int:
+    made = SharedSpaceConfig.for_features(visual_shape=visual, audio_shape=audio, num_classes=3, modality=modality)
+    assert (made.num_classes, made.modality) == (3, modality)
+    return made.width
+
+
 def test_shared_width_takes_the_last_axis_of_what_is_looked_at() -> None:
     assert shared_width((7, 7, 16), (16,), "both") == 16
     assert shared_width((7, 7, 16), (4,), "audio") == 4
@@ -61,3 +68,5 @@ def test_shared_width_takes_the_last_axis_of_what_is_looked_at() -> None:
         shared_width((16,), (4,), "both")
     with pytest.raises(ValueError, match="audio none"):
         shared_width((16,), None, "both")
+    with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
+        SharedSpaceConfig(width=3, num_classes=1, modality="both")

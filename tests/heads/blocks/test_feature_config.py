@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from heads.blocks.feature_config import FeatureConfig, PlacesConfig, check_choices
+from heads.blocks.feature_config import FeatureConfig, PlacesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,48 +44,45 @@ def test_for_features_takes_widths_places_and_the_class_it_is_asked_of() -> None
 def test_uses_what_is_there_and_asked_for(changes: dict[str, Any], used: tuple[bool, bool]) -> None:
     got = config(**changes)
     assert (got.uses_visual, got.uses_audio) == used
-    got.need_either("the head")
 
 
-def test_check_choices_raises_and_names_the_field() -> None:
-    fields: dict[str, Any] = {"visual_width": 3, "audio_width": 2, "num_classes": 4}
-    check_choices(Own(**fields, modality="both"))
-    with pytest.raises(ValueError, match="modality must be one of both, audio, visual, got 'smell'"):
-        check_choices(Own(**fields, modality="smell"))  # type: ignore[arg-type]  # wrong on purpose
+def test_choices_of_a_heads_own_are_checked() -> None:
+    fields: dict[str, Any] = {"visual_width": 3, "audio_width": 2, "num_classes": 4, "modality": "both"}
     with pytest.raises(ValueError, match="way must be one of short, long, got 'round'"):
-        check_choices(Own(**fields, modality="both", way="round"))  # type: ignore[arg-type]  # wrong on purpose
+        Own(**fields, way="round")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"modality": "smell"}, "modality must be both, audio or visual, got 'smell'"),
-        ({"num_classes": 0}, "the head needs a class and widths of at least 0"),
-        ({"audio_width": -1}, "the head needs a class and widths of at least 0"),
-        ({"visual_width": 2**25}, "the head takes widths and classes up to 16777216"),
-        ({"num_classes": 2**25}, "the head takes widths and classes up to 16777216"),
-        ({"audio_width": 0, "modality": "audio"}, "the head has nothing to look at: modality audio"),
-        ({"audio_width": 0, "visual_width": 0}, "the head has nothing to look at: modality both"),
+        ({"modality": "smell"}, "modality must be one of both, audio, visual, got 'smell'"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"audio_width": -1}, "audio_width must be at least 0, got -1"),
+        ({"visual_width": 2**25}, "visual_width must be at most 16777216"),
+        ({"num_classes": 2**25}, "num_classes must be at most 16777216"),
+        ({"audio_width": 0, "modality": "audio"}, "there is nothing to look at: modality audio"),
+        ({"audio_width": 0, "visual_width": 0}, "there is nothing to look at: modality both"),
     ],
 )
-def test_need_either_raises(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        config(**changes).need_either("the head")
+def test_config_that_cannot_be_raises(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"modality": "smell"}, "modality must be both, audio or visual, got 'smell'"),
-        (
-            {"modality": "audio"},
-            "PSP relates sound to picture and needs both, got modality audio; .* linear, or .* events .* loco",
-        ),
-        ({"visual_width": 0}, "PSP needs visual features of a width from 1"),
-        ({"audio_width": 2**25}, "PSP needs audio features of a width from 1 to 16777216"),
+        ({"modality": "audio"}, "relates audio to frames and needs both, got modality audio .* linear, .* loco"),
+        ({"visual_width": 0}, r"needs both, got modality both and widths 0 \(visual\) and 2 \(audio\)"),
     ],
 )
-def test_need_both_raises(changes: dict[str, Any], told: str) -> None:
-    config().need_both("PSP")
-    with pytest.raises(ValueError, match=told):
-        config(**changes).need_both("PSP")
+def test_need_both_raises(changes: dict[str, Any], message: str) -> None:
+    config().need_both()
+    with pytest.raises(ValueError, match=message):
+        config(**changes).need_both()
+
+
+def test_need_heads_raises_where_they_do_not_divide_the_width() -> None:
+    config().need_heads(4, 12)
+    with pytest.raises(ValueError, match="width must be a multiple of num_heads, got 10 and 4"):
+        config().need_heads(4, 10)

@@ -141,5 +141,5 @@ def test_decode_of_what_cannot_be_raises() -> None:
     output.offsets_BPC2[1, 0, 0, 1] = torch.nan
     with pytest.raises(ValueError, match=r"finite ends; items \[1\]"):
         decode(output, where, Decoding())
-    with pytest.raises(ValueError, match="threshold in"):
+    with pytest.raises(ValueError, match="threshold must be less than 1"):
         Decoding(threshold=1.0)

@@ -212,7 +212,7 @@ def test_suppress_in_another_order_of_classes_is_the_same() -> None:
 def test_suppress_of_wrong_settings_or_scores_raises() -> None:
     with pytest.raises(ValueError, match="method must be one of"):
         Suppression(method="soft")  # type: ignore[arg-type]  # a setting that cannot be
-    with pytest.raises(ValueError, match="sigma above 0"):
+    with pytest.raises(ValueError, match="sigma must be more than 0"):
         Suppression(sigma=0.0)
     with pytest.raises(ValueError, match="class_aware=False"):
         Suppression(voting=0.75)

@@ -89,10 +89,10 @@ def test_action_former_with_sinusoid_tells_places_apart() -> None:
     ("bad", "message"),
     [
         ({"visual_width": 0}, "nothing to look at"),
-        ({"window": 0}, "window of 1 to"),
-        ({"dropout": 1.0}, "dropout in"),
-        ({"num_heads": 3}, "num_heads divides"),
-        ({"blocks": 1000}, "256 blocks"),
+        ({"window": 0}, "window must be at least 1"),
+        ({"dropout": 1.0}, "dropout must be less than 1"),
+        ({"num_heads": 3}, "width must be a multiple of num_heads"),
+        ({"blocks": 1000}, "blocks must be at most 256"),
     ],
 )
 def test_action_former_bad_config_is_refused(bad: dict[str, Any], message: str) -> None:

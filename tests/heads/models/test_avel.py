@@ -114,12 +114,12 @@ def test_init_linear_maps_begin_as_xavier_says() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"loss": "hinge"}, "loss of soft-margin, cross-entropy, got 'published' and 'hinge'"),
-        ({"hidden": 0}, "AVEL takes sizes from 1"),
-        ({"num_classes": 2**25}, "to 16777216"),
-        ({"places": 0}, "AVEL takes sizes from 1"),
-        ({"modality": "smell"}, "modality must be both, audio or visual, got 'smell'"),
-        ({"audio_width": 0}, "AVEL needs audio features of a width from 1"),
+        ({"loss": "hinge"}, "loss must be one of soft-margin, cross-entropy, got 'hinge'"),
+        ({"hidden": 0}, "hidden must be at least 1"),
+        ({"num_classes": 2**25}, "num_classes must be at most 16777216"),
+        ({"places": 0}, "places must be at least 1"),
+        ({"modality": "smell"}, "modality must be one of both, audio, visual, got 'smell'"),
+        ({"audio_width": 0}, "needs both, got modality both and widths 6"),
     ],
 )
 def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:

@@ -171,11 +171,11 @@ def test_config_survives_json_and_every_parameter_learns(name: str) -> None:
 def test_one_modality_alone_raises_and_says_what_to_take(name: str, modality: Any) -> None:
     configure = functools.partial(model.configure, name)
     if name != "avel":  # which has published numbers of either
-        with pytest.raises(ValueError, match=rf"needs both, got modality {modality}; .* ave_clip or linear"):
+        with pytest.raises(ValueError, match=rf"needs both, got modality {modality} .* ave_clip or linear"):
             configure(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality=modality)
-    with pytest.raises(ValueError, match="needs audio features"):
+    with pytest.raises(ValueError, match="needs both, got modality both and widths 6"):
         configure(visual_shape=(6,), audio_shape=None, num_classes=4, modality="both")
-    with pytest.raises(ValueError, match="needs visual features"):
+    with pytest.raises(ValueError, match="needs both, got modality both and widths 0"):
         configure(visual_shape=None, audio_shape=(5,), num_classes=4, modality="both")
 
 

@@ -116,12 +116,12 @@ def test_plugin_unknown_name_raises(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"visual_width": "3"}, "visual_width needs int, got '3'"),
-        ({"visual_width": True}, "visual_width needs int"),
-        ({"visual_width": -1}, "widths of at least 0"),
-        ({"modality": "smell"}, "modality needs one of both, audio, visual"),
+        ({"visual_width": "3"}, "visual_width must be a whole number, got '3'"),
+        ({"visual_width": True}, "visual_width must be a whole number"),
+        ({"visual_width": -1}, "visual_width must be at least 0"),
+        ({"modality": "smell"}, "modality must be one of both, audio, visual"),
         ({"depth": 3}, "unknown field 'depth'"),
-        ({"audio_width": 10**30}, "widths and classes up to 16777216"),
+        ({"audio_width": 10**30}, "audio_width must be at most 16777216"),
     ],
 )
 def test_read_config_wrong_field_raises(change: dict[str, object], told: str) -> None:

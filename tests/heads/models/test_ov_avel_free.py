@@ -183,7 +183,7 @@ def test_forward_without_texts_or_a_modality_raises() -> None:
 
 @pytest.mark.parametrize("wrong", [{"modality": "smell"}, {"width": 0}, {"num_classes": 1}, {"width": 2**25}])
 def test_config_wrong_field_raises(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"modality must be|needs a width, a class"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         made(**wrong)
 
 

@@ -248,7 +248,7 @@ def test_update_run_replaces_record_and_predictions_only(run: Path, record: RunR
         ({"unseen": ["zebra"]}, "unseen classes are among the classes, got 'zebra'"),
         ({"texts": {"vocabulary": "mine"}}, "texts must be null or an object of vocabulary, prompt and background"),
         ({"texts": TEXTS}, "texts must be null for head linear"),
-        ({"config": CONFIG | {"visual_width": 1.5}}, "visual_width needs int, got 1.5"),
+        ({"config": CONFIG | {"visual_width": 1.5}}, r"visual_width must be a whole number, got 1\.5"),
         ({"recipe": {"name": "x", "json": "{}", "fingerprint": ""}}, "recipe: field 'name' is missing"),
     ],
 )

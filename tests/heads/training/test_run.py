@@ -243,11 +243,11 @@ def test_train_data_set_without_test_split_reports_validation(store: FeatureStor
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"epochs": 0}, "epochs and batch_size of at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must lie above 0"),
-        ({"learning_rate": 1e38}, "learning_rate must lie above 0 and be at most"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be at most 1000000"),
+        ({"learning_rate": 1e38}, "learning_rate must be at most 1000000"),
         ({"weight_decay": -1.0}, "weight_decay must be"),
-        ({"seed": -1}, "seed of 0"),
+        ({"seed": -1}, "seed must be at least 0"),
     ],
 )
 def test_settings_out_of_range_raise(settings: dict[str, Any], told: str) -> None:

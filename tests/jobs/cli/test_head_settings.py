@@ -49,5 +49,5 @@ def test_options_another_schedule_leaves_the_published_warm_up_out() -> None:
 def test_options_that_are_no_numbers_are_refused(words: tuple[str, ...], told: str) -> None:
     with pytest.raises(argparse.ArgumentError, match=told):
         settings("loco", *words)
-    with pytest.raises(BadArguments, match="ema must lie between 0 and 1"):
+    with pytest.raises(BadArguments, match="ema must be less than 1"):
         settings("loco", "--ema", "1.5")

@@ -102,7 +102,7 @@ def test_import_of_a_damaged_sidecar_says_what_is_wrong(tmp_path: Path, name: st
     refuses("newer avel", avel_exchange=2)
     refuses("read as", format="other")
     refuses("recipe: field 'encoder' is missing", recipe={"name": "x"})
-    refuses("field 'unit' is missing", videos=[{k: v for k, v in whole["videos"][0].items() if k != "unit"}])
+    refuses(r"videos\.0\.unit must be given", videos=[{k: v for k, v in whole["videos"][0].items() if k != "unit"}])
     refuses("one digit a row", videos=[whole["videos"][0] | {"rows": 999}])
     path.write_text("{")
     with pytest.raises(ValueError, match="not JSON"):

@@ -83,11 +83,11 @@ def test_configure_shapes_of_a_store_give_the_stated_reading() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"width": 9, "num_heads": 3}, "an even width"),
+        ({"width": 9, "num_heads": 3}, "width must be a multiple of 2"),
         ({"width": 10, "num_heads": 4}, "a multiple of num_heads"),
-        ({"reach": -1}, "a reach of at least 0"),
-        ({"layers": 2**25}, "sizes up to 16777216"),
-        ({"dropout": -0.1}, "dropout must lie in"),
+        ({"reach": -1}, "reach must be at least 0"),
+        ({"layers": 2**25}, "layers must be at most 16777216"),
+        ({"dropout": -0.1}, "dropout must be at least 0"),
     ],
 )
 def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:

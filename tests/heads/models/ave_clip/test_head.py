@@ -338,12 +338,12 @@ def test_configure_shapes_of_a_store_give_the_published_head() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"width": 7}, "even width"),
-        ({"width": 0}, "even width"),
-        ({"num_classes": 0}, "needs a class"),
-        ({"places": 0}, "a place"),
+        ({"width": 7}, "width must be a multiple of 2"),
+        ({"width": 0}, "width must be at least 2"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"places": 0}, "places must be at least 1"),
         ({"audio_width": -1}, "at least 0"),
-        ({"width": 2**26}, "up to 16777216"),
+        ({"width": 2**26}, "width must be at most 16777216"),
         ({"audio_width": 0, "modality": "audio"}, "nothing to look at: modality audio"),
         ({"windows": "10,x"}, "windows are lengths"),
         ({"refiner": "0"}, "windows are lengths"),
@@ -352,9 +352,9 @@ def test_configure_shapes_of_a_store_give_the_published_head() -> None:
         ({"agva": "paper"}, "agva must be one of"),
         ({"last": "gru"}, "last must be one of"),
         ({"modality": "smell"}, "modality must be one of"),
-        ({"dropout": 1.0}, "dropout must lie in"),
-        ({"event_weight": 1.5}, "event_weight in"),
-        ({"event_weight": float("nan")}, "event_weight in"),
+        ({"dropout": 1.0}, "dropout must be less than 1"),
+        ({"event_weight": 1.5}, "event_weight must be at most 1"),
+        ({"event_weight": float("nan")}, "event_weight must be at most 1"),
     ],
 )
 def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:

@@ -98,10 +98,10 @@ def test_size_is_the_published_one_less_its_unused_layers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"threshold": -0.1}, "a threshold and a similarity_weight of at least 0"),
-        ({"similarity_weight": float("inf")}, "a threshold and a similarity_weight of at least 0"),
-        ({"dropout": 1.0}, r"dropout in \[0, 1\)"),
-        ({"hidden": 0}, "PSP takes sizes from 1"),
+        ({"threshold": -0.1}, "threshold must be at least 0"),
+        ({"similarity_weight": float("inf")}, "similarity_weight must be a finite number"),
+        ({"dropout": 1.0}, "dropout must be less than 1"),
+        ({"hidden": 0}, "hidden must be at least 1"),
         ({"agva": "paper"}, "agva must be one of"),
     ],
 )

@@ -75,9 +75,9 @@ def test_tri_det_one_modality_equals_the_joined_head_without_the_others_weights(
     [
         ({"visual_width": 0}, "nothing to look at"),
         ({"width": 24}, "multiple of 16"),
-        ({"bins": 0}, "1 to 4096 bins"),
-        ({"kernel": 2}, "odd kernel"),
-        ({"reach": float("inf")}, "reach that gives"),
+        ({"bins": 0}, "bins must be at least 1"),
+        ({"kernel": 2}, "kernel must be odd"),
+        ({"reach": float("inf")}, "reach must be a finite number"),
         ({"regression": "class_agnostic"}, "regression must be one of"),
     ],
 )

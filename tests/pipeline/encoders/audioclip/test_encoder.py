@@ -198,11 +198,11 @@ def test_cut_checkpoint_is_refused(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_scale": "loud"}, "audio_scale needs int16 or unit"),
+        ({"settings.audio_scale": "loud"}, "audio_scale must be one of int16, unit"),
         ({"audio.rate_hz": "16000"}, "hears 44100 Hz"),
-        ({"settings.keep_frames": "1"}, "keep_frames needs true or false"),
-        ({"settings.crop_s": "0"}, "crop_s needs greater than 0, got 0"),
-        ({"settings.crop_s": "long"}, "crop_s needs a number, got 'long'"),
+        ({"settings.keep_frames": "1"}, "keep_frames must be true or false"),
+        ({"settings.crop_s": "0"}, "crop_s must be more than 0, got 0"),
+        ({"settings.crop_s": "long"}, "crop_s must be a number, got 'long'"),
     ],
 )
 def test_settings_that_cannot_be_raise(small: Path, changes: dict[str, str], told: str) -> None:

@@ -370,9 +370,9 @@ def test_small_files_need_the_setting(nets: Nets) -> None:
         ({"settings.flow": "false"}, r"frames_after needs 0 without flow, got 1"),
         ({"video.frames_per_segment": "15"}, "needs 16 frames or more"),
         ({"settings.rgb": "false", "settings.flow": "false"}, r"needs settings\.rgb, settings\.flow or both"),
-        ({"settings.rgb": "yes"}, r"settings\.rgb needs true or false"),
-        ({"settings.flow_iterations": "0"}, "flow_iterations needs greater than or equal to 1, got 0"),
-        ({"settings.flow_iterations": "true"}, "flow_iterations needs a whole number, got True"),
+        ({"settings.rgb": "yes"}, r"settings\.rgb must be true or false"),
+        ({"settings.flow_iterations": "0"}, "flow_iterations must be at least 1, got 0"),
+        ({"settings.flow_iterations": "true"}, "flow_iterations must be a whole number, got True"),
         ({"settings.size": "small"}, "published or from-weights"),
     ],
 )

@@ -248,7 +248,7 @@ def test_other_checkpoint_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_clip": "once"}, "audio_clip needs repeat, context or three"),
+        ({"settings.audio_clip": "once"}, "audio_clip must be one of repeat, context, three"),
         ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
         ({"video.height_px": "112", "video.width_px": "112"}, "sees 224 x 224"),
         ({"video.height_px": "672"}, "sees 224 x 224"),

@@ -318,8 +318,8 @@ def test_small_files_are_refused_unless_asked_for(weights: dict[str, Path], tmp_
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"settings.audio_feature": "mean"}, "audio_feature needs unit, projected or class_token, got 'mean'"),
-        ({"settings.size": "small"}, "size needs published or from-weights"),
+        ({"settings.audio_feature": "mean"}, "audio_feature must be one of unit, projected, class_token, got 'mean'"),
+        ({"settings.size": "small"}, "size must be one of published, from-weights"),
         ({"audio.rate_hz": "44100"}, "hears 16000 Hz, got 44100"),
         ({"audio.context_s": "1/2"}, "without context"),
         ({"grid.window_s": "16"}, "hears 15 s at most, got windows of 16 s"),
