@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,23 +148,23 @@ def _seconds(run: Callable[[], object]) -> float:
 # By torch's protocol: the kernels' shapes, and whatever else they take.
 
 
-def _attention_flop(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+def _attention_flop(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
 def _attention_backward_flop(
-    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object
 ) -> int:
     # The scores again, then the gradients of the scores, of values, queries and keys.
     batch, heads, queries, width = query
     return 2 * batch * heads * queries * key[2] * (3 * width + 2 * value[3])
 
 
-def _lstm_flop(x: Sequence[int], into: Sequence[int], within: Sequence[int], *_: Any, **__: Any) -> int:
+def _lstm_flop(x: Sequence[int], into: Sequence[int], within: Sequence[int], *_: object, **__: object) -> int:
     # One direction: 4 gates from the input (T, B, D) and from the state.
     return 2 * x[0] * x[1] * (into[0] * into[1] + within[0] * within[1])
 
 
-def _lstm_backward_flop(x: Sequence[int], into: Sequence[int], within: Sequence[int], *_: Any, **__: Any) -> int:
+def _lstm_backward_flop(x: Sequence[int], into: Sequence[int], within: Sequence[int], *_: object, **__: object) -> int:
     return 2 * _lstm_flop(x, into, within)

@@ -57,7 +57,7 @@ def needed(error: ValidationError) -> str:
     if known is None:
         return first["msg"].removeprefix("Input should be ")
     bounds = first.get("ctx", {})
-    return known.format(**{name: int(value) if value == int(value) else value for name, value in bounds.items()})
+    return known.format(**{k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in bounds.items()})
 
 
 def check_fields(settings: Any) -> None:

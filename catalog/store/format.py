@@ -50,6 +50,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.dtype import VariableLengthUTF8
 
@@ -70,8 +71,10 @@ TEXT = "text"
 # Behind every chunk stands its CRC-32C: a bit that turned on a disk would be another feature, and nobody would know.
 CHECKED = Crc32cCodec()
 
-# name -> (type, fill value)
-VIDEO_COLUMNS: dict[str, tuple[str, Any]] = {
+# (type, fill value)
+Column = tuple[str, Any]
+
+VIDEO_COLUMNS: dict[str, Column] = {
     "id": (TEXT, ""),
     "uri": (TEXT, ""),
     "duration_s": ("float64", math.nan),
@@ -84,7 +87,7 @@ VIDEO_COLUMNS: dict[str, tuple[str, Any]] = {
     "media": (TEXT, "{}"),
     "unit": ("int32", -1),
 }
-OUTCOME_COLUMNS: dict[str, tuple[str, Any]] = {
+OUTCOME_COLUMNS: dict[str, Column] = {
     "row_start": ("int64", -1),
     "row_count": ("int32", 0),
     "status": (TEXT, "pending"),
@@ -92,7 +95,7 @@ OUTCOME_COLUMNS: dict[str, tuple[str, Any]] = {
     "detail": (TEXT, ""),
     "attempts": ("int32", 0),
 }
-ROW_COLUMNS: dict[str, tuple[str, Any]] = {
+ROW_COLUMNS: dict[str, Column] = {
     "start_s": ("float64", math.nan),
     "end_s": ("float64", math.nan),
     "visual_valid": ("bool", False),
@@ -248,7 +251,9 @@ def check_recipe(group: zarr.Group, name: str, *, num_videos: int, uri: str) -> 
     )
 
 
-def check_outcomes(row_start: Any, row_count: Any, status: list[str], *, rows: int, where: str) -> None:
+def check_outcomes(
+    row_start: NDArray[np.integer], row_count: NDArray[np.integer], status: list[str], *, rows: int, where: str
+) -> None:
     """Offsets within the rows, and known statuses: a store made by others must not make us read elsewhere."""
     has = row_start >= 0
     if bool((row_count < 0).any()) or bool((row_start < -1).any()) or bool((row_count[~has] != 0).any()):
@@ -272,7 +277,7 @@ def _make_column(group: zarr.Group, name: str, kind: str, fill: Any, length: int
     )
 
 
-def _check_columns(group: zarr.Group, columns: Mapping[str, tuple[str, Any]], length: int | None, uri: str) -> int:
+def _check_columns(group: zarr.Group, columns: Mapping[str, Column], length: int | None, uri: str) -> int:
     for name, (kind, _) in columns.items():
         array = array_of(group, name, needed_by=uri)
         where = f"{uri}: {group.path}/{name}"

@@ -7,7 +7,6 @@ without features: they are predicted as background (no class).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from heads.evaluation.protocol import class_metrics, headline, seen_classes, see
 from heads.evaluation.run_filter import filter_runs
 from heads.metrics import ave, segments
 from heads.metrics.confusion_seen_unseen import SeenUnseenConfusion, confusion_seen_unseen
-from heads.runs.record import Numbers
+from heads.runs.record import Numbers, Row
 from heads.spec import Head
 
 
@@ -42,7 +41,7 @@ class Evaluation:
     """
 
     metrics: Numbers
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     confusion: NDArray[np.int64] | None
     seen_unseen: SeenUnseenConfusion | None = None
     smoothed: Numbers | None = None
@@ -192,7 +191,7 @@ def _rows_of_classes(
     true_NT: NDArray[np.int64],
     split: Split,
     seen_N: NDArray[np.bool_] | None,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     score_NT = np.take_along_axis(probabilities_NTK, predicted_NT[..., None], axis=-1)[..., 0]
     score_NT = np.where(split.mask_NT, score_NT, 0.0)
     rows = []
@@ -212,9 +211,7 @@ def _rows_of_classes(
     return rows
 
 
-def _rows_of_labels(
-    probabilities_NTK: NDArray[np.float32], true_NTK: NDArray[np.bool_], split: Split
-) -> list[dict[str, Any]]:
+def _rows_of_labels(probabilities_NTK: NDArray[np.float32], true_NTK: NDArray[np.bool_], split: Split) -> list[Row]:
     """As above with a list of classes a segment: those held, and the scores of those held."""
     rows = []
     for n, item in enumerate(split.items):

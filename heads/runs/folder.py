@@ -22,7 +22,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -30,7 +29,7 @@ from torch import Tensor
 
 from catalog.whole_file import write_atomically
 from heads.registry import read_config, restore
-from heads.runs.record import RunRecord
+from heads.runs.record import Row, RunRecord
 from heads.spec import Head
 
 # What a run leaves behind or a report adds: only these are removed when a run is overwritten.
@@ -106,7 +105,7 @@ def write_run(
     folder: Path,
     record: RunRecord,
     state: Mapping[str, Tensor],
-    predictions: Mapping[str, Sequence[Mapping[str, Any]]],
+    predictions: Mapping[str, Sequence[Row]],
     *,
     overwrite: bool = False,
     scalars: Path | None = None,
@@ -140,9 +139,7 @@ def write_run(
         raise
 
 
-def update_run(
-    folder: Path, record: RunRecord, predictions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
-) -> None:
+def update_run(folder: Path, record: RunRecord, predictions: Mapping[str, Sequence[Row]] | None = None) -> None:
     """Replace the record of a run, and the predictions of the splits given."""
     for split, rows in (predictions or {}).items():
         write_atomically(folder / f"predictions_{split}.json", _rows_json(rows))
@@ -247,7 +244,7 @@ def _is_own(path: Path) -> bool:
     return _OWN_FILES.fullmatch(path.name) is not None and not path.is_dir()
 
 
-def _rows_json(rows: Sequence[Mapping[str, Any]]) -> str:
+def _rows_json(rows: Sequence[Row]) -> str:
     # One item a line: whole-file indentation would be ten times the size, one line none could read.
     return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
 

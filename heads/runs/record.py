@@ -28,6 +28,8 @@ _DATASET_KEYS = ("name", "root", "media")
 _LATER: dict[str, Any] = {"unseen": [], "texts": None}
 
 Numbers = dict[str, float]
+# One item's predictions, as JSON has them.
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from catalog.video import REASONS
 from jobs.cli.console import byte_size, duration, leaves, print_json, say, shape_text, table
 from jobs.cli.store_options import add_at, add_store
 
+Summary = dict[str, Any]  # printed, or as JSON
+
 HELP = "what a store holds: videos by status and reason, recipes with settings, rows and bytes"
 
 EXAMPLES = """\
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _failures(store: FeatureStore) -> list[dict[str, Any]]:
+def _failures(store: FeatureStore) -> list[Summary]:
     """Each video that is partial or quarantined, under each recipe, in store order."""
     ids = store.video_ids()
     found = []
@@ -69,16 +71,16 @@ def _failures(store: FeatureStore) -> list[dict[str, Any]]:
     return found
 
 
-def _show_failures(failures: list[dict[str, Any]]) -> None:
+def _show_failures(failures: list[Summary]) -> None:
     if failures:
         columns = list(failures[0])
         table("partial and quarantined, one by one", columns, [list(failure.values()) for failure in failures])
 
 
-def _describe(store: FeatureStore) -> dict[str, Any]:
+def _describe(store: FeatureStore) -> Summary:
     table = store.videos()
     seconds = table.duration_s[~np.isnan(table.duration_s)]
-    summary: dict[str, Any] = {
+    summary: Summary = {
         "store": store.uri,
         "snapshot": store.snapshot_id,
         "commits": len(store.log()),
@@ -113,7 +115,7 @@ def _describe(store: FeatureStore) -> dict[str, Any]:
     return summary
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(summary: Summary) -> None:
     videos = summary["videos"]
     tags = ", ".join(summary["tags"]) or "none"
     say(

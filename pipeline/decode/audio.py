@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import numpy as np
@@ -92,7 +92,7 @@ class AudioReader:
         """
         assert self._first is not None
         end = 0  # the sample at which the next chunk begins
-        pending: Any = self._first
+        pending: tuple[av.AudioFrame, Fraction | None] | None = self._first
         tolerance = self._tolerance(self._first[0].samples)
         while pending is not None:
             frame, pts_s = pending
@@ -133,7 +133,7 @@ class AudioReader:
         if self._is_own:
             self._source.close()
 
-    def _decode(self) -> Generator[tuple[Any, Fraction | None]]:
+    def _decode(self) -> Generator[tuple[av.AudioFrame, Fraction | None]]:
         for packet in self._source.packets(self._track.index):
             self.num_packets += bool(packet.size)
             try:
@@ -264,7 +264,7 @@ class SampleBuffer:
 _SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
-def _mono(frame: Any, monos: tuple[Mono, ...]) -> Samples:
+def _mono(frame: av.AudioFrame, monos: tuple[Mono, ...]) -> Samples:
     """(M, N) float32: the mean of the channels or the first of them, integers scaled to [-1, 1)."""
     values = frame.to_ndarray()
     channels = frame.layout.nb_channels

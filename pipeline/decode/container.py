@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 
@@ -14,8 +14,11 @@ from catalog.errors import MediaError
 # a hostile "video" names. FFmpeg checks the first of a demuxer's names against this list.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,mxf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf"
 
+# PyAV's is generic in newer versions alone.
+Packet = Any
 
-def demux(container: Any, streams: Sequence[Any] = ()) -> Iterator[Any]:
+
+def demux(container: av.container.InputContainer, streams: Sequence[av.stream.Stream] = ()) -> Iterator[Packet]:
     """Packets of `streams` (all where none are named), last an empty one for each, which flushes its decoder."""
     try:
         yield from container.demux(*([list(streams)] if streams else []))
@@ -65,7 +68,7 @@ def _unopenable(path: str, error: BaseException) -> MediaError:
     return MediaError("corrupt_container", f"the container cannot be opened: {text}")
 
 
-def _boxes(file: Any) -> set[bytes]:
+def _boxes(file: BinaryIO) -> set[bytes]:
     """Types of an MP4's top-level boxes, as far as they can be followed."""
     size, position = os.fstat(file.fileno()).st_size, 0
     found: set[bytes] = set()

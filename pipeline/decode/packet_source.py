@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-from pipeline.decode.container import demux, open_container
+from pipeline.decode.container import Packet, demux, open_container
 
 # Coded bytes of one track that may wait for the other.
 MAX_WAITING_BYTES = 32 << 20
@@ -36,9 +35,9 @@ class PacketSource:
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._path, self._heartbeat, self._max_waiting_bytes = path, heartbeat, max_waiting_bytes
-        self._container: Any = open_container(path)
+        self._container = open_container(path)
         self._own: dict[int, PacketSource] = {}
-        self._waiting: dict[int, deque[Any]] = {index: deque() for index in streams}
+        self._waiting: dict[int, deque[Packet]] = {index: deque() for index in streams}
         self._waiting_bytes = dict.fromkeys(streams, 0)
         self._num_given = dict.fromkeys(streams, 0)
         for index in streams:
@@ -50,7 +49,7 @@ class PacketSource:
         """Coded bytes that wait in memory."""
         return sum(self._waiting_bytes.values()) + sum(source.waiting_bytes for source in self._own.values())
 
-    def packets(self, stream: int) -> Iterator[Any]:
+    def packets(self, stream: int) -> Iterator[Packet]:
         """All packets of `stream`, an empty one last (it flushes the decoder)."""
         while (packet := self._next(stream)) is not None:
             self._heartbeat()
@@ -63,7 +62,7 @@ class PacketSource:
             waiting.clear()
         self._container.close()
 
-    def _next(self, stream: int) -> Any:
+    def _next(self, stream: int) -> Packet | None:
         if stream in self._own:
             return self._own[stream]._next(stream)
         waiting = self._waiting[stream]
@@ -75,7 +74,7 @@ class PacketSource:
         self._num_given[stream] += 1
         return packet
 
-    def _read_until(self, stream: int) -> Any:
+    def _read_until(self, stream: int) -> Packet | None:
         for packet in self._demux:
             # Not packet.stream_index: it is 0 in the empty packets that flush the decoders, whatever their stream.
             index = packet.stream.index

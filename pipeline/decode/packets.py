@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
-from pipeline.decode.container import demux
+from pipeline.decode.container import Packet, demux
 
 # A decoding clock that runs back by more than rounding belongs to two recordings glued together.
 _CLOCK_BACK_S = Fraction(1, 50)
@@ -22,7 +22,7 @@ _PRIMING_PACKETS = 64
 
 
 def read_packets(
-    container: Any, video_packets: VideoPackets | None, audio_packets: AudioPackets | None
+    container: av.container.InputContainer, video_packets: VideoPackets | None, audio_packets: AudioPackets | None
 ) -> Fraction | None:
     """Feeds the tracks; returns when the last packet of any stream ends, in container seconds."""
     others = {stream.index: Packets(stream) for stream in container.streams if stream.time_base is not None}
@@ -67,7 +67,7 @@ class Packets:
         self.last_duration = 0
         self._dts: int | None = None
 
-    def add(self, packet: Any) -> None:
+    def add(self, packet: Packet) -> None:
         self.num_packets += 1
         self.num_corrupt += packet.is_corrupt
         dts = packet.dts
@@ -101,7 +101,7 @@ class VideoPackets(Packets):
         self._first_key_pts: int | None = None
         self._seen_key = False
 
-    def add(self, packet: Any) -> None:
+    def add(self, packet: Packet) -> None:
         if packet.is_keyframe and not self._seen_key:
             self._seen_key = True
             self.starts_mid_gop = self.num_packets > 0
@@ -132,7 +132,7 @@ class AudioPackets(Packets):
         super().__init__(stream)
         self.start_ticks: int | None = None
 
-    def add(self, packet: Any) -> None:
+    def add(self, packet: Packet) -> None:
         if self.start_ticks is None and self.num_packets < _PRIMING_PACKETS:
             try:
                 for frame in packet.decode():

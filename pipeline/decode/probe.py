@@ -182,7 +182,7 @@ def probe(path: str) -> MediaInfo:
         return _read(container, path)
 
 
-def _read(container: Any, path: str) -> MediaInfo:
+def _read(container: av.container.InputContainer, path: str) -> MediaInfo:
     name = container.format.name
     kinds = [stream.type for stream in container.streams]
     if not kinds:
@@ -223,7 +223,7 @@ def _read(container: Any, path: str) -> MediaInfo:
     )
 
 
-def _pick_video(container: Any) -> tuple[Any, bool]:
+def _pick_video(container: av.container.InputContainer) -> tuple[av.stream.Stream | None, bool]:
     """The video stream to decode (None without one) and whether there is a cover image beside it."""
     candidates, has_cover = [], False
     for stream in container.streams:
@@ -242,7 +242,7 @@ def _pick_video(container: Any) -> tuple[Any, bool]:
     return candidates[0], has_cover
 
 
-def _pick_audio(container: Any) -> Any:
+def _pick_audio(container: av.container.InputContainer) -> av.stream.Stream | None:
     stream = container.streams.best("audio")
     if stream is None:
         stream = next((stream for stream in container.streams if stream.type == "audio"), None)
@@ -281,7 +281,7 @@ def _check_tracks(name: str, video_packets: VideoPackets | None, audio_packets: 
             _refuse_shortfall(end_s, track.end_ticks * track.time_base, f"{name}: the {kind} track")
 
 
-def _check_length(container: Any, name: str, last_end_s: Fraction | None) -> None:
+def _check_length(container: av.container.InputContainer, name: str, last_end_s: Fraction | None) -> None:
     if last_end_s is None or not container.duration or not name.startswith(_STATES_LENGTH):
         return
     declared_s = Fraction((container.start_time or 0) + container.duration, av.time_base)

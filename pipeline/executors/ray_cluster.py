@@ -33,6 +33,10 @@ SPLIT_OBJECT_STORE_BYTES = 192 * 2**20
 START_S = 15.0
 LOCAL_STARTS = 3
 
+# Ray has no types: an actor's handle, and what stands for the value of a call or for a generator.
+Actor = Any
+Reference = Any
+
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -81,7 +85,7 @@ class RayCluster:
             exceptions.ObjectLostError,
         )
 
-    def hire(self, kind: type[Any], job: Job, workers: int, *, num_gpus: float = 0.0) -> Any:
+    def hire(self, kind: type, job: Job, workers: int, *, num_gpus: float = 0.0) -> Actor:
         """A new actor of class `kind`, one of `workers`."""
         total_bytes = self._ray.cluster_resources().get("memory", WORKER_MEMORY_BYTES)
         # Ray counts this memory, it does not enforce it: with too much asked for the actor would wait for ever.
@@ -91,17 +95,17 @@ class RayCluster:
         )
         return actor.remote(job)
 
-    def await_start(self, references: list[Any]) -> None:
+    def await_start(self, references: list[Reference]) -> None:
         """Gives new actors a moment, so that start-up is not counted as slow work; a busy cluster may need longer."""
         self._ray.wait(references, num_returns=len(references), timeout=START_S, fetch_local=False)
 
-    def end(self, actor: Any) -> None:
+    def end(self, actor: Actor) -> None:
         """Ends an actor, whatever it does."""
         # An actor that is dead already cannot be killed again, and that is all that is wanted.
         with contextlib.suppress(*self.deaths):
             self._ray.kill(actor, no_restart=True)
 
-    def alive(self, actor: Any) -> bool:
+    def alive(self, actor: Actor) -> bool:
         """Whether an actor's process answers; waits for the calls that the actor has in hand."""
         try:
             self.get(actor.ping.remote())
@@ -109,11 +113,11 @@ class RayCluster:
             return False
         return True
 
-    def get(self, reference: Any) -> Any:
+    def get(self, reference: Reference) -> Any:
         """The value of a call that has ended; raises what the call raised, or one of `deaths`."""
         return self._ray.get(reference)
 
-    def ready(self, handles: list[Any], timeout_s: float) -> list[Any]:
+    def ready(self, handles: list[Reference], timeout_s: float) -> list[Reference]:
         """Those of the calls and generators that have a value or an error, after at most `timeout_s`."""
         if not handles:
             return []

@@ -10,11 +10,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.executors.job import Job
 from pipeline.executors.ray_actors import DecodeWorker, EncodeWorker, FusedWorker
-from pipeline.executors.ray_cluster import RayCluster, RaySettings, refuse_broken_start
+from pipeline.executors.ray_cluster import Actor, RayCluster, RaySettings, Reference, refuse_broken_start
 from pipeline.executors.suspects import Assignment, WorkersKeepDying
 from pipeline.unit import UnitResult
 
@@ -35,7 +35,7 @@ class Crew(abc.ABC):
 
     def __init__(self, cluster: RayCluster) -> None:
         self._cluster = cluster
-        self._idle: list[Any] = []
+        self._idle: list[Actor] = []
         self._died_idle = 0  # workers, not yet reported by `finished`
 
     @property
@@ -79,9 +79,9 @@ class FusedCrew(Crew):
 
     def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
         super().__init__(cluster)
-        self._make: Callable[[], Any] = lambda: cluster.hire(FusedWorker, job, workers, num_gpus=settings.num_gpus)
+        self._make: Callable[[], Actor] = lambda: cluster.hire(FusedWorker, job, workers, num_gpus=settings.num_gpus)
         # reference of the call in hand -> (actor, its assignment; None while it starts)
-        self._busy: dict[Any, tuple[Any, Assignment | None]] = {}
+        self._busy: dict[Reference, tuple[Actor, Assignment | None]] = {}
         for _ in range(workers):
             self._hire()
         self._cluster.await_start(list(self._busy))
@@ -128,12 +128,12 @@ class _Decoding:
     """
 
     assignment: Assignment
-    decoder: Any
+    decoder: Actor
     encoder: int
     key: int
-    events: Any
-    fed: deque[Any] = field(default_factory=deque)
-    finish: Any = None
+    events: Reference
+    fed: deque[Reference] = field(default_factory=deque)
+    finish: Reference = None
 
 
 _Step = Literal["fed", "event", "finish"]
@@ -144,12 +144,12 @@ class SplitCrew(Crew):
 
     def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
         super().__init__(cluster)
-        self._make_decoder: Callable[[], Any] = lambda: cluster.hire(DecodeWorker, job, workers)
-        self._make_encoder: Callable[[], Any] = lambda: cluster.hire(
+        self._make_decoder: Callable[[], Actor] = lambda: cluster.hire(DecodeWorker, job, workers)
+        self._make_encoder: Callable[[], Actor] = lambda: cluster.hire(
             EncodeWorker, job, workers, num_gpus=settings.num_gpus
         )
         self._keys = itertools.count()
-        self._starting: dict[Any, Any] = {}
+        self._starting: dict[Reference, Actor] = {}
         self._running: list[_Decoding] = []
         self._turn = 0
         # Decoders begin when the encoders are there: a broken checkpoint is then the first thing said.
@@ -175,7 +175,7 @@ class SplitCrew(Crew):
         self._running.append(running)
 
     def finished(self, timeout_s: float) -> list[Finished]:
-        awaited: dict[Any, tuple[_Step, _Decoding]] = {}
+        awaited: dict[Reference, tuple[_Step, _Decoding]] = {}
         for running in self._running:
             awaited |= {handle: (step, running) for step, handle in _awaited(running)}
         found = self._idle_deaths()
@@ -207,7 +207,7 @@ class SplitCrew(Crew):
         ]:
             self._cluster.end(actor)
 
-    def _start_ended(self, reference: Any) -> list[Finished]:
+    def _start_ended(self, reference: Reference) -> list[Finished]:
         decoder = self._starting.pop(reference)
         try:
             self._cluster.get(reference)
@@ -257,7 +257,7 @@ class SplitCrew(Crew):
                 self._hire()
         return [(running.assignment, None) for running in lost]
 
-    def _started_encoder(self) -> Any:
+    def _started_encoder(self) -> Actor:
         for _ in range(ENCODER_STARTS):
             encoder = self._make_encoder()
             try:
@@ -274,7 +274,7 @@ class SplitCrew(Crew):
         self._starting[decoder.start.remote()] = decoder
 
 
-def _awaited(running: _Decoding) -> Iterator[tuple[_Step, Any]]:
+def _awaited(running: _Decoding) -> Iterator[tuple[_Step, Reference]]:
     """What the assignment waits for: its oldest call, its next event (while few are on their way), its result.
 
     The result counts once every call is known to have ended well: of a decoder that died, events may be lost on the

@@ -354,7 +354,7 @@ def _evaluate(towers: Towers, pairs: Pairs, items: list[ItemPairs], settings: Se
     return {"loss": loss} | recall_at(image_ND.numpy(), audio_ND.numpy())
 
 
-def _autocast(settings: Settings) -> Any:
+def _autocast(settings: Settings) -> torch.autocast:
     kind = torch.device(settings.device).type
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16")
 

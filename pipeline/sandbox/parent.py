@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
+from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from catalog.video import Outcome, Video
 from pipeline.clips import Clips
@@ -323,7 +324,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _clips(video_id: str, grid: Any, message: wire.Message, arrays: wire.Arrays) -> Clips:
+def _clips(video_id: str, grid: SegmentGrid, message: wire.Message, arrays: wire.Arrays) -> Clips:
     frames, index, samples, valid = arrays
     return Clips(
         video_id=video_id,
