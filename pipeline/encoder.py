@@ -67,6 +67,7 @@ class EncoderSpec:
         text_width: D of the text tower's features; None without one.
         licence: of the weights (of the code, where there are none).
         citation: paper or code that it follows.
+        rate_hz: the rate of audio that it takes; None takes any.
         batch_segments: the most segments that one call of a tower gets.
         device: where it is meant to run; "gpu" also runs on a CPU, slowly.
         trainable: `load_trainable` gives its towers for fine-tuning.
@@ -80,6 +81,7 @@ class EncoderSpec:
     batch_segments: int
     assets: tuple[Asset, ...] = ()
     text_width: int | None = None
+    rate_hz: int | None = None
     device: Literal["cpu", "gpu"] = "cpu"
     trainable: bool = False
 

@@ -53,7 +53,8 @@ def check_settings(recipe: Recipe) -> None:
 
     Raises:
         ValueError: an unknown setting, a tower that the encoder does not have, a revision that its code here does not
-            make, a grid beyond MAX_SEGMENTS_AN_HOUR or MAX_WINDOW_S, or what its own `check` refuses.
+            make, a grid beyond MAX_SEGMENTS_AN_HOUR or MAX_WINDOW_S, another rate of audio, or what its own `check`
+            refuses.
     """
     declared = declaration(recipe.encoder)
     _check_grid(recipe)
@@ -76,6 +77,11 @@ def check_settings(recipe: Recipe) -> None:
     ):
         if sampling is not None and shape is None:
             raise ValueError(f"recipe {recipe.name}: encoder {recipe.encoder} takes no {tower}; leave {tower} out")
+    rate_hz = declared.SPEC.rate_hz
+    if recipe.audio is not None and rate_hz is not None and recipe.audio.rate_hz != rate_hz:
+        raise ValueError(
+            f"recipe {recipe.name}: encoder {recipe.encoder} needs audio.rate_hz={rate_hz}, got {recipe.audio.rate_hz}"
+        )
     if hasattr(declared, "check"):
         declared.check(recipe)
 

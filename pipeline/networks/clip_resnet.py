@@ -69,10 +69,11 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
+            blocks = stage_blocks(state)
             positions = state["attnpool.positional_embedding"].shape[0] - 1
             side = round(positions**0.5)
             return cls(
-                blocks=stage_blocks(state),
+                blocks=blocks,
                 width=int(state["conv3.weight"].shape[0]),
                 image_px=32 * side,
                 embedding=int(state["attnpool.c_proj.weight"].shape[0]),

@@ -77,9 +77,10 @@ class Config:
             ValueError: it is no such network's.
         """
         try:
+            blocks = stage_blocks(state)
             inner, grouped = state["layer1.0.conv2.weight"].shape[:2]
             return cls(
-                blocks=stage_blocks(state),
+                blocks=blocks,
                 width=int(state["conv1.weight"].shape[0]),
                 groups=int(inner // grouped),
                 filters=int(state["fbsp.fc"].shape[0]),

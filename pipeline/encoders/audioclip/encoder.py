@@ -59,7 +59,7 @@ class AudioClip(FrozenTowers):
         return encode_audio(segments, self._cropped, forward, device=self.device, batch_size=BATCH_WINDOWS)
 
     def _cropped(self, samples_SN: NDArray[np.float32], real_SN: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """The part of each window that the network hears."""
+        """The part of each window that the network takes."""
         crop_s = Settings.of(self.recipe).crop_s
         if crop_s is None:
             return samples_SN

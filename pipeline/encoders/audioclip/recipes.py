@@ -48,6 +48,7 @@ SPEC = EncoderSpec(
     ),
     licence="MIT",
     citation=_CITATION,
+    rate_hz=44100,
     batch_segments=32,
     device="gpu",
     trainable=True,
@@ -80,7 +81,7 @@ class Settings(EncoderSettings):
         audio_scale: "int16" multiplies audio by 32768, as the published training data sets do; "unit" leaves it in
             [-1, 1], as the demo notebook is believed to. They give different features.
         keep_frames: true stores the P frames of a segment, (P, D), instead of their mean.
-        crop_s: seconds of audio that the network hears of each window, by the rule of the published 5 s evaluation
+        crop_s: seconds of audio that the network takes of each window, by the rule of the published 5 s evaluation
             (`evaluation_crop`); None (audioclip-1s): the whole window.
         size: "published", or "from-weights": the sizes are read from the checkpoint (small ones for tests and trials).
     """
@@ -98,8 +99,6 @@ def check(recipe: Recipe) -> None:
         ValueError: names the setting, what it needs and what came.
     """
     Settings.of(recipe)
-    if recipe.audio is not None and recipe.audio.rate_hz != 44100:
-        raise ValueError(f"recipe {recipe.name}: AudioCLIP hears 44100 Hz, got {recipe.audio.rate_hz}")
 
 
 def shapes(recipe: Recipe) -> Shapes:

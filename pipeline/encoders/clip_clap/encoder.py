@@ -108,12 +108,12 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> ClipClap:
         extractor = load_part("ClapFeatureExtractor", folder)
         if extractor.sampling_rate != recipe.audio.rate_hz:
             raise ValueError(
-                f"recipe {recipe.name}: {folder} hears {extractor.sampling_rate} Hz; "
+                f"recipe {recipe.name}: {folder} takes {extractor.sampling_rate} Hz; "
                 f"--set audio.rate_hz={extractor.sampling_rate}"
             )
         if recipe.grid.window_s * extractor.sampling_rate > extractor.nb_max_samples:
             raise ValueError(
-                f"recipe {recipe.name}: CLAP hears {extractor.max_length_s} s at most; it would cut longer ones by "
+                f"recipe {recipe.name}: CLAP takes {extractor.max_length_s} s at most; it would cut longer ones by "
                 "chance"
             )
         clap = frozen(load_part("ClapModel", folder), device)

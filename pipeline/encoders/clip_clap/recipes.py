@@ -3,7 +3,7 @@ compares with. Any folders of the model types `clip` and `clap` do; widths come 
 
 Features are the projected embeddings as `get_image_features` and `get_audio_features` give them, not normalised (CLAP's
 own are unit vectors). A segment's visual feature is the mean over its frames. A window of audio is shorter than the
-10 s that CLAP hears; it is repeated as the checkpoint's feature extractor says. The two spaces differ, so text features
+10 s that CLAP takes; it is repeated as the checkpoint's feature extractor says. The two spaces differ, so text features
 are [CLIP's | CLAP's], one after the other: the first part goes with frames, the second with audio.
 
 bfloat16 against float32 (`avel bench encoders`, random weights of the published size): cosine 0.99998 for frames (one

@@ -92,6 +92,7 @@ SPEC = EncoderSpec(
     ),
     licence="Apache-2.0 and BSD-3-Clause",
     citation="Geng et al., Dense-Localizing Audio-Visual Events in Untrimmed Videos, CVPR 2023 (UnAV-100)",
+    rate_hz=RATE_HZ,
     batch_segments=32,
     device="gpu",
 )
@@ -151,14 +152,11 @@ def check(recipe: Recipe) -> None:
     if recipe.video is not None:
         _check_video(recipe, recipe.video)
     if recipe.audio is not None:
-        where = f"recipe {recipe.name}"
-        if recipe.audio.rate_hz != RATE_HZ:
-            raise ValueError(f"{where}: VGGish hears 16000 Hz, got {recipe.audio.rate_hz}")
         heard_s = recipe.grid.window_s + recipe.audio.context_s
         if heard_s < Fraction(EXAMPLE_SAMPLES, RATE_HZ):
             raise ValueError(
-                f"{where}: VGGish needs 0.975 s from a window's beginning on, got {float(heard_s):g} s of window and "
-                "context; raise audio.context_s"
+                f"recipe {recipe.name}: VGGish needs 0.975 s from a window's beginning on, got {float(heard_s):g} s of "
+                "window and context; raise audio.context_s"
             )
 
 

@@ -1,6 +1,6 @@
 """ImageBind-huge: frames, audio and text in one space of 1024 dimensions, as OV-AVEL takes them.
 
-OV-AVEL's sampling is the default: each second's audio, repeated twice to the 2 s that ImageBind hears; each frame as an
+OV-AVEL's sampling is the default: each second's audio, repeated twice to the 2 s that ImageBind takes; each frame as an
 image by itself (shown twice, for a clip has two frames). Audio is the first channel at 16 kHz by torchaudio's
 resampler. A segment's visual feature is the mean over its frames of unit vectors, not renormalised, as ImageBind takes
 the mean over clips. Features keep the published scales: images have norm 1, audio about 20, texts the learnt one.
@@ -50,6 +50,7 @@ SPEC = EncoderSpec(
     ),
     licence="CC BY-NC-SA 4.0 (non-commercial)",
     citation=_CITATION,
+    rate_hz=16000,
     batch_segments=32,
     device="gpu",
 )
@@ -102,13 +103,11 @@ def check(recipe: Recipe) -> None:
         ValueError: names the setting, what it needs and what came.
     """
     Settings.of(recipe)
-    if recipe.audio is not None and recipe.audio.rate_hz != 16000:
-        raise ValueError(f"recipe {recipe.name}: ImageBind hears 16000 Hz, got {recipe.audio.rate_hz}")
     if recipe.video is None:
         return
     crops = 3 if recipe.video.fit == "three_crops" else 1
     if (recipe.video.height_px, recipe.video.width_px) != (224 * crops, 224):
-        raise ValueError(f"recipe {recipe.name}: ImageBind sees 224 x 224 frames; leave video.height_px and width_px")
+        raise ValueError(f"recipe {recipe.name}: ImageBind takes 224 x 224 frames; leave video.height_px and width_px")
     if (crops == 3) != (recipe.video.clip_s is not None):
         raise ValueError(
             f"recipe {recipe.name}: video.fit=three_crops and video.clip_s go together, as in imagebind-10s"

@@ -74,7 +74,7 @@ def read_video(path: Path, device: str, recipe: Recipe) -> VideoTower:
     side_px = config.side_px
     if (sampling.height_px, sampling.width_px) != (side_px, side_px):
         raise ValueError(
-            f"{path}: it sees {side_px} x {side_px} pixels, recipe {recipe.name} gives {sampling.height_px} x "
+            f"{path}: it takes {side_px} x {side_px} pixels, recipe {recipe.name} gives {sampling.height_px} x "
             f"{sampling.width_px}; --set video.height_px={side_px} --set video.width_px={side_px}"
         )
     return frozen(build(lambda: VideoTower(config), state, where=where), device)

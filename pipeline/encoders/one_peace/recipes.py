@@ -100,6 +100,7 @@ SPEC = EncoderSpec(
     ),
     licence="Apache-2.0",
     citation=_CITATION,
+    rate_hz=RATE_HZ,
     batch_segments=16,
     device="gpu",
 )
@@ -142,22 +143,20 @@ def check(recipe: Recipe) -> None:
     where = f"recipe {recipe.name}:"
     settings = Settings.of(recipe)
     if recipe.audio is not None:
-        if recipe.audio.rate_hz != RATE_HZ:
-            raise ValueError(f"{where} ONE-PEACE hears {RATE_HZ} Hz, got {recipe.audio.rate_hz}")
         if recipe.audio.context_s:
-            raise ValueError(f"{where} ONE-PEACE hears windows without context; leave audio.context_s at 0")
+            raise ValueError(f"{where} ONE-PEACE takes windows without context; leave audio.context_s at 0")
         if recipe.grid.window_s > LONGEST_S:
             raise ValueError(
-                f"{where} ONE-PEACE hears {LONGEST_S} s at most, got windows of {float(recipe.grid.window_s):g} s"
+                f"{where} ONE-PEACE takes {LONGEST_S} s at most, got windows of {float(recipe.grid.window_s):g} s"
             )
     if recipe.video is None:
         return
     size = (recipe.video.height_px, recipe.video.width_px)
     if settings.size == "published" and size != (256, 256):
-        raise ValueError(f"{where} ONE-PEACE sees 256 x 256 frames, got {size[0]} x {size[1]}")
+        raise ValueError(f"{where} ONE-PEACE takes 256 x 256 frames, got {size[0]} x {size[1]}")
     if recipe.video.fit == "three_crops":
-        raise ValueError(f"{where} ONE-PEACE sees the centre; video.fit needs whole, crop or stretch, got three_crops")
+        raise ValueError(f"{where} ONE-PEACE takes the centre; video.fit needs whole, crop or stretch, got three_crops")
     if recipe.video.frames_after:
-        raise ValueError(f"{where} ONE-PEACE sees its window alone; leave video.frames_after at 0")
+        raise ValueError(f"{where} ONE-PEACE takes its window alone; leave video.frames_after at 0")
     if recipe.video.clip_s is not None:
         raise ValueError(f"{where} ONE-PEACE's frames are evenly spaced; leave video.clip_s out")

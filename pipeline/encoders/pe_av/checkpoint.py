@@ -139,7 +139,7 @@ def read_audio_parts(folder: Path, device: str, recipe: Recipe) -> AudioParts:
     extractor = load_part("PeAudioFeatureExtractor", folder)
     if extractor.sampling_rate != recipe.audio.rate_hz:
         raise ValueError(
-            f"recipe {recipe.name} has audio of {recipe.audio.rate_hz} Hz, {folder} hears "
+            f"recipe {recipe.name} has audio of {recipe.audio.rate_hz} Hz, {folder} takes "
             f"{extractor.sampling_rate} Hz; --set audio.rate_hz={extractor.sampling_rate}"
         )
     step = config.dac_config.hop_length

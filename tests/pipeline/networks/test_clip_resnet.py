@@ -42,7 +42,9 @@ def test_other_sizes_raise() -> None:
     net = ClipResNet(Config(blocks=(1, 1, 1, 1), width=16, image_px=64, embedding=8))
     with pytest.raises(ValueError, match=r"takes \(B, 3, 64, 64\), got \(1, 3, 32, 32\)"):
         net(torch.zeros(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="32 n pixels"):
+    with pytest.raises(ValueError, match="image_px must be a multiple of 32"):
         Config(image_px=100)
-    with pytest.raises(ValueError, match=r"not the state dict of a CLIP ResNet \(no layer1\)"):
+    with pytest.raises(
+        ValueError, match=r"not the state dict of a CLIP ResNet \(a stage layer1 to layer4 is missing\)"
+    ):
         Config.of({"conv1.weight": torch.zeros(1)})

@@ -92,7 +92,7 @@ def test_config_of_state_reads_the_sizes() -> None:
     small = Config(blocks=(1, 2, 1, 1), width=16, groups=4, filters=99, embedding=24)
     net = EsResNeXt(small)
     assert Config.of(net.state_dict()) == small
-    with pytest.raises(ValueError, match=r"not the state dict of an ESResNeXt-fbsp \(no layer1\)"):
+    with pytest.raises(ValueError, match=r"an ESResNeXt-fbsp \(a stage layer1 to layer4 is missing\)"):
         Config.of({"conv1.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="divide"):
         Config(width=10, groups=3)

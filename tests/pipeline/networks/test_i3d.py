@@ -131,7 +131,7 @@ def test_other_states_and_clips_are_refused() -> None:
     }
     with pytest.raises(ValueError, match="of 3 colours or 2 directions"):
         Config.of(odd)
-    with pytest.raises(ValueError, match="width of at least 4"):
+    with pytest.raises(ValueError, match="width must be at least 4"):
         Config(layout="piergiaj", modality="rgb", width=3)
     with torch.device("meta"):
         net = I3d(Config(layout="piergiaj", modality="rgb", width=4))

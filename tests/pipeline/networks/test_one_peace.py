@@ -320,7 +320,7 @@ def test_video_tower_couples_the_frames_of_a_clip_alone() -> None:
     assert (net(clips.flip(1)) - made).abs().max() > 1e-3
     with pytest.raises(ValueError, match="clips of 3 frames, got 2"):
         net(clips[:, :2])
-    with pytest.raises(ValueError, match="sees 64 x 64 pixels, got"):
+    with pytest.raises(ValueError, match="takes 64 x 64 pixels, got"):
         net(torch.zeros(1, 3, 3, 32, 32))
 
 

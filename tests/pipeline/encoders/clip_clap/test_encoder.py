@@ -99,9 +99,9 @@ def test_features_equal_the_librarys(weights: dict[str, Path]) -> None:
 def test_pictures_of_another_size_are_refused(weights: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=r"takes 32 x 32 frames; --set video\.height_px=32"):
         load_encoder(find_recipe("clip-clap-1s"), weights)
-    with pytest.raises(ValueError, match=r"hears 48000 Hz; --set audio\.rate_hz=48000"):
+    with pytest.raises(ValueError, match=r"takes 48000 Hz; --set audio\.rate_hz=48000"):
         load_encoder(RECIPE.changed({"audio.rate_hz": "16000"}), weights)
-    with pytest.raises(ValueError, match="hears 10 s at most"):
+    with pytest.raises(ValueError, match="takes 10 s at most"):
         load_encoder(RECIPE.changed({"grid.window_s": "12", "grid.hop_s": "12"}), weights)
 
 

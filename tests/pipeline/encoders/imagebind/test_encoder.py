@@ -249,9 +249,9 @@ def test_other_checkpoint_is_refused(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"settings.audio_clip": "once"}, "audio_clip must be one of repeat, context, three"),
-        ({"audio.rate_hz": "44100"}, "hears 16000 Hz"),
-        ({"video.height_px": "112", "video.width_px": "112"}, "sees 224 x 224"),
-        ({"video.height_px": "672"}, "sees 224 x 224"),
+        ({"audio.rate_hz": "44100"}, r"needs audio\.rate_hz=16000"),
+        ({"video.height_px": "112", "video.width_px": "112"}, "takes 224 x 224"),
+        ({"video.height_px": "672"}, "takes 224 x 224"),
         ({"video.height_px": "672", "video.fit": "three_crops"}, "three_crops and video.clip_s go together"),
         ({"video.frames_per_segment": "10", "video.clip_s": "2"}, "three_crops and video.clip_s go together"),
     ],

@@ -301,7 +301,7 @@ def test_small_files_are_refused_unless_asked_for(weights: dict[str, Path], tmp_
         load_encoder(find_recipe("onepeace-unav"), weights)
     with pytest.raises(ValueError, match=r"windows are of 4 frames.* takes 16; --set video.frames_per_segment=4"):
         load_encoder(small_recipe(**{"video.frames_per_segment": "16"}), weights)
-    with pytest.raises(ValueError, match=r"sees 64 x 64 pixels.* gives 64 x 80; --set video.height_px=64"):
+    with pytest.raises(ValueError, match=r"takes 64 x 64 pixels.* gives 64 x 80; --set video.height_px=64"):
         load_encoder(small_recipe(**{"video.width_px": "80"}), weights)
     state = torch.load(weights["one_peace"])["model"]
     torch.save({"model": {key: t for key, t in state.items() if "audio_proj" not in key}}, tmp_path / "one-peace.pt")
@@ -320,13 +320,13 @@ def test_small_files_are_refused_unless_asked_for(weights: dict[str, Path], tmp_
     [
         ({"settings.audio_feature": "mean"}, "audio_feature must be one of unit, projected, class_token, got 'mean'"),
         ({"settings.size": "small"}, "size must be one of published, from-weights"),
-        ({"audio.rate_hz": "44100"}, "hears 16000 Hz, got 44100"),
+        ({"audio.rate_hz": "44100"}, r"needs audio\.rate_hz=16000, got 44100"),
         ({"audio.context_s": "1/2"}, "without context"),
-        ({"grid.window_s": "16"}, "hears 15 s at most, got windows of 16 s"),
-        ({"settings.size": "published"}, "sees 256 x 256 frames, got 64 x 64"),
+        ({"grid.window_s": "16"}, "takes 15 s at most, got windows of 16 s"),
+        ({"settings.size": "published"}, "takes 256 x 256 frames, got 64 x 64"),
         ({"video.clip_s": "1/2"}, "evenly spaced"),
         ({"video.frames_after": "1"}, "its window alone"),
-        ({"video.fit": "three_crops", "video.height_px": "192"}, "sees the centre"),
+        ({"video.fit": "three_crops", "video.height_px": "192"}, "takes the centre"),
     ],
 )
 def test_settings_that_cannot_be_raise(weights: dict[str, Path], changes: dict[str, str], told: str) -> None:

@@ -217,7 +217,7 @@ def changed(folder: Path, place: Path, name: str, **changes: object) -> Path:
         ),
         ({"video.fit": "crop"}, r"has video\.fit=crop, .* takes stretch"),
         ({"video.interpolation": "bicubic"}, r"has video\.interpolation=bicubic, .* takes bilinear"),
-        ({"audio.rate_hz": "16000"}, r"audio of 16000 Hz, .* hears 48000 Hz; --set audio\.rate_hz=48000"),
+        ({"audio.rate_hz": "16000"}, r"audio of 16000 Hz, .* takes 48000 Hz; --set audio\.rate_hz=48000"),
     ],
 )
 def test_recipes_that_prepare_otherwise_are_refused(folder: Path, changes: dict[str, str], told: str) -> None:
