@@ -157,7 +157,7 @@ def test_ablate_dry_run_tells_rows_that_cannot_be_trained(
         (["--recipe", "nothing"], "the store has no 'nothing'"),
         (["--set", "width=3"], "--set needs HEAD.FIELD=VALUE"),
         (["--set", "ave_clip.wide=3"], "unknown field 'wide'"),
-        (["--set", "ave_clip.width=wide"], "width needs int, got 'wide'"),
+        (["--set", "ave_clip.width=wide"], "width must be a whole number, got 'wide'"),
         (["--seeds", "0"], "--seeds must be at least 1"),
     ],
 )

@@ -45,6 +45,6 @@ def test_other_sizes_raise() -> None:
     with pytest.raises(ValueError, match="image_px must be a multiple of 32"):
         Config(image_px=100)
     with pytest.raises(
-        ValueError, match=r"not the state dict of a CLIP ResNet \(a stage layer1 to layer4 is missing\)"
+        ValueError, match=r"a CLIP ResNet \(a stage layer1 to layer4 is missing\)"
     ):
         Config.of({"conv1.weight": torch.zeros(1)})
