@@ -15,7 +15,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 from jobs.cli import main as cli
 from pipeline.recipes import find_recipe
 
@@ -61,4 +61,4 @@ def _result(video: Video, i: int, recipe_name: str) -> VideoResult:
         end_s=np.ones(1),
     )
     features = {recipe_name: rows}
-    return VideoResult(video=video, unit=i // VIDEOS_A_UNIT, status="extracted", duration_s=1.0, features=features)
+    return VideoResult(video=video, unit=i // VIDEOS_A_UNIT, outcome=EXTRACTED, duration_s=1.0, features=features)

@@ -16,7 +16,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import create_store, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 
 ABOUT = "store write+commit and whole read against np.save and np.load of the same bytes"
 
@@ -95,5 +95,9 @@ def _result(i: int, recipe_name: str, visual: np.ndarray, audio: np.ndarray) -> 
     )
     video = Video(id=f"video-{i:05d}", uri=f"videos/video-{i:05d}.mp4")
     return VideoResult(
-        video=video, unit=i // 8, status="extracted", duration_s=NUM_SEGMENTS, features={recipe_name: rows}
+        video=video,
+        unit=i // 8,
+        outcome=EXTRACTED,
+        duration_s=NUM_SEGMENTS,
+        features={recipe_name: rows},
     )

@@ -59,6 +59,9 @@ class Outcome:
             raise ValueError(f"a video's status must be one of {', '.join(STATUSES)}, got {self.status!r}")
 
 
+EXTRACTED = Outcome(status="extracted")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Video:
     """One medium to extract.

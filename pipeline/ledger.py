@@ -106,7 +106,8 @@ class Ledger:
     def _append(self, result: UnitResult) -> None:
         began_s = time.monotonic()
         rows = unit_rows(result, self._recipes)
-        refused = [row for row in rows if row.status == "quarantined" and row.reason == "encoder_failed"]
+        refused = [row.outcome for row in rows if row.outcome.status == "quarantined"]
+        refused = [outcome for outcome in refused if outcome.reason == "encoder_failed"]
         if len(refused) > 1 and len(refused) == len(rows) and not self._summary.statuses:
             raise EncoderFailsEverywhere(
                 f"the encoder refused all {len(rows)} videos of the first unit, so it is the encoder that is broken; "
@@ -115,6 +116,6 @@ class Ledger:
         self._writer.append(rows, result.unit.recipes, replace=result.unit.replace)
         for row in rows:
             num_rows = sum(len(made.start_s) for made in row.features.values())
-            self._summary.add_video(row.status, row.reason, row.duration_s, num_rows)
+            self._summary.add_video(row.outcome, row.duration_s, num_rows)
         self._uncommitted += len(rows)
         self._summary.write_s += time.monotonic() - began_s

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from catalog.video import Outcome
+
 
 @dataclass(kw_only=True)
 class RunSummary:
@@ -68,12 +70,12 @@ class RunSummary:
         total = sum(spent.values())
         return {name: part / total if total else 0.0 for name, part in spent.items()}
 
-    def add_video(self, status: str, reason: str, duration_s: float, rows: int) -> None:
+    def add_video(self, outcome: Outcome, duration_s: float, rows: int) -> None:
         """Counts one video that this run worked on."""
-        self.statuses[status] += 1
-        if reason:
-            self.reasons[reason] += 1
-        if status != "quarantined" and math.isfinite(duration_s):
+        self.statuses[outcome.status] += 1
+        if outcome.reason:
+            self.reasons[outcome.reason] += 1
+        if outcome.status != "quarantined" and math.isfinite(duration_s):
             self.media_s += duration_s
         self.segments += rows
 

@@ -12,7 +12,7 @@ from catalog.grid import SegmentGrid
 from catalog.recipe import Recipe
 from catalog.store.modal import Features
 from catalog.store.rows import RecipeRows, VideoResult
-from catalog.video import Outcome, Video
+from catalog.video import EXTRACTED, Outcome, Video
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 
@@ -51,19 +51,17 @@ def _video_result(video: Video, unit: int, work: VideoWork, recipes: Sequence[Re
     if not work.reason:
         assert decoded is not None, f"{video.id}: features without a decoder's report"
         rows = {recipe.name: _rows_of(recipe, work, decoded) for recipe in recipes}
-        refusals = [made for made in rows.values() if made.reason == "encoder_failed"]
+        outcomes = [made.outcome for made in rows.values() if made.outcome is not None]
+        refusals = [one for one in outcomes if one.reason == "encoder_failed"]
         outcome = decoded.outcome
         if refusals:
-            outcome = Outcome(status="partial", reason="encoder_failed", detail=refusals[0].detail)
-        if all(made.status == "quarantined" for made in rows.values()):
-            first = next(iter(rows.values()))
-            outcome, rows = Outcome(status="quarantined", reason=first.reason, detail=first.detail), {}
+            outcome = replace(refusals[0], status="partial")
+        if all(one.status == "quarantined" for one in outcomes):
+            outcome, rows = outcomes[0], {}
     return VideoResult(
         video=video,
         unit=unit,
-        status=outcome.status,
-        reason=outcome.reason,
-        detail=outcome.detail,
+        outcome=outcome,
         attempts=work.attempts,
         duration_s=math.nan if decoded is None else float(decoded.duration_s),
         sha256="" if decoded is None else decoded.sha256,
@@ -87,17 +85,10 @@ def _rows_of(recipe: Recipe, work: VideoWork, decoded: Decoded) -> RecipeRows:
     except ValueError as error:
         return _no_rows("encoder_failed", f"{recipe.name}: {error}")
     if (reason == "no_video" and not needs_video) or (reason == "no_audio" and not needs_audio):
-        return replace(made, status="extracted")
-    return replace(made, status=decoded.outcome.status, reason=reason)
+        return replace(made, outcome=EXTRACTED)
+    return replace(made, outcome=decoded.outcome)
 
 
 def _no_rows(reason: str, detail: str) -> RecipeRows:
-    return RecipeRows(
-        visual=None,
-        audio=None,
-        start_s=np.zeros(0),
-        end_s=np.zeros(0),
-        status="quarantined",
-        reason=reason,
-        detail=detail,
-    )
+    outcome = Outcome(status="quarantined", reason=reason, detail=detail)
+    return RecipeRows(visual=None, audio=None, start_s=np.zeros(0), end_s=np.zeros(0), outcome=outcome)

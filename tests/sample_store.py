@@ -15,7 +15,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import Outcome, Video
 
 VISUAL, AUDIO = 6, 4
 
@@ -55,10 +55,12 @@ def rows(seed: int, count: int, *, visual: bool = True, audio: bool = True, inva
 def result(number: int, *, count: int | None = None, names: tuple[str, ...] = ("tiny",), **changes: Any) -> VideoResult:
     """An extracted video "v<number>" with `count` rows (2 to 4, by its number) under each recipe of `names`."""
     count = 2 + number % 3 if count is None else count
+    status = changes.pop("status", "extracted")
+    outcome = Outcome(status=status, reason=changes.pop("reason", ""), detail=changes.pop("detail", ""))
     settings: dict[str, Any] = {
         "video": Video(id=f"v{number}", uri=f"/media/v{number}.mp4"),
         "unit": number // 2,
-        "status": "extracted",
+        "outcome": outcome,
         "duration_s": float(count),
         "sha256": f"{number:064x}",
         "bytes": 100 + number,

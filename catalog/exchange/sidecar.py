@@ -28,7 +28,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, exists, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Status, Video
+from catalog.video import Outcome, Status, Video
 
 NAME = "videos.json"
 FORMAT = 1
@@ -136,9 +136,7 @@ class Manifest:
             yield VideoResult(
                 video=Video(id=entry["id"], uri=entry["uri"]),
                 unit=entry["unit"],
-                status=entry["status"],
-                reason=entry["reason"],
-                detail=entry["detail"],
+                outcome=_outcome(entry),
                 attempts=entry["outcome"]["attempts"],
                 duration_s=math.nan if entry["duration_s"] is None else entry["duration_s"],
                 sha256=entry["sha256"],
@@ -173,15 +171,7 @@ class Manifest:
             starts, ends = grid.starts_s(), grid.ends_s()
         else:
             starts = ends = np.empty(0)
-        outcome = entry["outcome"]
-        return RecipeRows(
-            **modals,
-            start_s=starts,
-            end_s=ends,
-            status=outcome["status"],
-            reason=outcome["reason"],
-            detail=outcome["detail"],
-        )
+        return RecipeRows(**modals, start_s=starts, end_s=ends, outcome=_outcome(entry["outcome"]))
 
 
 def formats() -> dict[str, ModuleType]:
@@ -331,6 +321,10 @@ def import_results(manifest: Manifest, rows_of: RowsOf, store_uri: str, *, wait_
         writer.append(pending, [name])
         writer.commit(f"Imported {len(manifest.videos)} videos as {name} from {manifest.exchange}")
     return store
+
+
+def _outcome(entry: Mapping[str, Any]) -> Outcome:
+    return Outcome(status=entry["status"], reason=entry["reason"], detail=entry["detail"])
 
 
 def _grid(rule: GridRule, count: int) -> SegmentGrid:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.store.modal import Features
-from catalog.video import STATUSES, Video
+from catalog.video import Outcome, Video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,13 @@ class RecipeRows(Features):
 
     Attributes:
         start_s, end_s: float64 (rows,).
-        status, reason, detail: where this recipe fared otherwise than the video as a whole (audio only is "partial",
-            yet all that an audio recipe wants); None: as the video.
+        outcome: where this recipe fared otherwise than the video as a whole (audio only is "partial", yet all that an
+            audio recipe wants); None: as the video.
     """
 
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
-    status: str | None = None
-    reason: str = ""
-    detail: str = ""
+    outcome: Outcome | None = None
 
     def __post_init__(self) -> None:
         if len(self.end_s) != len(self):
@@ -71,8 +69,6 @@ class RecipeRows(Features):
                 modal.check(len(self))
             except ValueError as error:
                 raise ValueError(f"feature rows: {name}: {error}") from error
-        if self.status is not None and self.status not in STATUSES:
-            raise ValueError(f"feature rows: status must be one of {', '.join(STATUSES)}, got {self.status!r}")
 
     def __len__(self) -> int:
         return len(self.start_s)
@@ -89,7 +85,7 @@ class VideoResult:
 
     Attributes:
         unit: number of the work unit.
-        status, reason, detail: of the video.
+        outcome: of the video; never "pending".
         duration_s: measured; NaN where unknown.
         sha256, bytes: of the medium; "" and -1 where unknown.
         media: streams, decoder path and so on, able to be JSON.
@@ -98,9 +94,7 @@ class VideoResult:
 
     video: Video
     unit: int
-    status: str
-    reason: str = ""
-    detail: str = ""
+    outcome: Outcome
     attempts: int = 1
     duration_s: float = float("nan")
     sha256: str = ""
@@ -109,9 +103,13 @@ class VideoResult:
     features: Mapping[str, RecipeRows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tried = [status for status in STATUSES if status != "pending"]
-        if self.status not in tried:
-            raise ValueError(f"{self.video.id}: status must be one of {', '.join(tried)}, got {self.status!r}")
+        if self.outcome.status == "pending":
+            raise ValueError(f"{self.video.id}: a result is of a video that was tried, got status 'pending'")
+
+    def outcome_of(self, recipe_name: str) -> Outcome:
+        """The video's under one recipe."""
+        rows = self.features.get(recipe_name)
+        return self.outcome if rows is None or rows.outcome is None else rows.outcome
 
 
 @dataclass(frozen=True, kw_only=True)

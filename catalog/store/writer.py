@@ -250,7 +250,7 @@ class StoreWriter:
             if position is not None and position in self._tried[name] and not replace:
                 raise ValueError(f"{where}the store has this video's outcome under {name}; a retry needs replace=True")
             rows = result.features.get(name)
-            status = result.status if rows is None or rows.status is None else rows.status
+            status = result.outcome_of(name).status
             if not rows and status in ("extracted", "partial"):
                 raise ValueError(f"{where}{status} without rows for recipe {name}")
             if rows is None:
@@ -281,17 +281,16 @@ class StoreWriter:
                 self._changed_videos[position] = result
         for name in recipe_names:
             rows = result.features.get(name)
-            outcome = (result.status, result.reason, result.detail)
-            if rows is not None and rows.status is not None:
-                outcome = (rows.status, rows.reason, rows.detail)
+            outcome = result.outcome_of(name)
             start, count = -1, 0
             if rows:
                 start, count = self._rows[name], len(rows)
                 self._rows[name] += count
                 self._new_rows.setdefault(name, []).append(rows)
                 self._held_bytes += rows.nbytes
-            self._outcomes.setdefault(name, {})[position] = (start, count, *outcome, result.attempts)
-            if outcome[0] != "pending":
+            columns = (start, count, outcome.status, outcome.reason, outcome.detail, result.attempts)
+            self._outcomes.setdefault(name, {})[position] = columns
+            if outcome.status != "pending":
                 self._tried[name].add(position)
 
     def _flush(self) -> None:
@@ -361,9 +360,9 @@ def _video_columns(results: Sequence[VideoResult]) -> dict[str, NDArray[Any]]:
         "duration_s": [result.duration_s for result in results],
         "sha256": [result.sha256 for result in results],
         "bytes": [result.bytes for result in results],
-        "status": [result.status for result in results],
-        "reason": [result.reason for result in results],
-        "detail": [result.detail for result in results],
+        "status": [result.outcome.status for result in results],
+        "reason": [result.outcome.reason for result in results],
+        "detail": [result.outcome.detail for result in results],
         "attempts": [result.attempts for result in results],
         "media": [media_json(result.media) for result in results],
         "unit": [result.unit for result in results],

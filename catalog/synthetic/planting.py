@@ -33,7 +33,7 @@ from catalog.plugins import Plugins
 from catalog.recipe import AudioSampling, Recipe, Scalar, VideoSampling
 from catalog.store.modal import Modal
 from catalog.store.rows import RecipeRows, VideoResult
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 
 BENCHMARKS = Plugins(package="catalog.synthetic.planted", noun="planted benchmark")
 ENCODER = "planted"  # no file of pipeline/encoders: such a recipe can be read and never be run on media
@@ -220,17 +220,13 @@ def results(world: World, dataset: Dataset, recipe_name: str) -> Iterator[VideoR
         starts_s, ends_s = spans[grid.count]
         visual, audio = world.features(video.id)
         valid = np.ones(grid.count, dtype=bool)
-        rows = RecipeRows(
-            visual=Modal(values=visual, valid=valid),
-            audio=Modal(values=audio, valid=valid),
-            start_s=starts_s,
-            end_s=ends_s,
-        )
+        modals = Modal(values=visual, valid=valid), Modal(values=audio, valid=valid)
+        rows = RecipeRows(visual=modals[0], audio=modals[1], start_s=starts_s, end_s=ends_s)
         yield VideoResult(
             # No medium was looked at, so none is named.
             video=Video(id=video.id, uri=f"planted:{video.id}"),
             unit=-1,
-            status="extracted",
+            outcome=EXTRACTED,
             attempts=0,
             duration_s=float(duration_s(dataset, video.id)),
             features={recipe_name: rows},

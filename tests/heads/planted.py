@@ -21,7 +21,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Outcome, Video
 
 CLASSES = ("Bark", "Violin, fiddle", "Train horn")
 SECONDS = 10
@@ -129,11 +129,17 @@ def store(
         if video.id in missing:
             continue
         if video.id in quarantined:
-            results.append(VideoResult(video=video, unit=0, status="quarantined", reason="empty_file"))
+            results.append(VideoResult(video=video, unit=0, outcome=Outcome(status="quarantined", reason="empty_file")))
             continue
         found = (rows or {}).get(video.id) or rows_of(item_of[video.id], made_with, visual_shape=visual_shape)
         results.append(
-            VideoResult(video=video, unit=0, status="extracted", duration_s=10.0, features={made_with.name: found})
+            VideoResult(
+                video=video,
+                unit=0,
+                outcome=EXTRACTED,
+                duration_s=10.0,
+                features={made_with.name: found},
+            )
         )
     with open_writer(held) as writer:
         writer.ensure_recipe(made_with, visual_shape=visual_shape, audio_shape=AUDIO_SHAPE, card={})

@@ -21,7 +21,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 
 SEEN = ("barking", "fiddling", "hammering", "sawing")
 UNSEEN = ("neighing", "purring")
@@ -108,7 +108,7 @@ def store(
         VideoResult(
             video=video,
             unit=0,
-            status="extracted",
+            outcome=EXTRACTED,
             duration_s=float(SECONDS),
             features={RECIPE.name: rows_of(item, noise=noise)},
         )

@@ -15,6 +15,7 @@ from catalog.event import Event
 from catalog.store.reader import open_store
 from catalog.store.rows import VideoResult
 from catalog.store.writer import open_writer
+from catalog.video import EXTRACTED
 from heads.runs.folder import read_record
 from jobs.cli.main import main
 from tests.heads import planted
@@ -72,7 +73,7 @@ def test_evaluate_store_that_grew_is_read_as_trained_on_unless_newest(
     (video,) = (video for video in data.videos if video.id == "video-003")
     with open_writer(open_store(place / "store")) as writer:
         rows = {made_with.name: planted.rows_of(item, made_with)}
-        result = VideoResult(video=video, unit=0, status="extracted", duration_s=10.0, features=rows)
+        result = VideoResult(video=video, unit=0, outcome=EXTRACTED, duration_s=10.0, features=rows)
         writer.append([result], [made_with.name], replace=True)
         writer.commit("retried")
     before = read_record(place / "run")

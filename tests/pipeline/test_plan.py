@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.video import Outcome, Video
+from catalog.video import EXTRACTED, Outcome, Video
 from pipeline.plan import UNIT_VIDEOS, Committed, plan_units
 
 
@@ -93,6 +93,6 @@ def test_videos_without_a_unit_are_cut_by_their_place_in_the_store() -> None:
         [f"v{i:03d}" for i in range(first, min(first + UNIT_VIDEOS, 20))] for first in range(0, 20, UNIT_VIDEOS)
     ]
     assert {unit.number for unit in whole.units} == {-1}
-    first_done = [Outcome(status="extracted")] * UNIT_VIDEOS + [Outcome(status="pending")] * 12
+    first_done = [EXTRACTED] * UNIT_VIDEOS + [Outcome(status="pending")] * 12
     rest = plan_units(wanted(20), ["new"], replace(held, outcomes={"new": first_done}))
     assert [unit.videos for unit in rest.units] == [unit.videos for unit in whole.units[1:]]

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from catalog.video import EXTRACTED, Outcome
 from pipeline.run_summary import RunSummary
 
 
@@ -18,10 +19,10 @@ def test_summary_of_a_run_that_did_nothing_divides_by_nothing() -> None:
 
 def test_summary_counts_media_of_videos_that_came_out_alone() -> None:
     summary = RunSummary(wanted=4, skipped=0)
-    summary.add_video("extracted", "", 10.0, 20)
-    summary.add_video("partial", "no_audio", 5.0, 10)
-    summary.add_video("quarantined", "truncated_media", 7.0, 0)
-    summary.add_video("extracted", "", math.nan, 1)
+    summary.add_video(EXTRACTED, 10.0, 20)
+    summary.add_video(Outcome(status="partial", reason="no_audio"), 5.0, 10)
+    summary.add_video(Outcome(status="quarantined", reason="truncated_media"), 7.0, 0)
+    summary.add_video(EXTRACTED, math.nan, 1)
     assert (summary.media_s, summary.segments) == (15.0, 31)
     assert dict(summary.statuses) == {"extracted": 2, "partial": 1, "quarantined": 1}
     assert dict(summary.reasons) == {"no_audio": 1, "truncated_media": 1}
@@ -37,7 +38,7 @@ def test_summary_speed_and_shares_are_of_the_times_spent() -> None:
 
 def test_summary_as_json_is_plain_and_its_quarantined_are_the_stores() -> None:
     summary = RunSummary(wanted=2, skipped=1)
-    summary.add_video("quarantined", "not_media", math.nan, 0)
+    summary.add_video(Outcome(status="quarantined", reason="not_media"), math.nan, 0)
     summary.store_statuses.update({"quarantined": 2})
     summary.store_reasons.update({"not_media": 1, "empty_file": 1})
     assert summary.quarantined == 2

@@ -11,6 +11,7 @@ import pytest
 from catalog.recipe import Recipe
 from catalog.store.modal import Features, Modal
 from catalog.store.rows import VideoResult
+from catalog.video import Outcome
 from pipeline.sandbox.parent import Decoded
 from pipeline.unit import UnitResult, VideoWork
 from pipeline.write import recipe_rows, unit_rows
@@ -49,7 +50,7 @@ def outcome(
 
 
 def told(row: VideoResult) -> dict[str, tuple[str | None, str]]:
-    return {name: (made.status, made.reason) for name, made in row.features.items()}
+    return {name: (made.outcome.status, made.outcome.reason) for name, made in row.features.items() if made.outcome}
 
 
 def seen(*, picture: bool = True, sound: bool = True) -> Features:
@@ -64,7 +65,7 @@ def test_unit_rows_without_sound_is_partial_whole_and_nothing_by_what_a_recipe_w
         made_units.decoded("partial", "no_audio"),
         {"both": seen(sound=False), "sees": made_units.features(1.0, sound=False), "hears": seen(sound=False)},
     )
-    assert (row.status, row.reason) == ("partial", "no_audio")
+    assert (row.outcome.status, row.outcome.reason) == ("partial", "no_audio")
     assert told(row) == {
         "both": ("partial", "no_audio"),
         "sees": ("extracted", ""),
@@ -78,7 +79,7 @@ def test_unit_rows_without_picture_is_the_mirror_image() -> None:
         made_units.decoded("partial", "no_video"),
         {"both": seen(picture=False), "sees": seen(picture=False), "hears": seen(picture=False)},
     )
-    assert (row.status, row.reason) == ("partial", "no_video")
+    assert (row.outcome.status, row.outcome.reason) == ("partial", "no_video")
     assert told(row) == {
         "both": ("partial", "no_video"),
         "sees": ("quarantined", "no_video"),
@@ -88,14 +89,15 @@ def test_unit_rows_without_picture_is_the_mirror_image() -> None:
 
 def test_unit_rows_video_that_no_recipe_can_use_is_quarantined_without_rows() -> None:
     row = outcome(made_units.decoded("partial", "no_audio"), {"hears": seen(sound=False)}, recipes=(HEARS,))
-    assert (row.status, row.reason, row.features) == ("quarantined", "no_audio", {})
+    assert (row.outcome.status, row.outcome.reason, row.features) == ("quarantined", "no_audio", {})
     # It was read all the same: what is known of the medium is kept.
     assert (row.duration_s, row.bytes) == (2.0, 7)
 
 
 def test_unit_rows_of_a_quarantined_video_know_nothing_of_the_medium() -> None:
     row = outcome(None, {}, reason="decoder_crash", attempts=2)
-    assert (row.status, row.reason, row.detail, row.attempts) == ("quarantined", "decoder_crash", "seen", 2)
+    assert row.outcome == Outcome(status="quarantined", reason="decoder_crash", detail="seen")
+    assert row.attempts == 2
     assert math.isnan(row.duration_s)
     assert (row.sha256, row.bytes, row.features) == ("", -1, {})
 
@@ -107,20 +109,20 @@ def test_unit_rows_refused_by_one_encoder_is_partial_and_the_others_are_whole() 
         recipes=(BOTH, SEES),
         refused={"sees": "ValueError: too small"},
     )
-    assert (row.status, row.reason) == ("partial", "encoder_failed")
+    assert (row.outcome.status, row.outcome.reason) == ("partial", "encoder_failed")
     assert told(row) == {"both": ("extracted", ""), "sees": ("quarantined", "encoder_failed")}
-    assert "sees: ValueError: too small" in row.detail
+    assert "sees: ValueError: too small" in row.outcome.detail
 
 
 def test_unit_rows_refused_by_every_encoder_is_quarantined() -> None:
     row = outcome(made_units.decoded(), {}, recipes=(BOTH,), refused={"both": "ValueError: no"})
-    assert (row.status, row.reason, row.features) == ("quarantined", "encoder_failed", {})
+    assert (row.outcome.status, row.outcome.reason, row.features) == ("quarantined", "encoder_failed", {})
 
 
 def test_unit_rows_features_that_do_not_fit_the_grid_are_not_stored() -> None:
     row = outcome(made_units.decoded(), {"both": made_units.features(1.0, 3)}, recipes=(BOTH,))
-    assert (row.status, row.reason, row.features) == ("quarantined", "encoder_failed", {})
-    assert "both: feature rows: visual: needs 2 validity flags, got bool (3,)" in row.detail
+    assert (row.outcome.status, row.outcome.reason, row.features) == ("quarantined", "encoder_failed", {})
+    assert "both: feature rows: visual: needs 2 validity flags, got bool (3,)" in row.outcome.detail
 
 
 def test_recipe_rows_joins_windows_in_order_on_the_whole_grid() -> None:

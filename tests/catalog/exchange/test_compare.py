@@ -19,7 +19,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Outcome, Video
 
 UNAV = GridRule(window_s=Fraction(24, 25), hop_s=Fraction(8, 25), tail="drop")
 
@@ -55,8 +55,7 @@ def store_of(
             VideoResult(
                 video=Video(id=video_id, uri=f"/media/{video_id}"),
                 unit=0,
-                status="extracted" if rows is not None else "quarantined",
-                reason="" if rows is not None else "not_media",
+                outcome=EXTRACTED if rows is not None else Outcome(status="quarantined", reason="not_media"),
                 duration_s=5.0,
                 sha256="",
                 bytes=1,

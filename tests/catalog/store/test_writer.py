@@ -23,6 +23,7 @@ from catalog.errors import RecipeMismatch, StoreBusy, StoreError
 from catalog.grid import GridRule
 from catalog.store.reader import FeatureStore, create_store, open_store
 from catalog.store.writer import open_writer
+from catalog.video import EXTRACTED
 from tests import sample_store as sample
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -149,7 +150,7 @@ def test_writer_retry_replaces_the_row_and_appends_the_features(tmp_path: Path) 
 
 
 def test_video_result_is_of_a_video_that_was_tried() -> None:
-    with pytest.raises(ValueError, match="v1: status must be one of extracted, partial, quarantined, got 'pending'"):
+    with pytest.raises(ValueError, match="v1: a result is of a video that was tried, got status 'pending'"):
         sample.result(1, status="pending", features={})
 
 
@@ -166,7 +167,7 @@ def test_writer_partial_video_has_nan_rows_for_what_is_missing(tmp_path: Path) -
 def test_writer_recipe_may_fare_otherwise_than_its_video(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    fine = replace(sample.rows(1, 3, audio=False), status="extracted")
+    fine = replace(sample.rows(1, 3, audio=False), outcome=EXTRACTED)
     result = sample.result(1, status="partial", reason="no_audio", features={"tiny": fine})
     store = sample.make(tmp_path / "s", [result])
     assert (store.videos().status, store.outcomes("tiny").status) == (["partial"], ["extracted"])

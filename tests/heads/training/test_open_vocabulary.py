@@ -19,7 +19,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 from heads.data.split import read_split
 from heads.data.vocabulary import Vocabulary, hand_over, of_data_set
 from heads.evaluation.evaluate import Evaluation, evaluate
@@ -77,7 +77,7 @@ def golden_store(place: Path, golden: dict[str, NDArray[Any]]) -> tuple[FeatureS
             end_s=starts_s + 1,
         )
         video = Video(id=f"v{n}", uri=f"v{n}.mp4")
-        results.append(VideoResult(video=video, unit=0, status="extracted", duration_s=10.0, features={RECIPE: rows}))
+        results.append(VideoResult(video=video, unit=0, outcome=EXTRACTED, duration_s=10.0, features={RECIPE: rows}))
     # The trivial baselines ask for one training label.
     events = (Event(start_s=Fraction(0), end_s=Fraction(5), label=classes[1]),)
     items.append(Item(id="t", video_id="t", split="train", events=events, category=classes[1], seen=True))

@@ -18,7 +18,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import Outcome, Video
 
 RECIPE = Recipe(
     name="tiny-1s",
@@ -100,8 +100,7 @@ def make_store(tmp_path: Path) -> MakeStore:
                     VideoResult(
                         video=Video(id=video_id, uri=place),
                         unit=i // 8,
-                        status=status,
-                        reason=reason,
+                        outcome=Outcome(status=status, reason=reason),
                         duration_s=duration_s,
                         features={} if status == "quarantined" else {RECIPE.name: rows},
                     )

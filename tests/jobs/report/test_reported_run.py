@@ -130,12 +130,15 @@ def test_read_extraction_is_of_the_snapshot_and_not_of_what_came_later(make_run:
     from catalog.store.reader import open_store
     from catalog.store.rows import VideoResult
     from catalog.store.writer import open_writer
-    from catalog.video import Video
+    from catalog.video import Outcome, Video
 
     uri, snapshot = make_store({"good": ("/media/good.mp4", "extracted", "")})
     with open_writer(open_store(uri)) as writer:
         later = Video(id="later", uri="/media/later.mp4")
-        writer.append([VideoResult(video=later, unit=0, status="quarantined", reason="missing_file")], ["tiny-1s"])
+        writer.append(
+            [VideoResult(video=later, unit=0, outcome=Outcome(status="quarantined", reason="missing_file"))],
+            ["tiny-1s"],
+        )
         writer.commit("later")
     found = read_extraction(read_run(make_run("run", ["a"], [], store={"uri": uri, "snapshot": snapshot})))
     assert found.total == 1

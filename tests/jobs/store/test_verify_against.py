@@ -16,7 +16,7 @@ from catalog.store.modal import Modal
 from catalog.store.reader import create_store, open_store
 from catalog.store.rows import RecipeRows, VideoResult
 from catalog.store.writer import open_writer
-from catalog.video import Video
+from catalog.video import EXTRACTED, Video
 from jobs.cli import main as cli
 from pipeline.decode.probe import probe
 
@@ -55,7 +55,7 @@ def store(shared: Path, tmp_path: Path) -> Path:
         result = VideoResult(
             video=Video(id="women_long_jump.mp4", uri="/media/women_long_jump.mp4"),
             unit=0,
-            status="extracted",
+            outcome=EXTRACTED,
             duration_s=float(duration_s),
             sha256="",
             bytes=1,

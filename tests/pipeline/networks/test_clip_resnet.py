@@ -44,7 +44,5 @@ def test_other_sizes_raise() -> None:
         net(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match="image_px must be a multiple of 32"):
         Config(image_px=100)
-    with pytest.raises(
-        ValueError, match=r"a CLIP ResNet \(a stage layer1 to layer4 is missing\)"
-    ):
+    with pytest.raises(ValueError, match=r"a CLIP ResNet \(a stage layer1 to layer4 is missing\)"):
         Config.of({"conv1.weight": torch.zeros(1)})
