@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from catalog.errors import BadArguments
+from catalog.exchange.sidecar import Stated, import_features
 from catalog.store.reader import exists, open_store
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import print_json, say
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     grid = chosen_grid(args)
     dataset = optional_dataset(args)
     before = _recipes(args.store)
-    store = exchange.import_(source, args.store, name=args.name, grid=grid, dataset=dataset, wait_s=args.wait)
+    stated = Stated(name=args.name, grid=grid, dataset=dataset)
+    store = import_features(exchange, source, args.store, stated, wait_s=args.wait)
     recipes = {name: entry.rows for name, entry in store.recipes().items() if entry.rows != before.get(name)}
     if args.json:
         print_json(

@@ -11,9 +11,10 @@ Source: AVE-ECCV18 README and data loader; CMBS and PSP read the same layout.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import SLAB_BYTES, Manifest, foreign_manifest, import_results, manifest_of
-from catalog.grid import GridRule
+from catalog.exchange.sidecar import (
+    SLAB_BYTES,
+    Manifest,
+    RowsOf,
+    SlabReader,
+    Stated,
+    foreign_manifest,
+    manifest_of,
+)
 from catalog.store.format import MODALITIES
 from catalog.store.reader import FeatureStore
 
@@ -86,20 +94,12 @@ def export(
     }
 
 
-def import_(
-    source: Path,
-    store_uri: str,
-    *,
-    name: str = "imported",
-    grid: GridRule | None = None,
-    dataset: Dataset | None = None,
-    wait_s: float = 0.0,
-) -> FeatureStore:
-    """Reads the files of `source` into a store.
+@contextlib.contextmanager
+def opened(source: Path, stated: Stated) -> Iterator[tuple[Manifest, RowsOf]]:
+    """The files' videos and their rows.
 
     Args:
-        name, grid, dataset: for files without our sidecar: the recipe's name, what one row is (window and hop), and
-            whose rows they are, by the data set's item order.
+        stated: for files without our sidecar; the rows are those of its data set's items, in order.
 
     Raises:
         ValueError: files missing or of another layout, or a needed argument is missing; says which.
@@ -107,12 +107,11 @@ def import_(
     files = {m: source / f"{m}_feature.h5" for m in MODALITIES if (source / f"{m}_feature.h5").is_file()}
     if not files:
         raise ValueError(f"{source}: needs visual_feature.h5, audio_feature.h5 or both; neither is there")
-    opened = {modality: h5py.File(path, "r") for modality, path in files.items()}
-    try:
-        data = {modality: _data(file, files[modality]) for modality, file in opened.items()}
+    with contextlib.ExitStack() as stack:
+        data = {m: _data(stack.enter_context(h5py.File(path, "r")), path) for m, path in files.items()}
         manifest = Manifest.read(source, NAME)
         if manifest is None:
-            manifest, row_ids = _foreign(source, data, name=name, grid=grid, dataset=dataset)
+            manifest, row_ids = _foreign(source, data, stated)
         else:
             row_ids = _row_ids(manifest, source)
         if any(len(array) != len(row_ids) for array in data.values()):
@@ -121,17 +120,14 @@ def import_(
         first: dict[str, int] = {}
         for row, video_id in enumerate(row_ids):
             first.setdefault(video_id, row)
-        reader = _SlabReader(data)
+        reader, videos = SlabReader(data), manifest.videos
 
         def rows_of(index: int) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
-            video = manifest.videos[index]
-            taken = {m: reader.row(m, first[video["id"]])[: video["rows"]] if m in data else None for m in MODALITIES}
+            row, count = first[videos[index]["id"]], videos[index]["rows"]
+            taken = {m: reader.rows(m, row, row + 1)[0, :count] if m in data else None for m in MODALITIES}
             return taken["visual"], taken["audio"]
 
-        return import_results(manifest, rows_of, store_uri, wait_s=wait_s)
-    finally:
-        for file in opened.values():
-            file.close()
+        yield manifest, rows_of
 
 
 def _cut(video: Mapping[str, Any], segments: int) -> Mapping[str, Any]:
@@ -139,24 +135,6 @@ def _cut(video: Mapping[str, Any], segments: int) -> Mapping[str, Any]:
         return video
     per_row = ("visual_valid", "audio_valid", "start_s", "end_s")
     return {**video, **{name: video[name][:segments] for name in per_row if name in video}, "rows": segments}
-
-
-class _SlabReader:
-    """Rows of the files one at a time, fetched in slabs of bounded size."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self._data = data
-        self._slabs: dict[str, tuple[int, NDArray[np.floating]]] = {}
-
-    def row(self, modality: str, number: int) -> NDArray[np.floating]:
-        data = self._data[modality]
-        begin, slab = self._slabs.get(modality, (0, np.empty((0, *data.shape[1:]), dtype=data.dtype)))
-        if not begin <= number < begin + len(slab):
-            length = max(1, SLAB_BYTES // max(1, data.dtype.itemsize * math.prod(data.shape[1:])))
-            begin, slab = number, np.asarray(data[number : number + length])
-            self._slabs[modality] = (begin, slab)
-        row: NDArray[np.floating] = slab[number - begin]
-        return row
 
 
 def _data(file: h5py.File, path: Path) -> Any:
@@ -180,16 +158,14 @@ def _row_ids(manifest: Manifest, source: Path) -> list[str]:
     return row_ids
 
 
-def _foreign(
-    source: Path, data: dict[str, Any], *, name: str, grid: GridRule | None, dataset: Dataset | None
-) -> tuple[Manifest, Sequence[str]]:
-    if dataset is None:
+def _foreign(source: Path, data: dict[str, Any], stated: Stated) -> tuple[Manifest, Sequence[str]]:
+    if stated.dataset is None:
         raise ValueError(
             f"{source}: no sidecar says whose rows these are; give the data set (--dataset ave --root DIR)"
         )
-    if grid is None:
+    if stated.grid is None:
         raise ValueError(f"{source}: no sidecar says what one row spans; give --window and --hop (AVE: 1 and 1)")
-    row_ids = [item.video_id for item in dataset.items]
+    row_ids = [item.video_id for item in stated.dataset.items]
     segments = {array.shape[1] for array in data.values()}
     if len(segments) != 1:
         raise ValueError(f"{source}: visual and audio have different numbers of segments: {sorted(segments)}")
@@ -197,8 +173,8 @@ def _foreign(
     shapes = {modality: tuple(data[modality].shape[2:]) if modality in data else None for modality in MODALITIES}
     manifest = foreign_manifest(
         NAME,
-        name=name,
-        grid=grid,
+        name=stated.name,
+        grid=stated.grid,
         visual_shape=shapes["visual"],
         audio_shape=shapes["audio"],
         storage="float16" if all(array.dtype == np.float16 for array in data.values()) else "float32",

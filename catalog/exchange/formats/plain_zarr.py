@@ -6,7 +6,9 @@ the rows of video k of `videos.json` are offsets[k]:offsets[k + 1]
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import SLAB_BYTES, Manifest, import_results, manifest_of
-from catalog.grid import GridRule
+from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, SlabReader, Stated, manifest_of
 from catalog.store.format import CHUNK_BYTES, MODALITIES
 from catalog.store.reader import FeatureStore
 
@@ -85,21 +86,14 @@ def export(
     return {"rows": total, "videos": len(ids), "absent_videos": absent}
 
 
-def import_(
-    source: Path,
-    store_uri: str,
-    *,
-    name: str = "imported",
-    grid: GridRule | None = None,
-    dataset: Dataset | None = None,
-    wait_s: float = 0.0,
-) -> FeatureStore:
-    """Reads such a folder into a store; `name`, `grid` and `dataset` are not needed: the sidecar has them.
+@contextlib.contextmanager
+def opened(source: Path, stated: Stated) -> Iterator[tuple[Manifest, RowsOf]]:
+    """Such a folder's videos and their rows; `stated` is not needed: the sidecar has it all.
 
     Raises:
         ValueError: no sidecar, or arrays that are not as it says.
     """
-    del name, grid, dataset
+    del stated
     manifest = Manifest.read(source, NAME)
     if manifest is None:
         raise ValueError(
@@ -120,21 +114,14 @@ def import_(
         stored = arrays[modality].shape if modality in arrays else None
         if stored != (None if wanted is None else (int(offsets[-1]), *wanted)):
             raise ValueError(f"{source}: {modality} needs rows of shape {wanted}, the array has {stored}")
-    slabs: dict[str, tuple[int, NDArray[Any]]] = {}
+    reader = SlabReader(arrays)
 
     def rows_of(index: int) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
-        begin, end = int(offsets[index]), int(offsets[index + 1])
-        taken: dict[str, NDArray[np.floating] | None] = {"visual": None, "audio": None}
-        for modality, array in arrays.items():
-            start, slab = slabs.get(modality, (0, np.empty((0, *array.shape[1:]), array.dtype)))
-            if not (start <= begin and end <= start + len(slab)):
-                row_bytes = max(1, array.dtype.itemsize * math.prod(array.shape[1:]))
-                start, slab = begin, np.asarray(array[begin : max(end, begin + SLAB_BYTES // row_bytes)])
-                slabs[modality] = (start, slab)
-            taken[modality] = slab[begin - start : end - start]
+        rows = int(offsets[index]), int(offsets[index + 1])
+        taken = {m: reader.rows(m, *rows) if m in arrays else None for m in MODALITIES}
         return taken["visual"], taken["audio"]
 
-    return import_results(manifest, rows_of, store_uri, wait_s=wait_s)
+    yield manifest, rows_of
 
 
 def _array(root: zarr.Group, name: str, where: Path) -> zarr.Array[Any]:

@@ -14,11 +14,12 @@ Source: UnAV `libs/datasets/unav100.py`, UniAV for the ONE-PEACE names (`file_ex
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import SLAB_BYTES, Manifest, foreign_manifest, import_results, manifest_of
+from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, Stated, foreign_manifest, manifest_of
 from catalog.grid import GridRule
 from catalog.store.format import MODALITIES
 from catalog.store.reader import FeatureStore
@@ -96,21 +97,13 @@ def export(
     return {"files": files, "videos": len(manifest.videos), "absent_videos": absent}
 
 
-def import_(
-    source: Path,
-    store_uri: str,
-    *,
-    name: str = "imported",
-    grid: GridRule | None = None,
-    dataset: Dataset | None = None,
-    wait_s: float = 0.0,
-) -> FeatureStore:
-    """Reads a folder of such files into a store.
+@contextlib.contextmanager
+def opened(source: Path, stated: Stated) -> Iterator[tuple[Manifest, RowsOf]]:
+    """The files' videos and their rows.
 
     Args:
-        name, grid, dataset: for files without our sidecar: the recipe's name, what one row is (window and hop), and
-            which videos are wanted (None: all there are, by name). Both modalities are cut to the shorter, as
-            published loaders do.
+        stated: for files without our sidecar; without a data set all videos there are, by name. Both modalities are
+            cut to the shorter, as published loaders do.
 
     Raises:
         ValueError: no such files, another layout, pickles in them, or a needed argument is missing; says which.
@@ -118,7 +111,7 @@ def import_(
     manifest = Manifest.read(source, NAME)
     bases: dict[str, str]
     if manifest is None:
-        manifest, streams = _foreign(source, name=name, grid=grid, dataset=dataset)
+        manifest, streams = _foreign(source, stated)
         bases = {video["id"]: video["id"] for video in manifest.videos}
     else:
         # The names are computed from the ids, never taken from the sidecar: one made by others cannot point elsewhere.
@@ -138,7 +131,7 @@ def import_(
                 taken[modality] = rows[: video["rows"]] if chosen.foreign else rows
         return taken["visual"], taken["audio"]
 
-    return import_results(manifest, rows_of, store_uri, wait_s=wait_s)
+    yield manifest, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,8 +276,8 @@ def _need_file(path: Path) -> None:
         raise ValueError(f"{path}: needs a regular file, has {kinds.get(stat.S_IFMT(mode), 'a device')}")
 
 
-def _foreign(source: Path, *, name: str, grid: GridRule | None, dataset: Dataset | None) -> tuple[Manifest, Streams]:
-    if grid is None:
+def _foreign(source: Path, stated: Stated) -> tuple[Manifest, Streams]:
+    if stated.grid is None:
         raise ValueError(
             f"{source}: no sidecar says what one row spans; give --window and --hop "
             "(UnAV-100: 24/25 and 8/25 for I3D and VGGish, 1 and 1/4 for ONE-PEACE)"
@@ -297,8 +290,8 @@ def _foreign(source: Path, *, name: str, grid: GridRule | None, dataset: Dataset
     ids: list[str] = sorted(
         {f[: -len(e) - 1] for f in files for m in MODALITIES for e, _ in streams[m] if f.endswith(f"_{e}")}
     )
-    if dataset is not None:
-        ids = [video.id for video in dataset.videos if video.id in set(ids)]
+    if stated.dataset is not None:
+        ids = [video.id for video in stated.dataset.videos if video.id in set(ids)]
     shapes: dict[str, tuple[int, ...] | None] = {"visual": None, "audio": None}
     rows, dtypes = [], set()
     for video_id in ids:
@@ -321,8 +314,8 @@ def _foreign(source: Path, *, name: str, grid: GridRule | None, dataset: Dataset
         raise ValueError(f"{source}: no video has all files of a modality")
     manifest = foreign_manifest(
         NAME,
-        name=name,
-        grid=grid,
+        name=stated.name,
+        grid=stated.grid,
         visual_shape=shapes["visual"],
         audio_shape=shapes["audio"],
         storage="float16" if dtypes == {np.dtype(np.float16)} else "float32",

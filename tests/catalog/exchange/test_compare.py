@@ -13,6 +13,7 @@ import pytest
 
 from catalog.exchange.compare import Agreement, Compared, Comparison, compare
 from catalog.exchange.formats import unav_npy
+from catalog.exchange.sidecar import Stated, import_features
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.modal import Modal
@@ -329,7 +330,7 @@ def test_a_file_that_cannot_be_read_is_told_beside_the_others(pair: FeatureStore
     assert re.search(DAMAGES[damage], odd.problem), odd.problem
     assert (len(told.compared), told.missing_there) == (6, 0)
     with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
-        unav_npy.import_(tmp_path / "p", str(tmp_path / "back"), grid=UNAV)
+        import_features(unav_npy, tmp_path / "p", str(tmp_path / "back"), Stated(grid=UNAV))
 
 
 def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:

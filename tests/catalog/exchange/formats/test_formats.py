@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from catalog.exchange.sidecar import formats
+from catalog.dataset import Dataset, Item
+from catalog.exchange.sidecar import Stated, formats, import_features
 from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, open_store
 from catalog.store.writer import open_writer
@@ -56,7 +57,7 @@ def _told(store: FeatureStore) -> list[object]:
 def test_export_and_import_give_the_same_store(tmp_path: Path, name: str, fill: float) -> None:
     source = _source(tmp_path / "source")
     formats()[name].export(source, "tiny", tmp_path / "out", fill=fill)
-    formats()[name].import_(tmp_path / "out", str(tmp_path / "back"))
+    import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
     assert _told(open_store(tmp_path / "back")) == _told(source)
 
 
@@ -66,7 +67,7 @@ def test_small_slabs_change_nothing(tmp_path: Path, name: str, monkeypatch: pyte
     for module in ("sidecar", "formats.ave_hdf5", "formats.unav_npy", "formats.plain_zarr"):
         monkeypatch.setattr(f"catalog.exchange.{module}.SLAB_BYTES", 100)
     formats()[name].export(source, "tiny", tmp_path / "out")
-    formats()[name].import_(tmp_path / "out", str(tmp_path / "back"))
+    import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
     assert _told(open_store(tmp_path / "back")) == _told(source)
 
 
@@ -80,7 +81,7 @@ def test_import_into_a_store_adds_a_recipe_and_changes_nothing(tmp_path: Path, n
         writer.append([sample.result(21, names=("first",))], ["first"])
         writer.commit("first")
     before = other.read("first", "visual").values
-    formats()[name].import_(tmp_path / "out", str(tmp_path / "other"))
+    import_features(formats()[name], tmp_path / "out", str(tmp_path / "other"))
     both = open_store(tmp_path / "other")
     assert sorted(both.recipes()) == ["first", "tiny"]
     np.testing.assert_array_equal(both.read("first", "visual").values, before)
@@ -97,7 +98,7 @@ def test_import_of_a_damaged_sidecar_says_what_is_wrong(tmp_path: Path, name: st
     def refuses(said: str, **changes: object) -> None:
         path.write_text(json.dumps(whole | changes))
         with pytest.raises(ValueError, match=said):
-            formats()[name].import_(tmp_path / "out", str(tmp_path / "back"))
+            import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
 
     refuses("newer avel", avel_exchange=2)
     refuses("read as", format="other")
@@ -106,15 +107,14 @@ def test_import_of_a_damaged_sidecar_says_what_is_wrong(tmp_path: Path, name: st
     refuses("one digit a row", videos=[whole["videos"][0] | {"rows": 999}])
     path.write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
-        formats()[name].import_(tmp_path / "out", str(tmp_path / "back"))
+        import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
 
 
 # -- AVE
 
 
-def _ave(ids: list[str]) -> object:
+def _ave(ids: list[str]) -> Dataset:
     """A stand-in for a data set: items in the order of Annotations.txt, one video for two of them."""
-    from catalog.dataset import Dataset, Item
 
     return Dataset(
         name="ave",
@@ -158,12 +158,14 @@ def test_ave_h5_of_others_needs_the_data_set_and_the_grid(tmp_path: Path) -> Non
         file["avadataset"] = audio
     plugin, grid = formats()["ave-h5"], GridRule(window_s=Fraction(1), hop_s=Fraction(1))
     with pytest.raises(ValueError, match="--dataset ave"):
-        plugin.import_(tmp_path, str(tmp_path / "s"), grid=grid)
+        import_features(plugin, tmp_path, str(tmp_path / "s"), Stated(grid=grid))
     with pytest.raises(ValueError, match="--window and --hop"):
-        plugin.import_(tmp_path, str(tmp_path / "s"), dataset=_ave(["a", "b", "a", "c"]))
+        import_features(plugin, tmp_path, str(tmp_path / "s"), Stated(dataset=_ave(["a", "b", "a", "c"])))
     with pytest.raises(ValueError, match=r"needs 3 rows, one an item; the files have \{'audio': 4\}"):
-        plugin.import_(tmp_path, str(tmp_path / "s"), dataset=_ave(["a", "b", "c"]), grid=grid)
-    store = plugin.import_(tmp_path, str(tmp_path / "s"), name="vggish", dataset=_ave(["a", "b", "a", "c"]), grid=grid)
+        import_features(plugin, tmp_path, str(tmp_path / "s"), Stated(dataset=_ave(["a", "b", "c"]), grid=grid))
+    store = import_features(
+        plugin, tmp_path, str(tmp_path / "s"), Stated(name="vggish", dataset=_ave(["a", "b", "a", "c"]), grid=grid)
+    )
     assert store.videos().ids == ["a", "b", "c"]
     ragged = store.read("vggish", "audio", ["c", "a"])
     np.testing.assert_array_equal(ragged.values, np.concatenate([audio[3], audio[0]]).astype("float32"))
@@ -181,10 +183,10 @@ def test_ave_h5_data_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
         file["avadataset"] = h5py.ExternalLink(str(tmp_path / "audio_feature.h5"), "/avadataset")
     for name in ("visual", "audio"):
         with pytest.raises(ValueError, match=f"{name}_feature.h5: needs one plain data set"):
-            formats()["ave-h5"].import_(tmp_path, str(tmp_path / "s"))
+            import_features(formats()["ave-h5"], tmp_path, str(tmp_path / "s"))
         (tmp_path / f"{name}_feature.h5").unlink()
     with pytest.raises(ValueError, match="neither is there"):
-        formats()["ave-h5"].import_(tmp_path, str(tmp_path / "s"))
+        import_features(formats()["ave-h5"], tmp_path, str(tmp_path / "s"))
 
 
 # -- UnAV
@@ -221,7 +223,7 @@ def test_unav_npy_i3d_is_split_into_rgb_and_flow(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v1_rgb.npy"), visual[:, :1024])
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v1_flow.npy"), visual[:, 1024:])
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v1_vggish.npy"), audio)
-    back = formats()["unav-npy"].import_(tmp_path / "out", str(tmp_path / "back"))
+    back = import_features(formats()["unav-npy"], tmp_path / "out", str(tmp_path / "back"))
     np.testing.assert_array_equal(back.read(recipe.name, "visual").values, visual)
 
 
@@ -239,9 +241,9 @@ def test_unav_npy_of_others_is_cut_to_the_shorter_modality(tmp_path: Path) -> No
     np.save(source / "def_one_peace_audio.npy", audio[:2])
     plugin = formats()["unav-npy"]
     with pytest.raises(ValueError, match="--window and --hop"):
-        plugin.import_(source, str(tmp_path / "s"))
+        import_features(plugin, source, str(tmp_path / "s"))
     grid = GridRule(window_s=Fraction(1), hop_s=Fraction(1, 4), tail="drop")
-    store = plugin.import_(source, str(tmp_path / "s"), name="op", grid=grid)
+    store = import_features(plugin, source, str(tmp_path / "s"), Stated(name="op", grid=grid))
     assert store.videos().ids == ["-abc", "def"]
     assert store.outcomes("op").status == ["extracted", "partial"]
     ragged = store.read("op", "visual")
@@ -254,7 +256,7 @@ def test_unav_npy_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
     formats()["unav-npy"].export(sample.make(tmp_path / "s", [sample.result(1)]), "tiny", tmp_path / "out")
     np.save(tmp_path / "out" / "v1_visual.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"cannot be read as a plain \.npy file"):
-        formats()["unav-npy"].import_(tmp_path / "out", str(tmp_path / "back"))
+        import_features(formats()["unav-npy"], tmp_path / "out", str(tmp_path / "back"))
 
 
 def test_plain_zarr_offsets_say_whose_rows_they_are(tmp_path: Path) -> None:
