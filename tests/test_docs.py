@@ -1,4 +1,4 @@
-"""README and docs: every command in them runs as printed, in order, in an empty folder; every link leads somewhere.
+"""The pages of docs: every command runs as printed, in order, in an empty folder; every link leads somewhere.
 
 A page's ```sh blocks are one script. A block that cannot run here has `<!-- not run: WHY -->` on the line before it.
 """
@@ -20,8 +20,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```sh\n(?P<script>.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)")
-# Left to `make test-slow`.
-SLOW = {page.name for page in PAGES} - {"README.md"}
 
 
 def scripts(page: Path) -> list[str]:
@@ -39,16 +37,8 @@ def small_audioclip(folder: Path) -> None:
 GIVEN: dict[str, Callable[[Path], None]] = {"recipes.md": small_audioclip}
 
 
-@pytest.mark.ray
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=page.name, marks=pytest.mark.slow if page.name in SLOW else ())
-        for page in PAGES
-        if scripts(page)
-    ],
-)
-def test_commands_of_a_page_run_as_printed_in_an_empty_folder(page: Path, tmp_path: Path) -> None:
+def run_page(page: Path, tmp_path: Path) -> None:
+    """Run the blocks of a page as one script in an empty folder."""
     programs, folder = tmp_path / "programs", tmp_path / "work"
     programs.mkdir()
     folder.mkdir()
@@ -68,6 +58,13 @@ def test_commands_of_a_page_run_as_printed_in_an_empty_folder(page: Path, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if scripts(page)], ids=lambda page: page.name)
+def test_commands_of_a_page_run_as_printed_in_an_empty_folder(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", [*PAGES, PROJECT / "CONTRIBUTING.md"], ids=lambda page: page.name)

@@ -15,8 +15,6 @@ import zarr
 
 from catalog.store.reader import open_store
 
-pytestmark = pytest.mark.ray
-
 RECIPE = "descriptors-1s"
 STATUS = {"extract": {"extracted"}, "extract_partial": {"partial"}, "quarantine": {"quarantined"}}
 PROJECT = Path(__file__).resolve().parent.parent
@@ -27,10 +25,8 @@ def avel(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1200, check=False)
 
 
-@pytest.fixture(scope="module")
-def media(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real media, and the odd ones with their odd paths unpacked beside them."""
-    folder = tmp_path_factory.mktemp("media")
+def lay_out(shared: Path, folder: Path) -> Path:
+    """Real media in `real`, and the odd ones with their odd paths unpacked in `malformed`."""
     (folder / "real").symlink_to(shared / "data" / "media", target_is_directory=True)
     odd = folder / "malformed"
     odd.mkdir()
@@ -42,19 +38,25 @@ def media(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def extracted(media: Path, name: str, executor: str, store: Path) -> Path:
+    """The store of one of the two folders, made by an executor."""
+    words = ["extract", str(media / name), "--recipe", RECIPE, "--store", str(store), "--executor", executor]
+    done = avel(*words, "--json")
+    assert done.returncode == {"real": 0, "malformed": 3}[name], done.stderr
+    json.loads(done.stdout)
+    return store
+
+
 @pytest.fixture(scope="module")
-def stores(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """(folder, executor) -> store."""
-    made = {}
-    for name, expected in (("real", 0), ("malformed", 3)):
-        for executor in ("local", "ray"):
-            store = tmp_path_factory.mktemp("stores") / f"{name}-{executor}"
-            words = ["extract", str(media / name), "--recipe", RECIPE, "--store", str(store), "--executor", executor]
-            done = avel(*words, "--json")
-            assert done.returncode == expected, done.stderr
-            json.loads(done.stdout)
-            made[name, executor] = store
-    return made
+def media(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lay_out(shared, tmp_path_factory.mktemp("media"))
+
+
+@pytest.fixture(scope="module")
+def stores(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of both folders, made by local workers (by Ray's: `test_main_job_ray.py`)."""
+    folder = tmp_path_factory.mktemp("stores")
+    return {name: extracted(media, name, "local", folder / name) for name in ("real", "malformed")}
 
 
 def arrays(path: Path) -> dict[str, Any]:
@@ -63,21 +65,9 @@ def arrays(path: Path) -> dict[str, Any]:
     return {name: item[...] for name, item in root.members(max_depth=None) if isinstance(item, zarr.Array)}
 
 
-@pytest.mark.parametrize("name", ["real", "malformed"])
-def test_stores_of_both_executors_are_equal_array_for_array(stores: dict[tuple[str, str], Path], name: str) -> None:
-    local, on_ray = arrays(stores[name, "local"]), arrays(stores[name, "ray"])
-    assert local.keys() == on_ray.keys()
-    assert len(local) > 20
-    for path, values in local.items():
-        np.testing.assert_array_equal(values, on_ray[path], err_msg=path)
-
-
-@pytest.mark.parametrize("executor", ["local", "ray"])
-def test_the_91_odd_media_get_the_manifests_verdicts(
-    shared: Path, stores: dict[tuple[str, str], Path], executor: str
-) -> None:
+def test_the_91_odd_media_get_the_manifests_verdicts(shared: Path, stores: dict[str, Path]) -> None:
     manifest = json.loads((shared / "data" / "malformed" / "manifest.json").read_text(encoding="utf-8"))
-    store = open_store(stores["malformed", executor])
+    store = open_store(stores["malformed"])
     videos, outcomes = store.videos(), store.outcomes(RECIPE)
     position = {video_id: i for i, video_id in enumerate(videos.ids)}
     wrong = []
@@ -96,18 +86,18 @@ def test_the_91_odd_media_get_the_manifests_verdicts(
     assert wrong == []
 
 
-def test_no_real_medium_is_quarantined_and_the_stores_verify(media: Path, stores: dict[tuple[str, str], Path]) -> None:
-    videos = open_store(stores["real", "local"]).videos()
+def test_no_real_medium_is_quarantined_and_the_stores_verify(media: Path, stores: dict[str, Path]) -> None:
+    videos = open_store(stores["real"]).videos()
     of_videos = {name: status for name, status in zip(videos.ids, videos.status, strict=True) if "video/" in name}
     assert len(of_videos) == 29
     assert set(of_videos.values()) == {"extracted", "partial"}
     for name in ("real", "malformed"):
-        done = avel("store", "verify", str(stores[name, "ray"]), "--media", str(media / name))
+        done = avel("store", "verify", str(stores[name]), "--media", str(media / name))
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_second_run_does_nothing_and_says_so(media: Path, stores: dict[tuple[str, str], Path]) -> None:
-    store = stores["real", "local"]
+def test_a_second_run_does_nothing_and_says_so(media: Path, stores: dict[str, Path]) -> None:
+    store = stores["real"]
     before = open_store(store).snapshot_id
     done = avel("extract", str(media / "real"), "--recipe", RECIPE, "--store", str(store))
     assert done.returncode == 0, done.stderr
@@ -115,19 +105,17 @@ def test_a_second_run_does_nothing_and_says_so(media: Path, stores: dict[tuple[s
     assert open_store(store).snapshot_id == before
 
 
-def test_another_hop_is_refused_and_the_field_named(media: Path, stores: dict[tuple[str, str], Path]) -> None:
-    store = str(stores["real", "local"])
+def test_another_hop_is_refused_and_the_field_named(media: Path, stores: dict[str, Path]) -> None:
+    store = str(stores["real"])
     done = avel("extract", str(media / "real"), "--recipe", RECIPE, "--store", store, "--hop", "0.5")
     assert done.returncode == 2
     assert "grid.hop_s" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["ave-h5", "unav-npy", "zarr"])
-def test_features_exported_and_imported_back_are_equal(
-    stores: dict[tuple[str, str], Path], tmp_path: Path, form: str
-) -> None:
+def test_features_exported_and_imported_back_are_equal(stores: dict[str, Path], tmp_path: Path, form: str) -> None:
     for name in ("real", "malformed"):
-        store, out, back = stores[name, "local"], tmp_path / f"out-{name}", tmp_path / f"back-{name}"
+        store, out, back = stores[name], tmp_path / f"out-{name}", tmp_path / f"back-{name}"
         assert avel("store", "export", str(store), str(out), "--format", form).returncode == 0
         assert avel("store", "import", str(out), str(back), "--format", form).returncode == 0
         here, there = arrays(store), arrays(back)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -28,6 +28,8 @@ from catalog.store.ragged import Ragged, gather_rows
 from catalog.store.rows import Commit, Labels, Outcomes, VideoTable
 from catalog.store.storage import Place, StorageErrors, icechunk, place
 from catalog.video import STATUSES
+
+Table = TypeVar("Table")
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
@@ -101,10 +103,13 @@ def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> Feature
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
+    """A snapshot; `tables` holds what was read of it that has an entry a video, since everybody asks for it again."""
+
     session: icechunk.Session
     root: zarr.Group
     num_videos: int
     recipes: dict[str, RecipeEntry]
+    tables: dict[str, Any] = field(default_factory=dict)
 
 
 class FeatureStore:
@@ -156,7 +161,10 @@ class FeatureStore:
         return self._current().num_videos
 
     def videos(self) -> VideoTable:
-        """All columns of `videos/`."""
+        """All columns of `videos/`; read once a snapshot, not to be written to."""
+        return self._once("videos", self._read_videos)
+
+    def _read_videos(self) -> VideoTable:
         columns = {name: self._column(f"videos/{name}") for name in VIDEO_COLUMNS}
         table = VideoTable(ids=columns.pop("id"), uris=columns.pop("uri"), **columns)
         unexpected = set(table.status) - set(STATUSES)
@@ -166,8 +174,7 @@ class FeatureStore:
 
     def video_ids(self) -> list[str]:
         """The column `videos/id` alone, in store order."""
-        ids: list[str] = self._column("videos/id")
-        return ids
+        return self._once("videos/id", lambda: self._column("videos/id"))
 
     def recipes(self) -> dict[str, RecipeEntry]:
         """The recipes held, by name."""
@@ -186,7 +193,10 @@ class FeatureStore:
         return recipes[name]
 
     def outcomes(self, recipe_name: str) -> Outcomes:
-        """What became of each video under this recipe."""
+        """The outcome of each video under this recipe; read once a snapshot, not to be written to."""
+        return self._once(f"features/{recipe_name}", lambda: self._read_outcomes(recipe_name))
+
+    def _read_outcomes(self, recipe_name: str) -> Outcomes:
         entry = self.recipe(recipe_name)
         where = f"features/{recipe_name}"
         columns = {
@@ -319,6 +329,13 @@ class FeatureStore:
         except icechunk.IcechunkError as error:
             known = ", ".join(tags) or "none"
             raise StoreError(f"{self.uri}: no tag or snapshot {at!r}; its tags: {known}") from error
+
+    def _once(self, name: str, read: Callable[[], Table]) -> Table:
+        tables = self._current().tables
+        if name not in tables:
+            tables[name] = read()
+        table: Table = tables[name]
+        return table
 
     def _column(self, path: str) -> Any:
         with StorageErrors(self.uri):

@@ -16,8 +16,6 @@ from jobs.cli.main import main
 from pipeline.render import render
 from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
-pytestmark = pytest.mark.ray
-
 SET = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
 
 
@@ -41,7 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extract(root: Path, store: Path, weights: Path, *more: str) -> int:
-    command = ["extract", str(root / "videos"), "--limit", "9", "--recipe", "audioclip-1s", *SET]
+    command = ["extract", str(root / "videos"), "--limit", "3", "--recipe", "audioclip-1s", *SET]
     return main([*command, "--weights", str(weights), "--store", str(store), *more])
 
 
@@ -52,16 +50,13 @@ def store(root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
     return place
 
 
-def test_extract_both_executors_give_equal_arrays(root: Path, weights: Path, store: Path, tmp_path: Path) -> None:
-    assert extract(root, tmp_path / "ray", weights, "--executor", "ray", "--workers", "2") == 0
-    one, two = open_store(str(store)), open_store(str(tmp_path / "ray"))
-    entry = one.recipes()["audioclip-1s"]
+def test_extract_stores_features_of_the_checkpoints_sizes(store: Path) -> None:
+    held = open_store(str(store))
+    entry = held.recipes()["audioclip-1s"]
     assert entry.recipe.weights_sha256 is not None
-    assert (entry.visual_shape, entry.audio_shape, entry.rows) == ((32,), (32,), 90)
+    assert (entry.visual_shape, entry.audio_shape, entry.rows) == ((32,), (32,), 30)
     for modality in ("visual", "audio"):
-        first, second = (held.read("audioclip-1s", modality).values for held in (one, two))
-        assert np.isfinite(first).all()
-        np.testing.assert_array_equal(first, second)
+        assert np.isfinite(held.read("audioclip-1s", modality).values).all()
 
 
 def test_extract_other_weights_are_another_recipe(
@@ -194,7 +189,7 @@ def test_extract_settings_that_an_encoder_refuses_are_bad_arguments_and_make_no_
     for change, told in (
         ("settings.keep_frames=maybe", "keep_frames must be true or false"),
         ("settings.audio_scale=loud", "audio_scale must be one of int16, unit"),
-        ("audio.rate_hz=16000", "hears 44100 Hz"),
+        ("audio.rate_hz=16000", "needs audio.rate_hz=44100"),
     ):
         words = ["extract", video, "--recipe", "audioclip-1s", "--weights", str(path), "--store", str(tmp_path / "s")]
         for more in ([], ["--dry-run"]):

@@ -1,0 +1,113 @@
+"""Extraction on Ray: fused and split, with workers that are killed, the store of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from catalog import dataset
+from jobs.cli import main as cli
+from pipeline import plan
+from pipeline.executors.job import Job
+from pipeline.executors.ray_cluster import RaySettings
+from pipeline.executors.ray_executor import RayExecutor
+from pipeline.extract import ExtractOptions, extract
+from pipeline.recipes import find_recipe
+from pipeline.run_summary import RunSummary
+from pipeline.unit import UnitResult
+from tests import small_videos as small
+from tests.pipeline.encoders.small_audioclip import SMALL, write_small
+
+pytestmark = pytest.mark.ray
+
+RECIPE = "descriptors-1s"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = small.make_folder(tmp_path_factory.mktemp("extract") / "videos", 10)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_ray_fused_and_split_give_the_arrays_of_this_process(videos: Path, tmp_path: Path) -> None:
+    wanted, recipe = dataset.load("folder", str(videos)).videos, find_recipe(RECIPE)
+    extract(wanted, [recipe], tmp_path / "local", ExtractOptions(workers=1))
+    extract(wanted, [recipe], tmp_path / "fused", ExtractOptions(ray=RaySettings(), workers=2))
+    split = ExtractOptions(ray=RaySettings(encode_workers=1), workers=1)
+    extract(wanted, [recipe], tmp_path / "split", split)
+    local = small.arrays(tmp_path / "local")
+    for other in ("fused", "split"):
+        held = small.arrays(tmp_path / other)
+        assert held.keys() == local.keys()
+        for path, values in local.items():
+            np.testing.assert_array_equal(held[path], values, err_msg=f"{other}: {path}")
+
+
+@pytest.mark.parametrize("encode_workers", [0, 1])
+def test_ray_deaths_of_workers_without_a_task_are_charged_to_no_video(
+    videos: Path, tmp_path: Path, encode_workers: int
+) -> None:
+    # Five: with one task at a time, four deaths are all it takes to make a video guilty.
+    wanted = dataset.load("folder", str(videos)).videos[:1]
+    job, unit = Job(recipes=(find_recipe(RECIPE),)), plan.plan_units(wanted, [RECIPE]).units[0]
+    settings = RaySettings(encode_workers=encode_workers)
+    with RayExecutor(job, workers=5, settings=settings) as executor:
+        while len(executor._crew._idle) < 5:
+            executor.wait(1)
+        kind = "DecodeWorker" if encode_workers else "FusedWorker"
+        assert kill_workers(kind) == 5
+        executor.submit(unit)
+        results: list[UnitResult] = []
+        while not results:
+            results = executor.wait(1)
+    assert results[0].unit.crashed == frozenset()
+    assert [video.reason for video in results[0].videos] == [""]
+
+
+def kill_workers(kind: str) -> int:
+    """Kills all of Ray's worker processes of that kind; how many."""
+    family = psutil.Process().children(recursive=True)
+    victims = [member for member in family if f"ray::{kind}" in " ".join(member.cmdline())]
+    for victim in victims:
+        victim.kill()
+    assert psutil.wait_procs(victims, timeout=900)[1] == []
+    return len(victims)
+
+
+@pytest.mark.parametrize("encode_workers", [0, 1])
+def test_ray_workers_that_are_killed_are_replaced_and_leave_no_trace(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode_workers: int
+) -> None:
+    monkeypatch.setattr(plan, "UNIT_VIDEOS", 2)  # five units, so that some are in hand when the first is finished
+    wanted, recipe = dataset.load("folder", str(videos)).videos, find_recipe(RECIPE)
+    extract(wanted, [recipe], tmp_path / "local", ExtractOptions(workers=1))
+    kinds = ["FusedWorker"] if not encode_workers else ["EncodeWorker", "DecodeWorker"]
+    killed: list[str] = []
+
+    def kill(_: RunSummary) -> None:
+        """All workers of one kind, after each of the first units."""
+        if len(killed) == len(kinds):
+            return
+        kill_workers(kinds[len(killed)])
+        killed.append(kinds[len(killed)])
+
+    options = ExtractOptions(ray=RaySettings(encode_workers=encode_workers), workers=2)
+    summary = extract(wanted, [recipe], tmp_path / "ray", options, on_progress=kill)
+    assert killed == kinds
+    assert dict(summary.statuses) == {"extracted": 10}, summary.reasons
+    assert small.differences(small.arrays(tmp_path / "ray"), small.arrays(tmp_path / "local")) == []
+
+
+def test_ray_encoders_with_weights_give_the_arrays_of_local_workers(videos: Path, tmp_path: Path) -> None:
+    weights = write_small(tmp_path / "small.pt")
+    words = ["extract", str(videos), "--limit", "4", "--recipe", "audioclip-1s", "--weights", str(weights)]
+    words += [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
+    for executor in ("local", "ray"):
+        assert cli.main([*words, "--store", str(tmp_path / executor), "--executor", executor, "--workers", "2"]) == 0
+    local = small.arrays(tmp_path / "local")
+    assert len([path for path in local if path.startswith("features/audioclip-1s/")]) > 3
+    assert small.differences(local, small.arrays(tmp_path / "ray")) == []
