@@ -25,7 +25,7 @@ from heads.dense.nms import Suppression, suppress
 from heads.dense.points import points
 from heads.features import FeatureBatch, Target
 from heads.registry import build, configure, read_config
-from heads.spec import Scalar
+from heads.spec import HeadInput, Scalar
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
 
@@ -110,7 +110,9 @@ def figures(
     rounds: int = _ROUNDS,
 ) -> Figures:
     """Measures one head, on made-up features of sound and picture."""
-    config = configure(case.head, visual_shape=(width,), audio_shape=(width,), num_classes=NUM_CLASSES, modality="both")
+    config = configure(
+        case.head, HeadInput(visual_shape=(width,), audio_shape=(width,), num_classes=NUM_CLASSES, modality="both")
+    )
     head = build(case.head, read_config(case.head, dataclasses.asdict(config) | dict(case.changes)))
     assert isinstance(head, DenseHead)
     run = _stepper(case, head, segments, width)

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measurement import Measurement
 from heads.features import FeatureBatch, Target
 from heads.registry import build, configure, names, spec
-from heads.spec import Head
+from heads.spec import Head, HeadInput
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
 
@@ -113,7 +113,7 @@ def _stepper(name: str, batch: int) -> Callable[[], None]:
     target = Target(classes_BT=classes_BT, background=NUM_CLASSES - 1)
     settings = replace(published_settings(name), batch_size=batch)
     config = configure(
-        name, visual_shape=visual_shape, audio_shape=audio_shape, num_classes=NUM_CLASSES, modality="both"
+        name, HeadInput(visual_shape=visual_shape, audio_shape=audio_shape, num_classes=NUM_CLASSES, modality="both")
     )
     head = build(name, config).train()
     if spec(name).needs_texts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from catalog.fields import check_field, has_type
 from catalog.plugins import Plugins
-from heads.spec import TEXTS, Head, HeadConfig, HeadSpec, Modality, Scalar
+from heads.spec import TEXTS, Head, HeadConfig, HeadInput, HeadSpec, Scalar
 
 HEADS = Plugins(package="heads.models", part="head", noun="head")
 
@@ -51,18 +51,9 @@ def spec(name: str) -> HeadSpec:
     return plugin(name).SPEC
 
 
-def configure(
-    name: str,
-    *,
-    visual_shape: Sequence[int] | None,
-    audio_shape: Sequence[int] | None,
-    num_classes: int,
-    modality: Modality,
-) -> HeadConfig:
-    """The head's published config for features of these shapes; see `heads.spec.HeadConfig.for_features`."""
-    return plugin(name).Head.Config.for_features(
-        visual_shape=visual_shape, audio_shape=audio_shape, num_classes=num_classes, modality=modality
-    )
+def configure(name: str, given: HeadInput) -> HeadConfig:
+    """The head's published config for such an input; see `heads.spec.HeadConfig.for_features`."""
+    return plugin(name).Head.Config.for_features(given)
 
 
 def read_config(name: str, fields: Mapping[str, object]) -> HeadConfig:

@@ -67,6 +67,22 @@ class HeadSpec:
         return num_classes + (background and self.scores_background)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadInput:
+    """What a head is made for.
+
+    Attributes:
+        visual_shape, audio_shape: of one segment's features, as the store states them; None where there are none.
+        num_classes: K, background included where the data set has one.
+        modality: which features are to be looked at.
+    """
+
+    visual_shape: Sequence[int] | None
+    audio_shape: Sequence[int] | None
+    num_classes: int
+    modality: Modality
+
+
 class HeadConfig(Protocol):
     """A head's architecture: a frozen dataclass of plain fields, which a run's record keeps."""
 
@@ -83,15 +99,8 @@ class HeadConfig(Protocol):
         ...
 
     @classmethod
-    def for_features(
-        cls,
-        *,
-        visual_shape: Sequence[int] | None,
-        audio_shape: Sequence[int] | None,
-        num_classes: int,
-        modality: Modality,
-    ) -> Self:
-        """The published config for features of these shapes (of one segment), as the store states them.
+    def for_features(cls, given: HeadInput) -> Self:
+        """The published config for such an input.
 
         Raises:
             ValueError: the head does not take such features.

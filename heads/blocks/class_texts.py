@@ -6,7 +6,6 @@ the background ("other") as the last one; heads that find events have none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from catalog.fields import Size, check_fields
 from heads.blocks.feature_config import ClassesAndBackground
-from heads.spec import Modality
+from heads.spec import HeadInput, Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +39,15 @@ class SharedSpaceConfig:
         check_fields(self)
 
     @classmethod
-    def for_features(
-        cls,
-        *,
-        visual_shape: Sequence[int] | None,
-        audio_shape: Sequence[int] | None,
-        num_classes: int,
-        modality: Modality,
-    ) -> Self:
-        """The published config for features of these shapes (without rows and time), as the store states them.
+    def for_features(cls, given: HeadInput) -> Self:
+        """The published config for such an input.
 
         Raises:
             ValueError: a used modality is missing, or the two differ in width: they share no space with a text.
         """
-        shapes = {"visual": visual_shape, "audio": audio_shape}
-        widths = {name: shape[-1] if shape else None for name, shape in shapes.items() if modality in ("both", name)}
+        shapes = {"visual": given.visual_shape, "audio": given.audio_shape}
+        used = {name: shape for name, shape in shapes.items() if given.modality in ("both", name)}
+        widths = {name: shape[-1] if shape else None for name, shape in used.items()}
         width = next(iter(widths.values()), None)
         if width is None or set(widths.values()) != {width}:
             listed = ", ".join(f"{name} {got or 'none'}" for name, got in widths.items())
@@ -62,7 +55,7 @@ class SharedSpaceConfig:
                 "an open-vocabulary head needs features in the space of the class texts (imagebind-1s has them), got "
                 f"widths: {listed}; choose such a recipe, or --modality where one modality is missing"
             )
-        return cls(width=width, num_classes=num_classes, modality=modality)
+        return cls(width=width, num_classes=given.num_classes, modality=given.modality)
 
 
 class ClassTexts(nn.Module):

@@ -5,16 +5,14 @@ A head's `Config` that inherits one of these has the head's `configure` in `for_
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from catalog.fields import MAX_SIZE, Count, Size, check_fields
-from heads.spec import Modality
+from heads.spec import HeadInput, Modality
 
 # K of a head that needs a class and the background.
 ClassesAndBackground = Annotated[int, Field(ge=2, le=MAX_SIZE)]
@@ -44,21 +42,18 @@ class FeatureConfig:
             raise ValueError(f"there is nothing to look at: modality {self.modality}, got {self}")
 
     @classmethod
-    def for_features(
-        cls,
-        *,
-        visual_shape: Sequence[int] | None,
-        audio_shape: Sequence[int] | None,
-        num_classes: int,
-        modality: Modality,
-    ) -> Self:
-        """The published config for features of these shapes (without rows and time), as the store states them."""
-        return cls(
-            visual_width=visual_shape[-1] if visual_shape else 0,
-            audio_width=audio_shape[-1] if audio_shape else 0,
-            num_classes=num_classes,
-            modality=modality,
-        )
+    def for_features(cls, given: HeadInput) -> Self:
+        """The published config for such an input."""
+        return cls(**cls._sizes(given))
+
+    @staticmethod
+    def _sizes(given: HeadInput) -> dict[str, Any]:
+        return {
+            "visual_width": given.visual_shape[-1] if given.visual_shape else 0,
+            "audio_width": given.audio_shape[-1] if given.audio_shape else 0,
+            "num_classes": given.num_classes,
+            "modality": given.modality,
+        }
 
     @property
     def uses_visual(self) -> bool:
@@ -104,16 +99,7 @@ class PlacesConfig(FeatureConfig):
     places: Size = 1
 
     @classmethod
-    def for_features(
-        cls,
-        *,
-        visual_shape: Sequence[int] | None,
-        audio_shape: Sequence[int] | None,
-        num_classes: int,
-        modality: Modality,
-    ) -> Self:
+    def for_features(cls, given: HeadInput) -> Self:
         """As above, with the positions of the visual features."""
-        flat = super().for_features(
-            visual_shape=visual_shape, audio_shape=audio_shape, num_classes=num_classes, modality=modality
-        )
-        return dataclasses.replace(flat, places=math.prod(visual_shape[:-1]) if visual_shape else 1)
+        places = math.prod(given.visual_shape[:-1]) if given.visual_shape else 1
+        return cls(**cls._sizes(given), places=places)

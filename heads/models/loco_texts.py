@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -40,7 +39,7 @@ from heads.dense.output import DenseOutput
 from heads.features import Target
 from heads.models.loco.base import LocoHead
 from heads.models.loco.trunk import TRAINING, LocoConfig
-from heads.spec import HeadSpec, Modality
+from heads.spec import HeadInput, HeadSpec
 
 SPEC = HeadSpec(
     summary="LoCo with an open vocabulary: dense events of any classes that have a text; needs text features",
@@ -73,23 +72,11 @@ class LocoTexts(LocoHead):
         regression: Literal["class_agnostic"] = "class_agnostic"
 
         @classmethod
-        def for_features(
-            cls,
-            *,
-            visual_shape: Sequence[int] | None,
-            audio_shape: Sequence[int] | None,
-            num_classes: int,
-            modality: Modality,
-        ) -> Self:
+        def for_features(cls, given: HeadInput) -> Self:
             """The published sizes, and texts as wide as the features that are looked at (the pictures', of two)."""
-            shapes = (visual_shape if modality != "audio" else None, audio_shape if modality != "visual" else None)
-            return cls(
-                visual_width=visual_shape[-1] if visual_shape else 0,
-                audio_width=audio_shape[-1] if audio_shape else 0,
-                num_classes=num_classes,
-                modality=modality,
-                text_width=next((shape[-1] for shape in shapes if shape), 1),
-            )
+            visual = given.visual_shape if given.modality != "audio" else None
+            audio = given.audio_shape if given.modality != "visual" else None
+            return cls(**cls._sizes(given), text_width=next((shape[-1] for shape in (visual, audio) if shape), 1))
 
     config: Config
     centre_D: Tensor

@@ -14,7 +14,7 @@ from heads.data.targets import has_one_label
 from heads.data.vocabulary import Vocabulary, of_data_set
 from heads.evaluation.protocol import without_unseen_training
 from heads.registry import configure, read_config, spec
-from heads.spec import HeadConfig, Modality, Scalar
+from heads.spec import HeadConfig, HeadInput, Modality, Scalar
 from heads.training.settings import Settings
 
 # Fields of every config that follow from something else, and from what.
@@ -120,10 +120,12 @@ def head_config(experiment: Experiment, entry: RecipeEntry, dataset: Dataset) ->
     """
     config = configure(
         experiment.head,
-        visual_shape=entry.visual_shape,
-        audio_shape=entry.audio_shape,
-        num_classes=spec(experiment.head).num_outputs(len(dataset.classes), background=has_one_label(dataset)),
-        modality=experiment.modality,
+        HeadInput(
+            visual_shape=entry.visual_shape,
+            audio_shape=entry.audio_shape,
+            num_classes=spec(experiment.head).num_outputs(len(dataset.classes), background=has_one_label(dataset)),
+            modality=experiment.modality,
+        ),
     )
     fields, changes = dataclasses.asdict(config), experiment.changes
     for name, source in _FIXED.items():

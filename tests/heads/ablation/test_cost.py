@@ -10,12 +10,13 @@ import torch
 
 from heads.ablation.cost import cost
 from heads.registry import build, configure, plugin
+from heads.spec import HeadInput
 
 SMALL = {"width": 16, "levels": 2, "unimodal_layers": 1}
 
 
 def fields(head: str, **changes: Any) -> dict[str, Any]:
-    config = configure(head, visual_shape=(6,), audio_shape=(4,), num_classes=3, modality="both")
+    config = configure(head, HeadInput(visual_shape=(6,), audio_shape=(4,), num_classes=3, modality="both"))
     return dataclasses.asdict(config) | changes
 
 

@@ -9,6 +9,7 @@ import pytest
 from heads.ablation import table
 from heads.ablation.table import Row, Table, Variant
 from heads.registry import configure, read_config
+from heads.spec import HeadInput
 
 
 def test_variant_key_is_equal_for_equal_variants_and_tells_all_others_apart() -> None:
@@ -77,7 +78,8 @@ def test_every_papers_tables_change_fields_that_their_heads_have(name: str) -> N
         for row in one.rows:
             if row.variant is not None:
                 config = configure(
-                    row.variant.head, visual_shape=(8,), audio_shape=(8,), num_classes=3, modality=row.variant.modality
+                    row.variant.head,
+                    HeadInput(visual_shape=(8,), audio_shape=(8,), num_classes=3, modality=row.variant.modality),
                 )
                 changed = read_config(row.variant.head, vars(config) | dict(row.variant.changes))
                 assert changed.modality == row.variant.modality, (key, row.labels)

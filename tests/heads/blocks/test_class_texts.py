@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heads.blocks.class_texts import ClassTexts, SharedSpaceConfig
-from heads.spec import Modality
+from heads.spec import HeadInput, Modality
 
 
 def test_cosines_any_lengths_equal_cosine_similarity() -> None:
@@ -56,7 +56,9 @@ def test_require_before_set_raises() -> None:
 
 
 def shared_width(visual: tuple[int, ...] | None, audio: tuple[int, ...] | None, modality: Modality) -> int:
-    made = SharedSpaceConfig.for_features(visual_shape=visual, audio_shape=audio, num_classes=3, modality=modality)
+    made = SharedSpaceConfig.for_features(
+        HeadInput(visual_shape=visual, audio_shape=audio, num_classes=3, modality=modality)
+    )
     assert (made.num_classes, made.modality) == (3, modality)
     return made.width
 

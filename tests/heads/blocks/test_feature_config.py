@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from heads.blocks.feature_config import FeatureConfig, PlacesConfig
+from heads.spec import HeadInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,12 @@ def config(**changes: Any) -> FeatureConfig:
 
 
 def test_for_features_takes_widths_places_and_the_class_it_is_asked_of() -> None:
-    got = Own.for_features(visual_shape=(7, 5, 12), audio_shape=(8,), num_classes=3, modality="both")
+    got = Own.for_features(HeadInput(visual_shape=(7, 5, 12), audio_shape=(8,), num_classes=3, modality="both"))
     assert got == Own(visual_width=12, audio_width=8, num_classes=3, modality="both", places=35, way="short")
     assert list(dataclasses.asdict(got)) == ["visual_width", "audio_width", "num_classes", "modality", "places", "way"]
-    vectors = Own.for_features(visual_shape=(12,), audio_shape=None, num_classes=3, modality="visual")
+    vectors = Own.for_features(HeadInput(visual_shape=(12,), audio_shape=None, num_classes=3, modality="visual"))
     assert (vectors.places, vectors.audio_width) == (1, 0)
-    silent = Own.for_features(visual_shape=None, audio_shape=(8,), num_classes=3, modality="audio")
+    silent = Own.for_features(HeadInput(visual_shape=None, audio_shape=(8,), num_classes=3, modality="audio"))
     assert (silent.places, silent.visual_width) == (1, 0)
 
 

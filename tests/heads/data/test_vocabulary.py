@@ -14,6 +14,7 @@ from catalog.store.reader import FeatureStore
 from heads.data.vocabulary import Vocabulary, hand_over, of_data_set, of_store
 from heads.features import FeatureBatch
 from heads.registry import build, configure, restore
+from heads.spec import HeadInput
 from tests.heads import planted_texts as planted
 
 NAMES = (*planted.CLASSES, "other")
@@ -119,7 +120,7 @@ def vocabulary(*names: str, background: str | None) -> Vocabulary:
 
 def config_of(head: str) -> Any:
     width = (planted.WIDTH,)
-    return configure(head, visual_shape=width, audio_shape=width, num_classes=3, modality="both")
+    return configure(head, HeadInput(visual_shape=width, audio_shape=width, num_classes=3, modality="both"))
 
 
 @pytest.mark.parametrize("name", ["ov_avel", "ov_avel_free"])

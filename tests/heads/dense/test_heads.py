@@ -22,7 +22,7 @@ from heads.dense.detect import MARGIN_SEGMENTS, outputs
 from heads.dense.head import DenseHead
 from heads.dense.output import DenseOutput
 from heads.features import FeatureBatch, Target
-from heads.spec import Modality
+from heads.spec import HeadInput, Modality
 from heads.training.checkpoint import Checkpoint
 from heads.training.event_task import EventTask
 from heads.training.fit import Fitted, TrainingStopped, fit
@@ -48,10 +48,12 @@ def fresh(
 ) -> tuple[Any, DenseHead]:
     config = model.configure(
         name,
-        visual_shape=(visual,),
-        audio_shape=(audio,) if modality == "both" else None,
-        num_classes=3,
-        modality=modality,
+        HeadInput(
+            visual_shape=(visual,),
+            audio_shape=(audio,) if modality == "both" else None,
+            num_classes=3,
+            modality=modality,
+        ),
     )
     fields = {field.name for field in dataclasses.fields(config)}
     kept = ("levels", "window", "attention_window") if published_windows else ()

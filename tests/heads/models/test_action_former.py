@@ -11,9 +11,10 @@ import torch
 from heads.features import FeatureBatch
 from heads.models import action_former
 from heads.models.action_former import ActionFormer
+from heads.spec import HeadInput
 
 PUBLISHED = action_former.Head.Config.for_features(
-    visual_shape=(2048,), audio_shape=None, num_classes=20, modality="both"
+    HeadInput(visual_shape=(2048,), audio_shape=None, num_classes=20, modality="both")
 )
 SMALL = replace(PUBLISHED, visual_width=6, audio_width=3, num_classes=4, width=8, hidden=8, levels=3, window=5)
 

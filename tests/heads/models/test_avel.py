@@ -15,6 +15,7 @@ from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy, cross_entropy
 from heads.features import FeatureBatch, Target
 from heads.models.avel import SPEC, Avel, soft_margin
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
 MASK = torch.arange(10) < torch.tensor([10, 7, 0])[:, None]
@@ -46,7 +47,9 @@ def features() -> tuple[Tensor, Tensor, Tensor]:
 def test_forward_published_weights_equal_golden(shared: Path) -> None:
     with np.load(shared / "parity" / "heads" / "agva" / "agva_psp.npz", allow_pickle=False) as arrays:
         golden = {k.removeprefix("att_net/"): torch.from_numpy(arrays[k]) for k in arrays if k.startswith("att_net/")}
-    config = Avel.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Avel.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    )
     head = Avel(Avel.Config(**(vars(config) | {"hidden": 8, "agva_hidden": 8}))).eval()
     state = {}
     for key, value in golden.items():
@@ -93,7 +96,9 @@ def test_loss_several_labels_is_sigmoid_cross_entropy(loss: str) -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_published_net() -> None:
-    config = Avel.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Avel.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    )
     assert (config.places, config.hidden, config.agva, config.loss) == (49, 128, "published", "soft-margin")
     assert not config.standardise
     with torch.device("meta"):
@@ -129,7 +134,9 @@ def test_config_wrong_field_raises(wrong: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])
 def test_one_modality_is_its_bilstm_alone(modality: Literal["audio", "visual"]) -> None:
-    config = Avel.Config.for_features(visual_shape=(4, 6), audio_shape=(5,), num_classes=3, modality=modality)
+    config = Avel.Config.for_features(
+        HeadInput(visual_shape=(4, 6), audio_shape=(5,), num_classes=3, modality=modality)
+    )
     head = Avel(replace(config, hidden=4)).eval()
     visual, audio, mask = torch.randn(2, 7, 4, 6), torch.randn(2, 7, 5), torch.arange(7) < torch.tensor([[7], [4]])
     lost = mask & (torch.arange(7) != 2)
@@ -145,4 +152,4 @@ def test_one_modality_is_its_bilstm_alone(modality: Literal["audio", "visual"]) 
     with pytest.raises(ValueError, match=f"{modality} features of .* got none"):
         head(FeatureBatch.of(visual if modality == "audio" else None, audio if modality == "visual" else None, mask))
     with pytest.raises(ValueError, match=f"nothing to look at: modality {modality}"):
-        Avel.Config.for_features(visual_shape=None, audio_shape=None, num_classes=3, modality=modality)
+        Avel.Config.for_features(HeadInput(visual_shape=None, audio_shape=None, num_classes=3, modality=modality))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from catalog.store.modal import Modal
 from heads import registry as model
 from heads.features import FeatureBatch, Target
+from heads.spec import HeadInput
 
 HEADS: dict[str, dict[str, Any]] = {
     "avel": {"hidden": 4, "agva_hidden": 6},
@@ -33,7 +34,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def built(name: str, *, places: int = 4, seed: int = 3, **options: Any) -> Any:
     shape = (6,) if places == 1 else (places, 6)
-    config = model.configure(name, visual_shape=shape, audio_shape=(5,), num_classes=4, modality="both")
+    config = model.configure(name, HeadInput(visual_shape=shape, audio_shape=(5,), num_classes=4, modality="both"))
     return model.build(name, dataclasses.replace(config, **(HEADS[name] | options)), seed=seed).eval()
 
 
@@ -172,11 +173,11 @@ def test_one_modality_alone_raises_and_says_what_to_take(name: str, modality: An
     configure = functools.partial(model.configure, name)
     if name != "avel":  # which has published numbers of either
         with pytest.raises(ValueError, match=rf"needs both, got modality {modality} .* ave_clip or linear"):
-            configure(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality=modality)
+            configure(HeadInput(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality=modality))
     with pytest.raises(ValueError, match="needs both, got modality both and widths 6"):
-        configure(visual_shape=(6,), audio_shape=None, num_classes=4, modality="both")
+        configure(HeadInput(visual_shape=(6,), audio_shape=None, num_classes=4, modality="both"))
     with pytest.raises(ValueError, match="needs both, got modality both and widths 0"):
-        configure(visual_shape=None, audio_shape=(5,), num_classes=4, modality="both")
+        configure(HeadInput(visual_shape=None, audio_shape=(5,), num_classes=4, modality="both"))
 
 
 def test_forward_wrong_features_raise(name: str) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from heads import registry as model
 from heads.features import FeatureBatch
-from heads.spec import Head, HeadConfig
+from heads.spec import Head, HeadConfig, HeadInput
 
 # Dense heads have the same laws: test_dense_heads.py.
 SEGMENT_HEADS = [name for name in model.names() if model.spec(name).task == "segments"]
@@ -18,7 +18,7 @@ GOOD = {"visual_width": 3, "audio_width": 2, "num_classes": 4, "modality": "both
 
 def fresh(name: str) -> tuple[HeadConfig, Head]:
     """A head for widths that every head takes, with class texts where it asks for them."""
-    config = model.configure(name, visual_shape=(4,), audio_shape=(4,), num_classes=4, modality="both")
+    config = model.configure(name, HeadInput(visual_shape=(4,), audio_shape=(4,), num_classes=4, modality="both"))
     head = model.build(name, config, seed=1)
     if model.spec(name).needs_texts:
         head.set_texts(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))

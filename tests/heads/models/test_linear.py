@@ -9,6 +9,7 @@ import torch
 from catalog.store.modal import Modal
 from heads.features import FeatureBatch
 from heads.models.linear import LinearProbe
+from heads.spec import HeadInput, Modality
 
 
 def test_forward_maps_and_gaps_equal_slow_loop() -> None:
@@ -49,14 +50,16 @@ def test_forward_without_validity_takes_the_mask() -> None:
 
 
 @pytest.mark.parametrize(("modality", "inputs"), [("both", 7 + 1 + 3 + 1), ("audio", 3 + 1), ("visual", 7 + 1)])
-def test_configure_shapes_of_a_store_give_inputs(modality: str, inputs: int) -> None:
-    config = LinearProbe.Config.for_features(visual_shape=(7, 7, 7), audio_shape=(3,), num_classes=5, modality=modality)  # type: ignore[arg-type]  # one of three
+def test_configure_shapes_of_a_store_give_inputs(modality: Modality, inputs: int) -> None:
+    config = LinearProbe.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 7), audio_shape=(3,), num_classes=5, modality=modality)
+    )
     assert LinearProbe(config).classify.in_features == inputs
 
 
 def test_configure_modality_that_the_recipe_lacks_raises() -> None:
     with pytest.raises(ValueError, match="nothing to look at: modality audio"):
-        LinearProbe.Config.for_features(visual_shape=(4,), audio_shape=None, num_classes=2, modality="audio")
+        LinearProbe.Config.for_features(HeadInput(visual_shape=(4,), audio_shape=None, num_classes=2, modality="audio"))
 
 
 def test_forward_features_of_another_width_raises() -> None:

@@ -14,6 +14,7 @@ from heads.dense.level_sequence import LevelSequence
 from heads.features import FeatureBatch, Target
 from heads.models.loco_texts import LocoTexts
 from heads.registry import build, read_config, restore, spec
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1, "text_width": 6}
 
@@ -60,7 +61,9 @@ def test_spec_is_that_of_a_dense_head_of_texts() -> None:
     [("both", 1024), ("visual", 1024), ("audio", 768)],
 )
 def test_configure_takes_the_texts_to_be_as_wide_as_the_features(modality: Any, width: int) -> None:
-    config = LocoTexts.Config.for_features(visual_shape=(4, 1024), audio_shape=(768,), num_classes=7, modality=modality)
+    config = LocoTexts.Config.for_features(
+        HeadInput(visual_shape=(4, 1024), audio_shape=(768,), num_classes=7, modality=modality)
+    )
     assert (config.text_width, config.regression, config.num_classes) == (width, "class_agnostic", 7)
     assert read_config("loco_texts", dataclasses.asdict(config)) == config
 

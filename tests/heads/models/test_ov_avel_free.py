@@ -16,6 +16,7 @@ from heads.features import FeatureBatch
 from heads.metrics.ovavebench import video_scores
 from heads.models.ov_avel_free import OvAvelFree
 from heads.registry import build, read_config, restore
+from heads.spec import HeadInput
 
 
 def made(width: int = 4, num_classes: int = 5, **fields: Any) -> OvAvelFree:
@@ -188,6 +189,8 @@ def test_config_wrong_field_raises(wrong: dict[str, Any]) -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_shared_width() -> None:
-    config = OvAvelFree.Config.for_features(visual_shape=(16,), audio_shape=(16,), num_classes=68, modality="both")
+    config = OvAvelFree.Config.for_features(
+        HeadInput(visual_shape=(16,), audio_shape=(16,), num_classes=68, modality="both")
+    )
     assert config == OvAvelFree.Config(width=16, num_classes=68, modality="both")
     assert isinstance(build("ov_avel_free", config), OvAvelFree)

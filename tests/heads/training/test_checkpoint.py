@@ -14,7 +14,7 @@ import torch
 from catalog.dataset import Dataset
 from heads.data.split import Split, read_split
 from heads.registry import build, configure, names, spec
-from heads.spec import Head
+from heads.spec import Head, HeadInput
 from heads.training.checkpoint import FILE, Checkpoint, Moving, OtherTraining, Progress
 from heads.training.fit import Fitted, TrainingStopped, fit
 from heads.training.optim import averaged, optimiser
@@ -43,7 +43,7 @@ def splits(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Spl
 
 
 def fresh(name: str) -> Head:
-    config = configure(name, visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
+    config = configure(name, HeadInput(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both"))
     return build(name, config, seed=3)
 
 

@@ -18,7 +18,7 @@ from heads.data.targets import truth
 from heads.evaluation.evaluate import mean_loss
 from heads.evaluation.predict import logits
 from heads.registry import build, configure, names, spec
-from heads.spec import Head
+from heads.spec import Head, HeadInput
 from heads.training.checkpoint import differences
 from heads.training.fit import Fitted, fit
 from heads.training.optim import optimiser, schedule
@@ -41,7 +41,7 @@ def trained(splits: tuple[Dataset, Split, Split], head: Head, **how: Any) -> Fit
 
 
 def fresh(name: str = "linear") -> Head:
-    config = configure(name, visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both")
+    config = configure(name, HeadInput(visual_shape=(6,), audio_shape=(5,), num_classes=4, modality="both"))
     return build(name, config, seed=3)
 
 

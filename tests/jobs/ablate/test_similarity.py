@@ -18,6 +18,7 @@ from heads.data.split import Split, read_split
 from heads.registry import build, configure
 from heads.runs.folder import read_run, write_run
 from heads.runs.record import RunRecord
+from heads.spec import HeadInput
 from jobs.ablate.similarity import FILE, draw_similarity, measure_similarity, read_similarity
 from jobs.cli.main import main
 
@@ -40,10 +41,12 @@ def run(folder: Path, data: tuple[Dataset, Split], head: str = "loco", **changes
     dataset, split = data
     config = configure(
         head,
-        visual_shape=(24,),
-        audio_shape=(24,),
-        num_classes=len(dataset.classes),
-        modality=changes.get("modality", "both"),
+        HeadInput(
+            visual_shape=(24,),
+            audio_shape=(24,),
+            num_classes=len(dataset.classes),
+            modality=changes.get("modality", "both"),
+        ),
     )
     config = dataclasses.replace(config, **changes)
     record = RunRecord(

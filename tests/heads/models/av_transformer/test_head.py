@@ -11,6 +11,7 @@ import torch
 from heads import registry as model
 from heads.features import FeatureBatch
 from heads.models.av_transformer.head import SPEC, AudioVisualTransformer, sinusoid
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {
     "visual_width": 6,
@@ -73,7 +74,7 @@ def test_sinusoid_is_one_row_a_segment() -> None:
 
 def test_configure_shapes_of_a_store_give_the_stated_reading() -> None:
     config = AudioVisualTransformer.Config.for_features(
-        visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both"
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
     )
     assert (config.width, config.num_heads, config.feedforward, config.layers, config.reach) == (256, 4, 1024, 2, 1)
     assert config.standardise

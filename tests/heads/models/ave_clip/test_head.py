@@ -16,6 +16,7 @@ from catalog.store.modal import Modal
 from heads import registry as model
 from heads.features import FeatureBatch, Target
 from heads.models.ave_clip.head import SPEC, AveClip
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "width": 8}
 MASK = torch.arange(10) < torch.tensor([10, 7, 3, 1])[:, None]
@@ -319,11 +320,15 @@ def test_options_of_fusion_reach_the_refiner_too() -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_published_head() -> None:
-    config = AveClip.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = AveClip.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    )
     assert (config.places, config.visual_width, config.audio_width) == (49, 512, 128)
     assert (config.windows, config.shared, config.width, config.refiner) == ("10,5,3*,2", True, 256, "T")
     assert config.attends_to_places
-    flat = AveClip.Config.for_features(visual_shape=(1024,), audio_shape=(1024,), num_classes=29, modality="both")
+    flat = AveClip.Config.for_features(
+        HeadInput(visual_shape=(1024,), audio_shape=(1024,), num_classes=29, modality="both")
+    )
     assert not flat.attends_to_places
     with torch.device("meta"):
         parameters = {name: sum(p.numel() for p in m.parameters()) for name, m in AveClip(flat).named_children()}
@@ -331,7 +336,9 @@ def test_configure_shapes_of_a_store_give_the_published_head() -> None:
     assert parameters["visual_lstm"] == 2 * gates * (1024 + 128 + 2)
     assert parameters["fusion"] == 2 * 512 + 512 * 768 + 3 * 256**2 + 512 * 256
     assert sum(parameters.values()) == 5_919_774
-    assert AveClip.Config.for_features(visual_shape=None, audio_shape=(8,), num_classes=2, modality="both").uses_audio
+    assert AveClip.Config.for_features(
+        HeadInput(visual_shape=None, audio_shape=(8,), num_classes=2, modality="both")
+    ).uses_audio
     assert (SPEC.training["epochs"], SPEC.training["batch_size"], SPEC.training["learning_rate"]) == (300, 128, 1e-3)
 
 

@@ -14,6 +14,7 @@ from heads import registry as model
 from heads.features import FeatureBatch, Target
 from heads.metrics import ave
 from heads.models.cmbs.head import SPEC, Cmbs, item_classes, two_branch_logits
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {
     "visual_width": 6,
@@ -186,7 +187,9 @@ def test_dropouts_are_the_published_ones() -> None:
 
 
 def test_configure_shapes_of_a_store_give_the_published_head() -> None:
-    config = Cmbs.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Cmbs.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    )
     assert (config.alpha, config.beta, config.gamma, config.encoder_layers) == (0.1, 0.4, 0.3, 2)
     with torch.device("meta"):
         head = Cmbs(config)

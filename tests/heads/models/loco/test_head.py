@@ -21,6 +21,7 @@ from heads.features import FeatureBatch, Target
 from heads.models.loco.head import Loco
 from heads.models.loco.trunk import TRAINING as PUBLISHED
 from heads.registry import build, parse_field, plugin, read_config, restore
+from heads.spec import HeadInput
 from heads.training.settings import Settings
 
 SMALL: dict[str, Any] = {"width": 16, "num_heads": 2, "levels": 3, "window": 4, "unimodal_layers": 1}
@@ -84,7 +85,9 @@ def test_spec_is_that_of_a_dense_head() -> None:
 
 
 def test_configure_takes_widths_from_the_store_and_published_sizes() -> None:
-    config = Loco.Config.for_features(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
+    config = Loco.Config.for_features(
+        HeadInput(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
+    )
     assert (config.visual_width, config.audio_width, config.num_classes) == (1536, 1536, 100)
     assert (config.width, config.num_heads, config.unimodal_layers, config.levels, config.window) == (512, 4, 2, 6, 8)
     assert (config.lcc, config.lcc_weight, config.regression, config.cross) == ("gaussian", 0.1, "class_aware", "cdp")

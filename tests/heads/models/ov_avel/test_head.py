@@ -17,6 +17,7 @@ from heads.features import FeatureBatch, Target
 from heads.metrics.ovavebench import summary, video_scores
 from heads.models.ov_avel.head import OvAvel, fuse, min_max
 from heads.registry import read_config, restore
+from heads.spec import HeadInput
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -320,7 +321,9 @@ def test_restore_of_a_saved_head_gives_equal_logits_and_texts() -> None:
 
 
 def test_configure_published_widths_have_the_published_number_of_parameters() -> None:
-    config = OvAvel.Config.for_features(visual_shape=(1024,), audio_shape=(1024,), num_classes=68, modality="both")
+    config = OvAvel.Config.for_features(
+        HeadInput(visual_shape=(1024,), audio_shape=(1024,), num_classes=68, modality="both")
+    )
     # The published count is 4,209,158: two scalars of a distance bias and a share a layer, unused there, are not here.
     assert sum(p.numel() for p in OvAvel(config).parameters()) == 4_209_158 - 6
 

@@ -12,6 +12,7 @@ from heads import registry as model
 from heads.blocks.losses import binary_cross_entropy
 from heads.features import FeatureBatch, Target
 from heads.models.psp.head import SPEC, Psp
+from heads.spec import HeadInput
 
 SMALL: dict[str, Any] = {"visual_width": 6, "audio_width": 5, "num_classes": 4, "modality": "both", "hidden": 4}
 COUNTS = (10, 7, 1)
@@ -85,7 +86,9 @@ def test_init_linear_maps_begin_as_xavier_says() -> None:
 
 
 def test_size_is_the_published_one_less_its_unused_layers() -> None:
-    config = Psp.Config.for_features(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    config = Psp.Config.for_features(
+        HeadInput(visual_shape=(7, 7, 512), audio_shape=(128,), num_classes=29, modality="both")
+    )
     assert (config.places, config.threshold, config.similarity_weight) == (49, 0.099, 100.0)
     with torch.device("meta"):
         used = sum(p.numel() for p in Psp(config).parameters())

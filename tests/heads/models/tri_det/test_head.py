@@ -11,8 +11,11 @@ import torch
 from heads.features import FeatureBatch
 from heads.models.tri_det import head as tri_det
 from heads.models.tri_det.head import TriDet
+from heads.spec import HeadInput
 
-PUBLISHED = tri_det.Head.Config.for_features(visual_shape=(2048,), audio_shape=None, num_classes=20, modality="both")
+PUBLISHED = tri_det.Head.Config.for_features(
+    HeadInput(visual_shape=(2048,), audio_shape=None, num_classes=20, modality="both")
+)
 SMALL = replace(
     PUBLISHED, visual_width=6, audio_width=3, num_classes=4, width=16, inner=8, hidden=8, levels=3, bins=4, reach=2.0
 )

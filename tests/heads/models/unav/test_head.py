@@ -13,8 +13,11 @@ from heads.blocks.temporal_conv import sinusoid
 from heads.features import FeatureBatch
 from heads.models.unav import head as unav
 from heads.models.unav.head import Unav
+from heads.spec import HeadInput
 
-PUBLISHED = unav.Head.Config.for_features(visual_shape=(2048,), audio_shape=(128,), num_classes=100, modality="both")
+PUBLISHED = unav.Head.Config.for_features(
+    HeadInput(visual_shape=(2048,), audio_shape=(128,), num_classes=100, modality="both")
+)
 SMALL = replace(PUBLISHED, visual_width=6, audio_width=3, num_classes=4, width=8, hidden=8, class_width=4)
 
 
@@ -28,7 +31,7 @@ def test_unav_has_the_published_number_of_parameters() -> None:
     assert count(replace(PUBLISHED, dependency=False)) == 60_696_882
     assert count(PUBLISHED) == 139_544_114
     one_peace = unav.Head.Config.for_features(
-        visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both"
+        HeadInput(visual_shape=(1536,), audio_shape=(1536,), num_classes=100, modality="both")
     )
     assert round(count(replace(one_peace, dependency=False)) / 1e6, 1) == 62.1
 
