@@ -9,7 +9,8 @@ has
 
 and, where they apply,
 
-    check(recipe: Recipe) -> None        # ValueError for settings that cannot be; runs before `load`, without weights
+    Settings: type[EncoderSettings]                          # of `Recipe.settings`: checked before `load`
+    check(recipe: Recipe) -> None                            # ValueError for what else cannot be, likewise
     shapes(recipe: Recipe) -> Shapes                                               # where SPEC's depend on settings
 
 `encoder.py` has
@@ -125,6 +126,16 @@ class EncoderSettings(BaseModel):
             key = error.errors()[0]["loc"][0]
             got = recipe.settings.get(str(key))
             raise ValueError(f"recipe {recipe.name}: settings.{key} must be {needed(error)}, got {got!r}") from error
+
+
+class SizedSettings(EncoderSettings):
+    """Of an encoder whose networks have published sizes.
+
+    Attributes:
+        size: "published", or "from-weights": sizes are read from the checkpoint (small ones for tests and trials).
+    """
+
+    size: Literal["published", "from-weights"]
 
 
 class Towers(Protocol):

@@ -82,6 +82,8 @@ def check_settings(recipe: Recipe) -> None:
         raise ValueError(
             f"recipe {recipe.name}: encoder {recipe.encoder} needs audio.rate_hz={rate_hz}, got {recipe.audio.rate_hz}"
         )
+    if hasattr(declared, "Settings"):
+        declared.Settings.of(recipe)
     if hasattr(declared, "check"):
         declared.check(recipe)
 

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.encoder import EncoderSettings, EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes, SizedSettings
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
 
 _RELEASE = "https://github.com/AndreyGuzhov/AudioCLIP/releases/download/v0.1"
@@ -74,7 +74,7 @@ PRESETS = (
 )
 
 
-class Settings(EncoderSettings):
+class Settings(SizedSettings):
     """Settings of the encoder.
 
     Attributes:
@@ -83,22 +83,11 @@ class Settings(EncoderSettings):
         keep_frames: true stores the P frames of a segment, (P, D), instead of their mean.
         crop_s: seconds of audio that the network takes of each window, by the rule of the published 5 s evaluation
             (`evaluation_crop`); None (audioclip-1s): the whole window.
-        size: "published", or "from-weights": the sizes are read from the checkpoint (small ones for tests and trials).
     """
 
     audio_scale: Literal["int16", "unit"]
     keep_frames: bool
-    size: Literal["published", "from-weights"]
     crop_s: Annotated[float, Field(gt=0)] | None = None
-
-
-def check(recipe: Recipe) -> None:
-    """Refuse a recipe that cannot be.
-
-    Raises:
-        ValueError: names the setting, what it needs and what came.
-    """
-    Settings.of(recipe)
 
 
 def shapes(recipe: Recipe) -> Shapes:

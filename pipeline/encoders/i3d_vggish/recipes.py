@@ -31,13 +31,13 @@ Source: Carreira and Zisserman, CVPR 2017; Teed and Deng, ECCV 2020; github.com/
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.encoder import EncoderSettings, EncoderSpec, Shapes
+from pipeline.encoder import EncoderSpec, Shapes, SizedSettings
 from pipeline.preprocess.vggish_log_mel import EXAMPLE_SAMPLES, RATE_HZ
 from pipeline.weights.asset import Asset
 
@@ -120,20 +120,18 @@ PRESETS = (
 )
 
 
-class Settings(EncoderSettings):
+class Settings(SizedSettings):
     """Settings of the encoder.
 
     Attributes:
         rgb, flow: which of the two I3D there are; with one alone the feature is its 1024 numbers. Without flow neither
             RAFT nor `video.frames_after` is needed.
         flow_iterations: RAFT's, 20 as published.
-        size: "published", or "from-weights": I3D's width is read from the checkpoint (small ones for tests).
     """
 
     rgb: bool
     flow: bool
     flow_iterations: Annotated[int, Field(ge=1, le=1000)]
-    size: Literal["published", "from-weights"]
 
 
 def streams_of(recipe: Recipe) -> tuple[str, ...]:
@@ -148,7 +146,6 @@ def check(recipe: Recipe) -> None:
     Raises:
         ValueError: names the setting, what it needs and what came.
     """
-    Settings.of(recipe)
     if recipe.video is not None:
         _check_video(recipe, recipe.video)
     if recipe.audio is not None:

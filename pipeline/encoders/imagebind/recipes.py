@@ -27,7 +27,7 @@ from typing import Literal
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.encoder import EncoderSettings, EncoderSpec
+from pipeline.encoder import EncoderSpec, SizedSettings
 from pipeline.weights.asset import CLIP_VOCABULARY, Asset
 
 _CITATION = "Girdhar et al., ImageBind: One Embedding Space To Bind Them All, CVPR 2023"
@@ -82,18 +82,16 @@ PRESETS = (
 )
 
 
-class Settings(EncoderSettings):
+class Settings(SizedSettings):
     """Settings of the encoder.
 
     Attributes:
         audio_clip: "repeat" the window's audio to 2 s; "context": 2 s around the segment (with audio.context_s=1/2);
             "three" clips of 2 s, spread over the segment's audio, and the mean of their features, as ImageBind's own
             code does with a file.
-        size: "published", or "from-weights": depth and widths are read from the checkpoint (small ones for tests).
     """
 
     audio_clip: Literal["repeat", "context", "three"]
-    size: Literal["published", "from-weights"]
 
 
 def check(recipe: Recipe) -> None:
@@ -102,7 +100,6 @@ def check(recipe: Recipe) -> None:
     Raises:
         ValueError: names the setting, what it needs and what came.
     """
-    Settings.of(recipe)
     if recipe.video is None:
         return
     crops = 3 if recipe.video.fit == "three_crops" else 1

@@ -37,7 +37,7 @@ from typing import Literal
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
-from pipeline.encoder import EncoderSettings, EncoderSpec
+from pipeline.encoder import EncoderSpec, SizedSettings
 from pipeline.weights.asset import Asset
 
 RATE_HZ = 16000
@@ -119,7 +119,7 @@ PRESETS = (
 )
 
 
-class Settings(EncoderSettings):
+class Settings(SizedSettings):
     """Settings of the encoder.
 
     Attributes:
@@ -127,11 +127,9 @@ class Settings(EncoderSettings):
             the last step; "class_token": the transformer's class token after its norm, before `audio_proj`. UniAV does
             not say which it took. "unit" is what `extract_audio_features` of the published interface gives, and the
             text features that UniAV publishes are unit vectors, as that interface's are.
-        size: "published", or "from-weights": depth and widths are read from the checkpoints (small ones for tests).
     """
 
     audio_feature: Literal["unit", "projected", "class_token"]
-    size: Literal["published", "from-weights"]
 
 
 def check(recipe: Recipe) -> None:

@@ -93,7 +93,6 @@ def check(recipe: Recipe) -> None:
         ValueError: frames of another size, audio at another rate, windows too short for an example, or a setting of
             another type.
     """
-    Settings.of(recipe)
     if recipe.video is not None and (recipe.video.height_px, recipe.video.width_px) != (224, 224):
         raise ValueError(
             f"recipe {recipe.name}: maps of 7 x 7 positions need 224 x 224 frames, got "
