@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from catalog.errors import BadArguments
-from catalog.exchange.sidecar import Stated, import_features
+from catalog.exchange.importing import Stated, import_features
 from catalog.store.reader import exists, open_store
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import print_json, say

@@ -23,15 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import (
-    SLAB_BYTES,
-    Manifest,
-    RowsOf,
-    SlabReader,
-    Stated,
-    foreign_manifest,
-    manifest_of,
-)
+from catalog.exchange.importing import SlabReader, Stated
+from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, foreign_manifest, manifest_of
 from catalog.store.format import MODALITIES
 from catalog.store.reader import FeatureStore
 

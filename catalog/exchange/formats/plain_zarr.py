@@ -17,7 +17,8 @@ import zarr
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, SlabReader, Stated, manifest_of
+from catalog.exchange.importing import SlabReader, Stated
+from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, manifest_of
 from catalog.store.format import CHUNK_BYTES, MODALITIES
 from catalog.store.reader import FeatureStore
 

@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.dataset import Dataset
-from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, Stated, foreign_manifest, manifest_of
+from catalog.exchange.importing import Stated
+from catalog.exchange.sidecar import SLAB_BYTES, Manifest, RowsOf, foreign_manifest, manifest_of
 from catalog.grid import GridRule
 from catalog.store.format import MODALITIES
 from catalog.store.reader import FeatureStore

@@ -13,7 +13,7 @@ import pytest
 
 from catalog.exchange.compare import Agreement, Compared, Comparison, compare
 from catalog.exchange.formats import unav_npy
-from catalog.exchange.sidecar import Stated, import_features
+from catalog.exchange.importing import Stated, import_features
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.store.modal import Modal

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from catalog.dataset import Dataset, Item
-from catalog.exchange.sidecar import Stated, formats, import_features
+from catalog.exchange.importing import Stated, import_features
+from catalog.exchange.sidecar import formats
 from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store, open_store
 from catalog.store.writer import open_writer
@@ -64,7 +65,7 @@ def test_export_and_import_give_the_same_store(tmp_path: Path, name: str, fill: 
 @pytest.mark.parametrize("name", FORMATS)
 def test_small_slabs_change_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = _source(tmp_path / "source")
-    for module in ("sidecar", "formats.ave_hdf5", "formats.unav_npy", "formats.plain_zarr"):
+    for module in ("sidecar", "importing", "formats.ave_hdf5", "formats.unav_npy", "formats.plain_zarr"):
         monkeypatch.setattr(f"catalog.exchange.{module}.SLAB_BYTES", 100)
     formats()[name].export(source, "tiny", tmp_path / "out")
     import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
