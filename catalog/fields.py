@@ -28,6 +28,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Not `str`: a path may hold bytes that are no UTF-8, which pydantic's texts refuse.
 Text = InstanceOf[str]
 
+# Of a value, in a message.
+_SHOWN = 200
+
 # By pydantic's type of error; of the others its own message reads well.
 _NEEDED = {
     "bool_type": "true or false",
@@ -44,6 +47,7 @@ _NEEDED = {
     "missing": "given",
     "model_type": "an object",
     "string_type": "text",
+    "tuple_type": "a list",
 }
 
 
@@ -53,6 +57,8 @@ def needed(error: ValidationError) -> str:
     if first["type"] == "literal_error":
         expected: str = first["ctx"]["expected"]
         return "one of " + expected.replace(" or ", ", ").replace("'", "")
+    if first["type"] == "value_error":  # of a validator of ours, which says what is needed
+        return str(first["ctx"]["error"])
     known = _NEEDED.get(first["type"])
     if known is None:
         return first["msg"].removeprefix("Input should be ")
@@ -79,7 +85,9 @@ def check_field(kind: type, name: str, value: object) -> None:
     try:
         _adapters(kind)[name].validate_python(value, strict=True)
     except ValidationError as error:
-        raise ValueError(f"{name} must be {needed(error)}, got {value!r}") from None
+        parts = [str(part) for part in error.errors(include_url=False)[0]["loc"]]
+        where = ".".join([name, *(part for part in parts if "[" not in part)])
+        raise ValueError(f"{where} must be {needed(error)}, got {repr(value)[:_SHOWN]}") from None
 
 
 def has_type(kind: type, name: str, value: object) -> bool:

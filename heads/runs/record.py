@@ -7,17 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, FiniteFloat, InstanceOf, PositiveInt
 
-from catalog.fields import Text
+from catalog.fields import Text, check_fields
 from catalog.recipe import Recipe
 from heads.registry import names, spec
 from heads.spec import Task
@@ -27,7 +19,30 @@ _DATASET_KEYS = ("name", "root", "media")
 # Fields of `run.json` that may be missing, and what that means.
 _LATER: dict[str, Any] = {"unseen": [], "texts": None}
 
-Numbers = dict[str, float]
+
+def _known(head: str) -> str:
+    if head not in names():
+        raise ValueError("a head of this version")
+    return head
+
+
+def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(texts)) < max(1, len(texts)):
+        raise ValueError("different texts, one at least")
+    return texts
+
+
+def _object_of(*keys: str, more: bool = False, null: str = "") -> AfterValidator:
+    def check(value: dict[str, str | None]) -> dict[str, str | None]:
+        is_whole = set(keys) <= value.keys() and (more or len(value) == len(keys))
+        if not is_whole or any(text is None for key, text in value.items() if key != null):
+            raise ValueError(f"an object of {', '.join(keys)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Numbers = dict[Text, FiniteFloat]
 # One item's predictions, as JSON has them.
 Row = dict[str, Any]
 
@@ -59,25 +74,26 @@ class RunRecord:
             features are in the checkpoint. None elsewhere.
     """
 
-    head: str
-    config: dict[str, Any]
-    classes: tuple[str, ...]
-    background: str | None
-    num_segments: int | None
-    recipe: Recipe
-    store: dict[str, str]
-    dataset: dict[str, str | None]
+    head: Annotated[Text, AfterValidator(_known)]
+    config: dict[Text, Any]
+    classes: Annotated[tuple[Text, ...], AfterValidator(_distinct)]
+    background: Text | None
+    num_segments: PositiveInt | None
+    recipe: InstanceOf[Recipe]
+    store: Annotated[dict[Text, Text], _object_of("uri", "snapshot")]
+    dataset: Annotated[dict[Text, Text | None], _object_of("name", "root", "media", more=True, null="media")]
     seed: int
-    training: dict[str, Any]
-    metrics: dict[str, Numbers] = field(default_factory=dict)
+    training: dict[Text, Any]
+    metrics: dict[Text, Numbers] = field(default_factory=dict)
     baselines: Numbers = field(default_factory=dict)
     history: tuple[Numbers, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    created: str = ""
-    unseen: tuple[str, ...] = ()
-    texts: dict[str, str] | None = None
+    versions: dict[Text, Text] = field(default_factory=dict)
+    created: Text = ""
+    unseen: tuple[Text, ...] = ()
+    texts: Annotated[dict[Text, Text], _object_of("vocabulary", "prompt", "background")] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         wanted = spec(self.head).num_outputs(len(self.classes), background=self.background is not None)
         got = self.config.get("num_classes")
         if got != wanted:
@@ -136,87 +152,22 @@ class RunRecord:
         known = [f.name for f in dataclasses.fields(cls)]
         if value.keys() != set(known):
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(value.keys() ^ set(known)))}")
-        try:
-            _Json.model_validate(value)
-        except ValidationError as error:
-            name = str(error.errors(include_url=False)[0]["loc"][0])
-            wanted = _Json.model_fields[name].description
-            raise ValueError(f"{name} must be {wanted}, got {str(value[name])[:80]}") from error
-        recipe = Recipe.from_json(value["recipe"]["json"])
-        if recipe.fingerprint() != value["recipe"]["fingerprint"]:
-            raise ValueError(
-                f"recipe.fingerprint is {value['recipe']['fingerprint']}, and its settings give {recipe.fingerprint()}"
-            )
-        value |= {"recipe": recipe} | {name: tuple(value[name]) for name in ("classes", "history", "unseen")}
-        return cls(**value)
+        lists = {name: value[name] for name in ("classes", "history", "unseen")}
+        return cls(
+            **value
+            | {name: tuple(found) if isinstance(found, list) else found for name, found in lists.items()}
+            | {"recipe": _read_recipe(value["recipe"])}
+        )
+
+
+def _read_recipe(value: object) -> Recipe:
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("json", "fingerprint")):
+        raise ValueError(f"recipe must be an object of name, json and fingerprint, got {str(value)[:80]}")
+    recipe = Recipe.from_json(value["json"])
+    if recipe.fingerprint() != value["fingerprint"]:
+        raise ValueError(f"recipe.fingerprint is {value['fingerprint']}, and its settings give {recipe.fingerprint()}")
+    return recipe
 
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no finite number")
-
-
-_Numbers = dict[Text, int | FiniteFloat]
-
-
-def _distinct(texts: list[str]) -> list[str]:
-    if len(set(texts)) < len(texts):
-        raise ValueError("a text occurs twice")
-    return texts
-
-
-def _known(head: str) -> str:
-    if head not in names():
-        raise ValueError("unknown")
-    return head
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Recipe(_Strict):
-    name: Text
-    json_: Text = Field(alias="json")
-    fingerprint: Text
-
-
-class _Store(_Strict):
-    uri: Text
-    snapshot: Text
-
-
-class _Dataset(_Strict, extra="allow"):
-    __pydantic_extra__: dict[str, Text]
-    name: Text
-    root: Text
-    media: Text | None
-
-
-class _Texts(_Strict):
-    vocabulary: Text
-    prompt: Text
-    background: Text
-
-
-class _Json(_Strict):
-    """The fields of `run.json`; a description is what a field must be."""
-
-    head: Annotated[Text, AfterValidator(_known)] = Field(description="a head of this version")
-    config: dict[Text, Any] = Field(description="an object")
-    classes: Annotated[list[Text], AfterValidator(_distinct)] = Field(
-        min_length=1, description="a list of different texts"
-    )
-    background: Text | None = Field(description="a text or null")
-    num_segments: PositiveInt | None = Field(description="null or a whole number above 0")
-    recipe: _Recipe = Field(description="an object of name, json and fingerprint")
-    store: _Store = Field(description="an object of uri and snapshot")
-    dataset: _Dataset = Field(description="an object of name, root and media")
-    seed: int = Field(description="a whole number")
-    training: dict[Text, Any] = Field(description="an object")
-    metrics: dict[Text, _Numbers] = Field(description="an object of objects of finite numbers")
-    baselines: _Numbers = Field(description="an object of finite numbers")
-    history: list[_Numbers] = Field(description="a list of objects of finite numbers")
-    versions: dict[Text, Text] = Field(description="an object of texts")
-    created: Text = Field(description="a text")
-    unseen: list[Text] = Field(description="a list of texts")
-    texts: _Texts | None = Field(description="null or an object of vocabulary, prompt and background")
