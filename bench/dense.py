@@ -28,6 +28,7 @@ from heads.registry import build, configure, read_config
 from heads.spec import HeadInput, Scalar
 from heads.training.optim import optimiser
 from heads.training.settings import published_settings
+from pipeline.unit import one_thread
 
 ABOUT = "a training step and a video of each dense head against the machine's matmul rate and published code"
 
@@ -92,12 +93,8 @@ class Figures:
 
 def measure(folder: Path) -> list[Measurement]:
     del folder
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         found = [(case, figures(case)) for case in CASES]
-    finally:
-        torch.set_num_threads(threads)
     return [told for case, one in found for told in _measurements(case, one)]
 
 

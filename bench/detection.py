@@ -26,6 +26,7 @@ from heads.dense.nms import Suppression, suppress
 from heads.dense.output import DenseOutput
 from heads.dense.points import points
 from heads.metrics.unav100 import EventTable, detection_score
+from pipeline.unit import one_thread
 
 ABOUT = "decoding, suppression and detection mAP at UnAV-100's size against published code"
 
@@ -49,14 +50,10 @@ class Scored:
 
 def measure(folder: Path) -> list[Measurement]:
     del folder
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         truth, whence = test_split()
         scored = score(truth)
         spent_s = {spread: video(spread) for spread in SPREADS}
-    finally:
-        torch.set_num_threads(threads)
     return [
         Measurement(
             what=f"published seconds / mAP's, {scored.predictions} predictions, {len(truth)} events of {whence}",

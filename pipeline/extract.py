@@ -28,11 +28,11 @@ from pipeline.executors.local import LocalExecutor
 from pipeline.executors.ray_cluster import RaySettings
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
-from pipeline.plan import NOTHING_COMMITTED, Committed, Plan, Unit, check_reasons, plan_units
+from pipeline.plan import NOTHING_COMMITTED, Committed, Plan, check_reasons, plan_units
 from pipeline.recipes import check_settings, feature_shapes
 from pipeline.run_summary import RunSummary
 from pipeline.sandbox.parent import Limits
-from pipeline.unit import Stopped, UnitResult
+from pipeline.unit import Stopped
 
 COMMIT_EVERY_S = 30.0
 _POLL_S = 0.25
@@ -48,14 +48,8 @@ class Stop(Protocol):
     def is_set(self) -> bool: ...
 
 
-class Executor(Protocol):
-    """Runs units, in any order. A context manager: workers start on entering and end on leaving."""
-
-    def submit(self, unit: Unit) -> None:
-        """Queues a unit."""
-
-    def wait(self, timeout_s: float) -> list[UnitResult]:
-        """The units that have finished, after at most `timeout_s`; raises what ends the job."""
+# Runs units, in any order; its workers start on entering and end on leaving.
+Executor = LocalExecutor | RayExecutor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +248,7 @@ def _drive(
         summary.wall_s = time.monotonic() - began_s
 
 
-def _executor(job: Job, workers: int, ray: RaySettings | None) -> LocalExecutor | RayExecutor:
+def _executor(job: Job, workers: int, ray: RaySettings | None) -> Executor:
     return LocalExecutor(job, workers=workers) if ray is None else RayExecutor(job, workers=workers, settings=ray)
 
 

@@ -27,7 +27,7 @@ from heads.training.settings import Settings
 
 
 class EventTask:
-    """See `heads.training.task.Task`."""
+    """Training, evaluation and prediction of a head that finds events; see `SegmentTask`."""
 
     headline = HEADLINE
     uses_threshold = True

@@ -24,7 +24,13 @@ from heads.training.settings import Settings
 
 
 class SegmentTask:
-    """See `heads.training.task.Task`."""
+    """Training, evaluation and prediction of a head that scores segments.
+
+    Attributes:
+        headline: the metric that counts: it chooses the epoch, and is what a run records of the baselines.
+        uses_threshold: does `predict` take a threshold?
+        uses_run_filter: do `evaluate` and `predict` take the run filter's length?
+    """
 
     def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self._dataset, self._settings = dataset, settings
@@ -37,7 +43,11 @@ class SegmentTask:
         return SegmentTraining(train, val, self._dataset, self._settings.device)
 
     def evaluate(self, head: Head, split: Split, *, smooth: int | None = None) -> Evaluation:
-        """By the data set's protocol, see `heads.evaluation.protocol`."""
+        """By the data set's protocol, see `heads.evaluation.protocol`.
+
+        Args:
+            smooth: the run filter's least run, in segments, for `Evaluation.smoothed`.
+        """
         return evaluate(head, split, self._dataset, device=self._settings.device, smooth=smooth)
 
     def baselines(self, split: Split) -> dict[str, Numbers]:
@@ -53,7 +63,13 @@ class SegmentTask:
         threshold: float | None = None,
         smooth: int | None = None,
     ) -> list[list[Prediction]]:
-        """Runs of neighbouring segments of one class."""
+        """Runs of neighbouring segments of one class, of each item, in order of start.
+
+        Args:
+            durations_s: of each item's video; events are cut to it, where known.
+            threshold: least probability of a class; None takes the task's own.
+            smooth: the run filter's least run, in segments.
+        """
         return segment_events(
             head,
             split,
@@ -65,7 +81,7 @@ class SegmentTask:
         )
 
     def size(self, metrics: Mapping[str, float]) -> str:
-        """Segments that count."""
+        """What was counted, for people."""
         return f"{metrics['segments']} segments"
 
 

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -154,9 +153,7 @@ class Progress:
         self.text = visible(text)
         self._show(last=False)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._show(last=True)
         if self._bar is not None:
             self._bar.stop()

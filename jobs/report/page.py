@@ -21,9 +21,11 @@ from heads.runs.record import RunRecord
 from jobs.cli.console import visible
 from jobs.pages.charts import LEVELS, NUM_BINS, LineChart, line_chart, number
 from jobs.pages.numbers import grouped, length_text
+from jobs.report.dense.part import EventsPart
 from jobs.report.metric_table import MetricTable, metric_name, metric_table, modality_name, remarks
-from jobs.report.part import Part, ReportRequest
+from jobs.report.part import ReportRequest
 from jobs.report.reported_run import Extraction, ReportedRun, chosen_epoch, own_numbers, validation_metric
+from jobs.report.segments.part import SegmentsPart
 from jobs.report.segments.timeline import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, NUM_FRAMES
 from jobs.report.summary import summary
 
@@ -32,6 +34,9 @@ _MOST_CHARTS = 6
 
 _REPORT = Path(__file__).parent
 _PAGES = _REPORT.parent / "pages"
+
+
+Part = SegmentsPart | EventsPart
 
 
 @dataclass(frozen=True, kw_only=True)

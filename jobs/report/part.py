@@ -1,16 +1,24 @@
-"""What differs between reports by task: a part for heads that score segments, one for heads that find events.
+"""What a report is made of. What differs between tasks is a part: `segments/part.py`, `dense/part.py`.
 
-Each task has a file with `make(request) -> Part`: `segments/part.py`, `dense/part.py`.
+Each has `make(request)`, which gives a part with
+
+    template        the file in its folder, included by `page.html`
+    nav, intro      anchor and title of its first section; a sentence on the metrics above, or nothing
+    num_items       judged items of the split; None without predictions
+    num_videos      that the judged items show
+    chart, remarks  drawn below the metrics; sentences about the predictions
+    shown           all timelines, in the order of the page
+    filtered        metrics after the run filter; empty without one
+    counted         how many items, and segments or events; empty without predictions
+    featureless     a sentence on what had no features
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from jobs.cli.console import Progress
-from jobs.pages.charts import LineChart
 from jobs.report.media import read_media
 from jobs.report.reported_run import Extraction, ReportedRun
 from jobs.report.segments.timeline import Media
@@ -40,63 +48,3 @@ class ReportRequest:
         """Frames and audio energy of videos, given as (video id, seconds to show)."""
         with Progress("report", len(shown), "videos", quiet=self.quiet) as progress:
             return list(read_media(shown, self.extraction, on_video=progress.advance))
-
-
-class ShownTimeline(Protocol):
-    """What both kinds of timeline have."""
-
-    @property
-    def video_id(self) -> str: ...
-
-    @property
-    def media(self) -> Media: ...
-
-
-class Part(Protocol):
-    """The task's own part of a page; the template of each file shows the rest of its fields.
-
-    Attributes:
-        template: the file in its folder, included by `page.html`.
-        nav: anchor and title of its first section.
-        intro: a sentence on the metrics above; empty where they need none.
-        num_items: judged items of the split; None without predictions.
-        num_videos: that the judged items show.
-        chart: drawn below the metrics.
-        remarks: sentences about the predictions.
-    """
-
-    @property
-    def template(self) -> str: ...
-
-    @property
-    def nav(self) -> tuple[str, str]: ...
-
-    @property
-    def intro(self) -> str: ...
-
-    @property
-    def num_items(self) -> int | None: ...
-
-    @property
-    def num_videos(self) -> int: ...
-
-    @property
-    def chart(self) -> LineChart | None: ...
-
-    @property
-    def remarks(self) -> tuple[str, ...]: ...
-
-    @property
-    def shown(self) -> Sequence[ShownTimeline]:
-        """All timelines, in the order of the page."""
-
-    @property
-    def filtered(self) -> Mapping[str, float]:
-        """Metrics after the run filter; empty without one."""
-
-    @property
-    def counted(self) -> str:
-        """How many items, and segments or events; empty without predictions."""
-
-    def featureless(self, numbers: Mapping[str, float]) -> str:
-        """A sentence on what had no features; empty where all had some or it is not known."""

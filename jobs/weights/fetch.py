@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from types import TracebackType
 from typing import Any
 
 from catalog.errors import BadArguments
@@ -98,9 +97,7 @@ class _FetchBar:
             self._bar = Progress(what, left, "MB", quiet=self._quiet).__enter__()
         self._bar.advance(_megabytes(done - self._began) - self._bar.done)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._close()
 
     def _close(self) -> None:

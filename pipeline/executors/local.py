@@ -12,7 +12,6 @@ import queue
 import signal
 import threading
 from collections import deque
-from types import TracebackType
 
 from pipeline.executors.job import Job
 from pipeline.plan import Unit
@@ -59,9 +58,7 @@ class LocalExecutor:
                 thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def submit(self, unit: Unit) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from types import TracebackType
 
 from pipeline.executors.job import Job
 from pipeline.executors.ray_cluster import RaySettings, connected
@@ -38,9 +37,7 @@ class RayExecutor:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
     def submit(self, unit: Unit) -> None:

@@ -47,11 +47,6 @@ class Config:
         check_fields(self)
 
     @property
-    def last_width(self) -> int:
-        """Channels of the last stage."""
-        return self.width * 8 * EXPANSION
-
-    @property
     def positions(self) -> int:
         """Places of the last stage's map."""
         return (self.image_px // 32) ** 2

@@ -59,11 +59,6 @@ class Config:
         if 2 * self.width % self.groups:
             raise ValueError(f"an ESResNeXt's groups must divide twice its width, got {self}")
 
-    @property
-    def last_width(self) -> int:
-        """Channels of the last stage."""
-        return self.width * 8 * EXPANSION
-
     @classmethod
     def published(cls) -> Config:
         """The sizes of the published checkpoint."""

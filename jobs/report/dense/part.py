@@ -28,7 +28,7 @@ _TIOUS = tuple(tenth / 10 for tenth in range(1, 10))
 
 @dataclass(frozen=True, kw_only=True)
 class EventsPart:
-    """See `jobs.report.part.Part`; `counts` is None where there are no predictions of the split."""
+    """See `jobs.report.part`; `counts` is None where there are no predictions of the split."""
 
     counts: DenseCounts | None
     chart: LineChart | None

@@ -31,7 +31,7 @@ NUM_MISTAKES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentsPart:
-    """See `jobs.report.part.Part`; what the run has nothing for is None or empty."""
+    """See `jobs.report.part`; what the run has nothing for is None or empty."""
 
     num_items: int | None
     num_videos: int
