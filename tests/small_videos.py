@@ -26,7 +26,7 @@ def make_video(path: Path, *, seed: int, duration_s: Fraction = Fraction(2), sou
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=VIDEO_FPS, options={"preset": "ultrafast", "threads": "1"})
         video.width, video.height, video.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
-        audio = container.add_stream("aac", rate=RATE_HZ) if sound else None
+        audio = container.add_stream("aac", rate=RATE_HZ, options={"aac_coder": "fast"}) if sound else None
         for i in range(int(duration_s * VIDEO_FPS)):
             picture = np.tile(back, (HEIGHT_PX, WIDTH_PX, 1))
             left = (i * 3 + seed) % (WIDTH_PX - 16)

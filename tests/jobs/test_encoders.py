@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 import torch
 
 from bench import random_weights
-from catalog.datasets import synthetic
+from catalog.datasets import ave, synthetic
 from catalog.store.reader import open_store
 from jobs.cli.main import main
-from pipeline.render import render
+from tests import small_videos as small
 from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 
 SET = [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")]
@@ -21,15 +22,13 @@ SET = [word for field, value in SMALL.items() for word in ("--set", f"{field}={v
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fifteen made-up videos in AVE's layout."""
-    from catalog.datasets import ave
-
+    """Fifteen small videos in AVE's layout."""
     folder = tmp_path_factory.mktemp("ave")
-    scenario = synthetic.plan(synthetic.Settings(layout="ave", videos=15, seed=0), folder)
+    made = synthetic.plan(synthetic.Settings(layout="ave", videos=15, seed=0), folder).dataset
     (folder / "videos").mkdir()
-    for scene in scenario.scenes:
-        render(scene, folder / "videos" / f"{scene.id}.mp4")
-    ave.write(scenario.dataset, folder)
+    for number, video in enumerate(made.videos):
+        small.make_video(Path(video.uri), seed=number, duration_s=Fraction(10))
+    ave.write(made, folder)
     return folder
 
 

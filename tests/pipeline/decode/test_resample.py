@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.decode.audio import Resampler
 from pipeline.decode.resample import resample, sinc_hann
@@ -75,3 +78,18 @@ def test_resampled_in_blocks_equals_the_whole(resampler: str, from_hz: int) -> N
     assert abs(whole.size - made.size) <= 1
     np.testing.assert_allclose(made[:size], whole[:size], atol=2e-5)
     np.testing.assert_array_equal(in_blocks(noise, from_hz, 16000, resampler, 777), made)
+
+
+@settings(max_examples=60)
+@given(
+    length=st.one_of(st.integers(1, 2000), st.integers(1, 60_000)),
+    rates=st.tuples(*[st.sampled_from([8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000])] * 2),
+    quality=st.sampled_from(["soxr_vhq", "soxr_hq", "soxr_mq"]),
+)
+def test_soxr_is_librosas_bit_for_bit(length: int, rates: tuple[int, int], quality: str) -> None:
+    from_hz, to_hz = rates
+    noise = np.random.default_rng(length).standard_normal(length).astype(np.float32)
+    want = librosa.resample(noise, orig_sr=from_hz, target_sr=to_hz, res_type=quality)
+    made = resample(noise, from_hz, to_hz, quality)
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, want)

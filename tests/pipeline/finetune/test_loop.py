@@ -19,7 +19,7 @@ from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from pipeline.finetune.loop import Finetuned, Settings, finetune, learning_rate
 from pipeline.finetune.pairs import Pairs, decode_pairs, event_segments
-from pipeline.render import render
+from tests import small_videos as small
 
 RECIPE = Recipe(
     name="tiny",
@@ -77,12 +77,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(folder: Path) -> Dataset:
-    """30 videos of AVE's layout, in files."""
-    scenario = synthetic.plan(synthetic.Settings(layout="ave", videos=30, seed=0), folder)
+    """30 videos of AVE's layout, in small files: each class has a colour and a pitch."""
+    made = synthetic.plan(synthetic.Settings(layout="ave", videos=30, seed=0), folder).dataset
     (folder / "videos").mkdir()
-    for scene in scenario.scenes:
-        render(scene, folder / "videos" / f"{scene.id}.mp4")
-    return scenario.dataset
+    for item, video in zip(made.items, made.videos, strict=True):
+        seed = made.classes.index(item.events[0].label)
+        small.make_video(Path(video.uri), seed=seed, duration_s=Fraction(10))
+    return made
 
 
 @pytest.fixture(scope="module")
