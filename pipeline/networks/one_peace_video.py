@@ -157,7 +157,7 @@ class VideoTower(nn.Module):
         side_px = self.config.side_px
         if frames_BCHW.shape[2:] != (side_px, side_px):
             raise ValueError(
-                f"this ONE-PEACE sees {side_px} x {side_px} pixels, got {tuple(frames_BCHW.shape[2:])}; resize first"
+                f"this ONE-PEACE takes {side_px} x {side_px} pixels, got {tuple(frames_BCHW.shape[2:])}; resize first"
             )
         made: Tensor = self._stem[0](frames_BCHW)
         return made
