@@ -272,6 +272,7 @@ def _tiny(path: Path, minutes: int) -> None:
         container.mux(audio.encode(None))
 
 
+@pytest.mark.slow
 def test_sandbox_half_an_hour_costs_no_more_memory_than_minutes(tmp_path: Path) -> None:
     recipe = Recipe(
         name="r",
@@ -373,6 +374,7 @@ def test_sandbox_annotated_duration_exposes_a_cut_that_the_file_hides(good: Path
                 assert isinstance([*sandbox.decode(video, good, [RECIPE])][-1], Decoded)
 
 
+@pytest.mark.slow
 def test_sandbox_every_real_video_is_extracted_or_partial(shared: Path) -> None:
     files = sorted((shared / "data" / "media" / "video").iterdir())
     assert len(files) == 29
