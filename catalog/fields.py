@@ -85,9 +85,9 @@ def check_field(kind: type, name: str, value: object) -> None:
     try:
         _adapters(kind)[name].validate_python(value, strict=True)
     except ValidationError as error:
-        parts = [str(part) for part in error.errors(include_url=False)[0]["loc"]]
-        where = ".".join([name, *(part for part in parts if "[" not in part)])
-        raise ValueError(f"{where} must be {needed(error)}, got {repr(value)[:_SHOWN]}") from None
+        first = error.errors(include_url=False)[0]
+        where = ".".join([name, *(part for part in map(str, first["loc"]) if "[" not in part)])
+        raise ValueError(f"{where} must be {needed(error)}, got {repr(first['input'])[:_SHOWN]}") from None
 
 
 def has_type(kind: type, name: str, value: object) -> bool:
