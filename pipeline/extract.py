@@ -177,7 +177,7 @@ def extract(
         ledger = Ledger(plan, by_name, writer, summary, workers=workers, commit_every_s=options.commit_every_s)
         if plan.units and not (stop is not None and stop.is_set()):
             began_s = time.monotonic()
-            # Stopped: while the workers were started.
+            # A stop that comes while the workers start raises Stopped.
             with contextlib.suppress(Stopped), _executor(job, workers, options.ray) as executor:
                 summary.startup_s = time.monotonic() - began_s
                 _drive(plan, executor, ledger, summary, on_progress, stop)
