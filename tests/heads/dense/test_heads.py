@@ -190,9 +190,9 @@ def test_long_items_in_windows_are_as_in_one_pass(name: str, more: dict[str, int
     torch.testing.assert_close(parts.offsets_BPC2, whole.offsets_BPC2, rtol=1e-4, atol=1e-4)
 
 
-def trained(name: str, head: DenseHead, **how: Any) -> tuple[Fitted, Any]:
+def trained(name: str, head: DenseHead, *, videos: int = 24, **how: Any) -> tuple[Fitted, Any]:
     """On planted features of both modalities: sound is the picture's features again."""
-    data = told.dataset(videos=24)
+    data = told.dataset(videos=videos)
     splits = {which: told.split(data, which) for which in ("train", "val", "test")}
     splits = {which: replace(split, audio=split.visual) for which, split in splits.items()}
     extra = {key: how.pop(key) for key in ("checkpoint", "stop") if key in how}
@@ -222,7 +222,7 @@ def test_every_dense_head_learns_and_is_judged(name: str) -> None:
 
 @pytest.mark.parametrize("name", DENSE_HEADS)
 def test_training_interrupted_equals_undisturbed_bit_for_bit(name: str, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"epochs": 3, "warmup_epochs": 1, "crop_share": 0.5, "max_segments": 40}
+    how: dict[str, Any] = {"videos": 12, "epochs": 3, "warmup_epochs": 1, "crop_share": 0.5, "max_segments": 40}
     whole, _ = trained(name, fresh(name, visual=WIDTH, audio=WIDTH)[1], **how)
     asked = iter(range(9))
     with pytest.raises(TrainingStopped):

@@ -168,8 +168,10 @@ def test_train_damaged_checkpoint_is_told_and_kept(
 def test_train_two_at_once_on_one_folder_second_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = "from pathlib import Path; from heads.training.order import alone; import sys\n"
-    held += f"with alone(Path({str(tmp_path / 'run.partial')!r}), ''): print('held', flush=True); sys.stdin.read()"
+    (tmp_path / "run.partial").mkdir()
+    lock = str(tmp_path / "run.partial" / ".lock")
+    held = "from pathlib import Path; from catalog.lock import hold_lock; import sys\n"
+    held += f"with hold_lock(Path({lock!r}), remove=True): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
