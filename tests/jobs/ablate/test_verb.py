@@ -17,7 +17,7 @@ from jobs.cli.main import main
 from tests.heads import planted, planted_texts
 
 HEADS = Path(__file__).parents[2] / "heads"
-QUICK = ["--epochs", "1", "--batch", "8", "--jobs", "1", "--set", "ave_clip.width=16"]
+QUICK = ["--epochs", "1", "--batch", "8", "--set", "ave_clip.width=16"]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def done(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def words(place: Path, out: Path, paper: str = "ave-clip") -> list[str]:
+def words(place: Path, out: Path, paper: str = "ave-clip", jobs: tuple[str, ...] = ("--jobs", "1")) -> list[str]:
     places = ["--store", str(place / "store"), "--dataset", "ave", "--root", str(place / "ave")]
-    return ["ablate", paper, *places, "--out", str(out), *QUICK]
+    return ["ablate", paper, *places, "--out", str(out), *QUICK, *jobs]
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
@@ -126,7 +126,9 @@ def test_ablate_changes_reach_the_head_and_what_a_row_is_about_wins(partly: Path
 
 
 def test_ablate_row_without_features_says_so(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = told(capsys, *words(place, tmp_path), "--table", "2", "--recipe", "vgg=descriptors-1s", "--seeds", "1")
+    # A single run: as many processes as there are cores are one.
+    arguments = [*words(place, tmp_path, jobs=()), "--table", "2", "--recipe", "vgg=descriptors-1s"]
+    shown = told(capsys, *arguments, "--seeds", "1")
     remarks = [row["remark"] for row in shown["tables"]["2"]["rows"]]
     assert remarks == ["no features: --recipe frozen=NAME", "no features: --recipe finetuned=NAME", ""]
 
