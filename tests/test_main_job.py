@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tarfile
@@ -87,10 +88,21 @@ def test_the_91_odd_media_get_the_manifests_verdicts(shared: Path, stores: dict[
 
 
 def test_no_real_medium_is_quarantined_and_the_stores_verify(media: Path, stores: dict[str, Path]) -> None:
-    videos = open_store(stores["real"]).videos()
+    store = open_store(stores["real"])
+    videos, outcomes = store.videos(), store.outcomes(RECIPE)
     of_videos = {name: status for name, status in zip(videos.ids, videos.status, strict=True) if "video/" in name}
     assert len(of_videos) == 29
     assert set(of_videos.values()) == {"extracted", "partial"}
+    wrong = []
+    for i, name in enumerate(videos.ids):
+        if name in of_videos:
+            duration_s, rows = videos.duration_s[i], int(outcomes.row_count[i])
+            # A last segment of less than a tenth of a second is none.
+            if rows != max(1, math.ceil(round(duration_s - 0.1, 6))):
+                wrong.append(f"{name}: {rows} segments of {duration_s} s")
+            if (videos.status[i] == "partial") != ("audio" not in videos.media[i]):
+                wrong.append(f"{name}: {videos.status[i]}, {videos.media[i]}")
+    assert wrong == []
     for name in ("real", "malformed"):
         done = avel("store", "verify", str(stores[name]), "--media", str(media / name))
         assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.cli import main as cli
 
-SMALL = ["bench", "encoders", "--encoder", "clip_clap", "--small", "--segments", "1", "--seconds", "0.1"]
+SMALL = ["bench", "encoders", "--encoder", "audioclip", "--small", "--segments", "1", "--seconds", "0.1"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,7 +16,7 @@ from catalog import dataset
 from jobs.cli import main as cli
 from pipeline import plan
 from pipeline.executors.job import Job
-from pipeline.executors.ray_cluster import RaySettings
+from pipeline.executors.ray_cluster import RaySettings, connected
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.extract import ExtractOptions, extract
 from pipeline.recipes import find_recipe
@@ -24,6 +28,7 @@ from tests.pipeline.encoders.small_audioclip import SMALL, write_small
 pytestmark = pytest.mark.ray
 
 RECIPE = "descriptors-1s"
+WORKERS = ("FusedWorker", "DecodeWorker", "EncodeWorker")
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +37,48 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_ray_fused_and_split_give_the_arrays_of_this_process(videos: Path, tmp_path: Path) -> None:
-    wanted, recipe = dataset.load("folder", str(videos)).videos, find_recipe(RECIPE)
-    extract(wanted, [recipe], tmp_path / "local", ExtractOptions(workers=1))
-    extract(wanted, [recipe], tmp_path / "fused", ExtractOptions(ray=RaySettings(), workers=2))
-    split = ExtractOptions(ray=RaySettings(encode_workers=1), workers=1)
-    extract(wanted, [recipe], tmp_path / "split", split)
-    local = small.arrays(tmp_path / "local")
-    for other in ("fused", "split"):
-        held = small.arrays(tmp_path / other)
-        assert held.keys() == local.keys()
-        for path, values in local.items():
-            np.testing.assert_array_equal(held[path], values, err_msg=f"{other}: {path}")
+@pytest.fixture(scope="module")
+def local(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The store of this process."""
+    store = tmp_path_factory.mktemp("local") / "store"
+    extract(dataset.load("folder", str(videos)).videos, [find_recipe(RECIPE)], store, ExtractOptions(workers=1))
+    held: dict[str, Any] = small.arrays(store)
+    return held
+
+
+@pytest.fixture(scope="module")
+def started_ray() -> Iterator[None]:
+    """One Ray for the module, large enough for each test: executors use the one that their process has started."""
+    with warnings.catch_warnings():
+        for category in (ResourceWarning, DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        cluster = connected(RaySettings(encode_workers=1), workers=5)
+        cluster.__enter__()
+    yield
+    cluster.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def no_workers_left(started_ray: None) -> Iterator[None]:
+    """The next test finds no worker of this one, which end a moment after their executor."""
+    yield
+    assert psutil.wait_procs(workers_of(""), timeout=900)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("encode_workers", "workers"),
+    # Of fused workers: `test_main_job_ray.py`, and the last test here, in the ordinary run.
+    [pytest.param(0, 2, id="fused", marks=pytest.mark.slow), pytest.param(1, 1, id="split")],
+)
+def test_ray_gives_the_arrays_of_this_process(
+    videos: Path, local: dict[str, Any], tmp_path: Path, encode_workers: int, workers: int
+) -> None:
+    options = ExtractOptions(ray=RaySettings(encode_workers=encode_workers), workers=workers)
+    extract(dataset.load("folder", str(videos)).videos, [find_recipe(RECIPE)], tmp_path / "ray", options)
+    held = small.arrays(tmp_path / "ray")
+    assert held.keys() == local.keys()
+    for path, values in local.items():
+        np.testing.assert_array_equal(held[path], values, err_msg=path)
 
 
 @pytest.mark.parametrize("encode_workers", [0, 1])
@@ -70,12 +104,22 @@ def test_ray_deaths_of_workers_without_a_task_are_charged_to_no_video(
 
 def kill_workers(kind: str) -> int:
     """Kills all of Ray's worker processes of that kind; how many."""
-    family = psutil.Process().children(recursive=True)
-    victims = [member for member in family if f"ray::{kind}" in " ".join(member.cmdline())]
+    victims = workers_of(kind)
     for victim in victims:
         victim.kill()
     assert psutil.wait_procs(victims, timeout=900)[1] == []
     return len(victims)
+
+
+def workers_of(kind: str) -> list[psutil.Process]:
+    """Ray's processes of that kind of worker, of all kinds for ""."""
+    found = []
+    for member in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            name = " ".join(member.cmdline())
+            if any(f"ray::{one}" in name for one in WORKERS if kind in ("", one)):
+                found.append(member)
+    return found
 
 
 @pytest.mark.parametrize("encode_workers", [0, 1])

@@ -23,6 +23,12 @@ FORMATS = sorted(formats())
 IDS = ["plain", "-dash", "a/b.mp4", "../up", "line\nbreak", ".hidden", "long%x", "猫", "x" * 300, "100%"]
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Read by the tests, never written."""
+    return _source(tmp_path_factory.mktemp("source") / "source")
+
+
 def _source(path: Path) -> FeatureStore:
     """Videos of all kinds: odd ids, sound only, picture only, rows not computed, quarantined, retried."""
     results = [sample.result(i, video=Video(id=text, uri=f"/m/{i}.mp4"), count=3 + i % 2) for i, text in enumerate(IDS)]
@@ -55,16 +61,16 @@ def _told(store: FeatureStore) -> list[object]:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("fill", [math.nan, 0.0])
-def test_export_and_import_give_the_same_store(tmp_path: Path, name: str, fill: float) -> None:
-    source = _source(tmp_path / "source")
+def test_export_and_import_give_the_same_store(source: FeatureStore, tmp_path: Path, name: str, fill: float) -> None:
     formats()[name].export(source, "tiny", tmp_path / "out", fill=fill)
     import_features(formats()[name], tmp_path / "out", str(tmp_path / "back"))
     assert _told(open_store(tmp_path / "back")) == _told(source)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_small_slabs_change_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = _source(tmp_path / "source")
+def test_small_slabs_change_nothing(
+    source: FeatureStore, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("sidecar", "importing", "formats.ave_hdf5", "formats.unav_npy", "formats.plain_zarr"):
         monkeypatch.setattr(f"catalog.exchange.{module}.SLAB_BYTES", 100)
     formats()[name].export(source, "tiny", tmp_path / "out")
@@ -73,8 +79,7 @@ def test_small_slabs_change_nothing(tmp_path: Path, name: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_import_into_a_store_adds_a_recipe_and_changes_nothing(tmp_path: Path, name: str) -> None:
-    source = _source(tmp_path / "source")
+def test_import_into_a_store_adds_a_recipe_and_changes_nothing(source: FeatureStore, tmp_path: Path, name: str) -> None:
     formats()[name].export(source, "tiny", tmp_path / "out")
     other = create_store(tmp_path / "other")
     with open_writer(other) as writer:
@@ -91,8 +96,8 @@ def test_import_into_a_store_adds_a_recipe_and_changes_nothing(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_import_of_a_damaged_sidecar_says_what_is_wrong(tmp_path: Path, name: str) -> None:
-    formats()[name].export(_source(tmp_path / "source"), "tiny", tmp_path / "out")
+def test_import_of_a_damaged_sidecar_says_what_is_wrong(source: FeatureStore, tmp_path: Path, name: str) -> None:
+    formats()[name].export(source, "tiny", tmp_path / "out")
     path = tmp_path / "out" / "videos.json"
     whole = json.loads(path.read_text())
 
@@ -260,11 +265,10 @@ def test_unav_npy_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
         import_features(formats()["unav-npy"], tmp_path / "out", str(tmp_path / "back"))
 
 
-def test_plain_zarr_offsets_say_whose_rows_they_are(tmp_path: Path) -> None:
+def test_plain_zarr_offsets_say_whose_rows_they_are(source: FeatureStore, tmp_path: Path) -> None:
     import zarr
 
-    store = _source(tmp_path / "source")
-    formats()["zarr"].export(store, "tiny", tmp_path / "out")
+    formats()["zarr"].export(source, "tiny", tmp_path / "out")
     root = zarr.open_group(str(tmp_path / "out"), mode="r")
     offsets = np.asarray(root["offsets"])
     videos = json.loads((tmp_path / "out" / "videos.json").read_text())["videos"]
