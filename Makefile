@@ -4,8 +4,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 KILLS ?= 20
-# Test processes side by side; Ray's tests stay in one of them.
-JOBS ?= auto
+# Test processes side by side; Ray's tests stay in one of them (tests/conftest.py), which mostly waits: hence one more
+# than there are cores.
+JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store tests/heads/blocks tests/heads/metrics \

@@ -162,7 +162,11 @@ def test_restored_head_says_the_same(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [(name, {}) for name in DENSE_HEADS if name not in SEE_ALL] + [("loco", {"window": 10}), ("loco", {"levels": 8})],
+    [
+        *((name, {}) for name in DENSE_HEADS if name not in SEE_ALL),
+        pytest.param("loco", {"window": 10}, marks=pytest.mark.slow),
+        pytest.param("loco", {"levels": 8}, marks=pytest.mark.slow),
+    ],
 )
 def test_long_items_in_windows_are_as_in_one_pass(name: str, more: dict[str, int]) -> None:
     """At the margin that is used, with published windows of attention: nothing looks further."""

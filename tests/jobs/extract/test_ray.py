@@ -81,7 +81,7 @@ def test_ray_gives_the_arrays_of_this_process(
         np.testing.assert_array_equal(held[path], values, err_msg=path)
 
 
-@pytest.mark.parametrize("encode_workers", [0, 1])
+@pytest.mark.parametrize("encode_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_ray_deaths_of_workers_without_a_task_are_charged_to_no_video(
     videos: Path, tmp_path: Path, encode_workers: int
 ) -> None:

@@ -104,9 +104,18 @@ def test_seeds_that_diverge_are_named_and_exit_1(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_seeds_killed_and_stopped_go_on_and_leave_no_process(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param([(3, signal.SIGKILL)], id="killed"),
+        pytest.param([(3, signal.SIGKILL), (6, signal.SIGTERM)], id="killed and stopped", marks=pytest.mark.slow),
+    ],
+)
+def test_seeds_killed_and_stopped_go_on_and_leave_no_process(
+    folder: Path, tmp_path: Path, ends: list[tuple[int, signal.Signals]]
+) -> None:
     more = ["--seeds", "2", "--jobs", "2", "--epochs", "9", "--patience", "0", "--batch", "5", "--json"]
-    for epoch, number in ((3, signal.SIGKILL), (6, signal.SIGTERM)):
+    for epoch, number in ends:
         held = Held(epoch, tmp_path / f"at-{epoch}", words(folder, tmp_path / "runs", *more))
         held.wait_for("seed-0", "seed-1")
         family = psutil.Process(held.process.pid).children(recursive=True)
