@@ -9,7 +9,7 @@ KILLS ?= 20
 JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
-FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store tests/heads/blocks tests/heads/metrics \
+FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store/test_modal.py tests/heads/blocks tests/heads/metrics \
   tests/heads/data tests/heads/evaluation tests/pipeline/test_ledger.py tests/pipeline/test_plan.py \
   tests/pipeline/test_write.py tests/pipeline/executors/test_suspects.py tests/jobs/cli
 

@@ -1,6 +1,7 @@
 """What a medium holds and when: tracks, the table of shown frames, and one clock for video and audio.
 
-Demuxing only, save for the first audio frame: how many priming samples a decoder drops is known only to it.
+Demuxing only, save for the first audio frame (how many priming samples a decoder drops is known only to it) and, where
+decord might be used, the first video frame, which brings the display matrix.
 t = 0 is the earlier of the first frame and the first audio sample; every time here is an exact rational.
 
 Rules (facts measured on some 130 odd files):
@@ -13,10 +14,11 @@ Runs in the sandbox's child, since opening a hostile file may end the process.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +28,8 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
-from pipeline.decode.container import open_container
+from pipeline.decode.container import demux, open_container
+from pipeline.decode.orientation import orientation_of
 from pipeline.decode.packets import AudioPackets, VideoPackets, read_packets
 
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
@@ -37,6 +40,8 @@ _MIN_SIDE_PX = 8
 # Packets of both tracks (5 min at 25 frames a second and 48 kHz AAC) beyond which decord's index and a second
 # container's would show in the memory: video and audio then share one container, which decord cannot.
 _LONG_PACKETS = 20_000
+# Packets to try before a first frame must have come.
+_PACKETS_TO_A_FRAME = 64
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
 _MIN_BYTES_PER_S = 8
@@ -187,7 +192,7 @@ def _read(container: av.container.InputContainer, path: str) -> MediaInfo:
     kinds = [stream.type for stream in container.streams]
     if not kinds:
         raise MediaError("container_truncated", f"{name}: a header and no tracks in {os.path.getsize(path)} bytes")
-    video_stream, has_cover = _pick_video(container)
+    video_stream, num_tracks, has_cover = _pick_video(container)
     audio_stream = _pick_audio(container)
     if video_stream is None and audio_stream is None:
         raise MediaError("not_media", f"{name}: neither picture nor sound, only {', '.join(kinds)}")
@@ -202,9 +207,12 @@ def _read(container: av.container.InputContainer, path: str) -> MediaInfo:
     other_reasons = {
         "decord needs a stated duration": not container.duration,
         "a cover picture beside the video": has_cover,
+        "several video tracks: decord takes its own choice": num_tracks > 1,
         "long: decord cannot share the sound's container": num_packets > _LONG_PACKETS,
     }
     video = None if video_packets is None else _video_track(video_packets, name, other_reasons)
+    if video is not None and not video.not_decord and _is_mirrored(container, video.index):
+        video = replace(video, not_decord="decord does not mirror", sparse_safe=False)
     audio = None if audio_packets is None else _audio_track(audio_packets)
     starts_s = [int(video.pts_F[0]) * video.time_base] if video else []
     starts_s += [audio.start_ticks * audio.time_base] if audio else []
@@ -223,8 +231,8 @@ def _read(container: av.container.InputContainer, path: str) -> MediaInfo:
     )
 
 
-def _pick_video(container: av.container.InputContainer) -> tuple[av.stream.Stream | None, bool]:
-    """The video stream to decode (None without one) and whether there is a cover image beside it."""
+def _pick_video(container: av.container.InputContainer) -> tuple[av.stream.Stream | None, int, bool]:
+    """The video stream to decode (None without one), of how many, and whether there is a cover image beside them."""
     candidates, has_cover = [], False
     for stream in container.streams:
         if stream.type == "video":
@@ -232,14 +240,27 @@ def _pick_video(container: av.container.InputContainer) -> tuple[av.stream.Strea
                 has_cover = True
             else:
                 candidates.append(stream)
+    num_tracks = len(candidates)
     best = container.streams.best("video")
     if best is not None and any(best.index == stream.index for stream in candidates):
         candidates = [best]
     if not candidates:
-        return None, has_cover
+        return None, 0, has_cover
     if candidates[0].codec_context is None:
         raise MediaError("video_undecodable", f"stream {candidates[0].index}: a codec that FFmpeg does not know")
-    return candidates[0], has_cover
+    return candidates[0], num_tracks, has_cover
+
+
+def _is_mirrored(container: av.container.InputContainer, index: int) -> bool:
+    """Whether the first frame is shown mirrored; False where none can be decoded, which decoding then says."""
+    try:
+        container.seek(0)
+        for packet in itertools.islice(demux(container, [container.streams[index]]), _PACKETS_TO_A_FRAME):
+            for av_frame in packet.decode():
+                return orientation_of(av_frame).mirrored
+    except av.error.FFmpegError:
+        pass
+    return False
 
 
 def _pick_audio(container: av.container.InputContainer) -> av.stream.Stream | None:

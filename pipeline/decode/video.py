@@ -23,6 +23,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
+from pipeline.decode.orientation import orientation_of
 from pipeline.decode.packet_source import PacketSource
 from pipeline.decode.packets import too_damaged
 from pipeline.decode.probe import MediaInfo, VideoTrack
@@ -139,8 +140,10 @@ class _DecordReader:
             frame = self._reader.next().asnumpy()
             self._position = number + 1
             self._heartbeat()
-            if {frame.shape[0], frame.shape[1]} != {self._track.height_px, self._track.width_px}:
-                raise RuntimeError(f"decord reads {frame.shape[1]}x{frame.shape[0]} px: another track")
+            # Where its padded lines are a whole number of pixels, it takes the padding for further channels.
+            size = (self._track.height_px, self._track.width_px)
+            if frame.shape not in ((*size, 3), (*size[::-1], 3)):
+                raise RuntimeError(f"decord reads {frame.shape}, not {size[1]}x{size[0]} px of 3 channels")
             yield number, frame
 
     def finish(self) -> None:
@@ -279,9 +282,7 @@ def _to_rgb(av_frame: av.VideoFrame, reformatter: VideoReformatter) -> Frame:
     Bilinear as in decord's filter graph: on 8-bit video the two give the same bytes.
     """
     rgb = reformatter.reformat(av_frame, format="rgb24", interpolation="BILINEAR")
-    frame = np.asarray(rgb.to_ndarray(), dtype=np.uint8)
-    turns = round(av_frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
+    return orientation_of(av_frame).apply(np.asarray(rgb.to_ndarray(), dtype=np.uint8))
 
 
 def refuse_clock_jumps(path: str, info: MediaInfo, heartbeat: Callable[[], None]) -> None:

@@ -206,3 +206,56 @@ def test_overlapping_segments_hold_each_frame_once(shared: Path) -> None:
     clips = items[0][1]  # type: ignore[index]  # the first is (name, Clips)
     assert clips.frame_index_SP.shape == (7, 100)
     assert len(clips.frames_FHWC) == 250
+
+
+def _graded(path: Path, width_px: int, height_px: int) -> Path:
+    """Six frames whose colours grow along both sides and from frame to frame."""
+    y, x = np.mgrid[:height_px, :width_px]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv444p"
+        for number in range(6):
+            planes = [x * 255 // width_px, y * 255 // height_px, np.full_like(x, 40 * number)]
+            frame = av.VideoFrame.from_ndarray(np.stack(planes, axis=-1).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+# Where decord takes the padding of its lines for a fourth channel, or for more.
+PADDED = [(8, 66), (12, 40), (16, 8), (24, 32), (48, 36), (72, 50)]
+
+
+@pytest.mark.parametrize(
+    ("width_px", "height_px"),
+    [
+        *PADDED,
+        *((width, height) for width in (9, 31, 64, 130) for height in (8, 45)),
+        *(
+            pytest.param(width, height, marks=pytest.mark.slow)
+            for width in range(8, 131)
+            for height in (*range(8, 67, 7), 66)
+        ),
+    ],
+)
+def test_frames_of_every_size_are_what_pyav_shows(tmp_path: Path, width_px: int, height_px: int) -> None:
+    path = str(_graded(tmp_path / "v.mp4", width_px, height_px))
+    want = list(_oracle(path))
+    frames, reader = _read(path, list(range(6)))
+    assert (width_px, height_px) not in PADDED or reader.path_used.startswith("pyav: RuntimeError: decord reads")
+    for frame, wanted in zip(frames, want, strict=True):
+        assert frame is not None
+        assert frame.shape == (height_px, width_px, 3)
+        np.testing.assert_array_equal(frame, wanted)
+
+
+@pytest.mark.parametrize("name", ["second_is_default.mkv", "second_is_default.mp4"])
+def test_the_track_that_the_probe_chose_is_the_one_that_is_read(shared: Path, name: str) -> None:
+    path = str(shared / "cases" / "two-picture-tracks" / name)
+    info = probe(path)
+    assert info.video is not None
+    assert info.video.index == 1
+    frames, _ = _read(path, [0, 10])
+    for frame in frames:
+        assert frame is not None
+        assert frame[10, 10].tolist() == [0, 0, 254]
