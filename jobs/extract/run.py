@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from catalog import dataset
 from catalog.errors import BadArguments
+from catalog.media import local_path
 from catalog.recipe import Recipe
 from catalog.video import Video
 from jobs.cli.chosen_dataset import optional_dataset
@@ -27,6 +29,8 @@ from pipeline.run_summary import RunSummary
 # Below this many videos Ray's start-up costs more than its processes gain over this process's threads.
 RAY_PAYS_VIDEOS = 200
 RAY_PAYS_CPUS = 4
+# Share of the wanted files that must exist: with fewer, it is the folder that is wrong.
+LEAST_PRESENT = Fraction(1, 10)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
                 check_weights(recipe, weights[recipe.name])
         planned = preview(videos, recipes, args.store, retry_reasons=args.retry)
         to_do = planned.plan.num_videos
+        if not (args.allow_missing or args.address):
+            _need_media([video for unit in planned.plan.units for video in unit.videos])
         if args.dry_run or not to_do:
             return _print_summary(planned.summary, args, allowed, to_do=to_do)
 
@@ -74,6 +80,22 @@ def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
     chosen = optional_dataset(args, args.media)
     videos = (dataset.load("folder", args.source) if chosen is None else chosen).videos
     return videos if args.limit is None else videos[: args.limit]
+
+
+def _need_media(videos: Sequence[Video]) -> None:
+    """A folder that was not mounted, or another one, is no reason to record thousands of missing files.
+
+    Raises:
+        BadArguments: of the local files among `videos` less than `LEAST_PRESENT` exist.
+    """
+    paths = [path for video in videos if (path := local_path(video.uri)) is not None]
+    missing = [path for path in paths if not os.path.lexists(path)]
+    if paths and len(missing) > (1 - LEAST_PRESENT) * len(paths):
+        there = f"only {len(paths) - len(missing):,}" if len(missing) < len(paths) else "none"
+        raise BadArguments(
+            f"{there} of the {len(paths):,} videos to extract exists; the first that does not is {missing[0]}: give "
+            "the folder of the media (--media DIR with --dataset), or --allow-missing to record them as missing"
+        )
 
 
 def _recipes(args: argparse.Namespace) -> list[Recipe]:

@@ -68,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--max-quarantined", default="0", metavar="N", help="a number or a share such as 5%% (default: %(default)s)"
     )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="record missing files even where hardly any of the media exists"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done; weights are checked")
     parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers print")
 

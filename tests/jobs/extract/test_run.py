@@ -190,3 +190,31 @@ def test_bad_arguments_exit_2_and_say_which(
     assert run(media, tmp_path / "s", *words) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(("num_there", "said"), [(0, "none of the 20 videos"), (1, "only 1 of the 20 videos")])
+def test_media_of_which_hardly_any_exists_are_not_recorded_as_missing(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], num_there: int, said: str
+) -> None:
+    (tmp_path / "media").mkdir()
+    for number in range(num_there):
+        shutil.copy(videos / "v000.mp4", tmp_path / "media" / f"{number}.mp4")
+    listed = tmp_path / "videos.csv"
+    listed.write_text("id,uri\n" + "".join(f"{n},{tmp_path}/media/{n}.mp4\n" for n in range(20)), encoding="utf-8")
+    assert run(listed, tmp_path / "s", "--dry-run") == run(listed, tmp_path / "s") == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert f"{tmp_path}/media/{num_there}.mp4" in told
+    assert "--allow-missing" in told
+    assert not (tmp_path / "s").exists()
+    assert run(listed, tmp_path / "s", "--allow-missing", "--max-quarantined", "20") == 0
+    assert open_store(tmp_path / "s").videos().reason.count("missing_file") == 20 - num_there
+
+
+def test_a_tenth_of_the_media_is_enough_to_go_on(videos: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "videos.csv"
+    shutil.copy(videos / "v000.mp4", tmp_path / "0.mp4")
+    listed.write_text("id,uri\n" + "".join(f"{n},{tmp_path}/{n}.mp4\n" for n in range(10)), encoding="utf-8")
+    assert run(listed, tmp_path / "s", "--max-quarantined", "9") == 0
+    # All that exists is in the store: what is left is missing, and nothing is to do.
+    assert run(listed, tmp_path / "s", "--max-quarantined", "9") == 0
