@@ -126,11 +126,13 @@ def read_json(path: Path) -> Any:
 
 
 def need(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:
-    """`value`, which must be of `kind` (True and False are no numbers).
+    """`value`, which must be of `kind` (True and False are no numbers; 7.0, as pandas writes it, is 7).
 
     Raises:
         AnnotationError: it is not; `where` names file, key and field, `what` says what is needed.
     """
+    if kind is int and isinstance(value, Fraction) and value.denominator == 1:
+        return int(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise AnnotationError(f"{where}: needs {what}, got {_short(value)}")
     return value
@@ -155,5 +157,16 @@ def check_video_id(id_: str, where: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(_plain(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(value: object) -> object:
+    """As the file has it: numbers with a point were read as fractions."""
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return value

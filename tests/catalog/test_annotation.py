@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,3 +91,25 @@ def test_ids_unfit_for_a_file_name_are_refused(id_: str) -> None:
 @pytest.mark.parametrize("id_", ["a", "-a", "a b", "é日本", "a.b"])
 def test_other_ids_are_taken(id_: str) -> None:
     assert check_video_id(id_, "f") == id_
+
+
+@pytest.mark.parametrize(("text", "want"), [("7.0", 7), ("7e0", 7), ("7", 7), ("-2.0", -2)])
+def test_whole_number_written_as_a_decimal_is_one(tmp_path: Path, text: str, want: int) -> None:
+    (tmp_path / "a.json").write_text(text)
+    got = need(read_json(tmp_path / "a.json"), int, "a", "a number")
+    assert (got, type(got)) == (want, int)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "got"),
+    [
+        ("7.5", int, "got 7.5"),
+        ("1.5", str, "got 1.5"),
+        ('[0.5, {"a": 0.25}]', dict, "got [0.5, {'a': 0.25}]"),
+        ("true", int, "got True"),
+    ],
+)
+def test_what_came_is_shown_as_the_file_has_it(tmp_path: Path, text: str, kind: type, got: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(AnnotationError, match=re.escape(f"a: needs a thing, {got}")):
+        need(read_json(tmp_path / "a.json"), kind, "a", "a thing")
