@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
+from catalog.store.format import STANDARD_CHUNKS, ChunkSizes
 from catalog.store.modal import Modal
 from catalog.store.reader import FeatureStore, create_store
 from catalog.store.rows import RecipeRows, VideoResult
@@ -76,11 +77,17 @@ def quarantined(number: int, reason: str = "not_media") -> VideoResult:
     )
 
 
-def make(uri: str | Path, results: list[VideoResult], *, recipe_: Recipe | None = None) -> FeatureStore:
+def make(
+    uri: str | Path,
+    results: list[VideoResult],
+    *,
+    recipe_: Recipe | None = None,
+    chunks: ChunkSizes = STANDARD_CHUNKS,
+) -> FeatureStore:
     """A store of `results`, in one commit."""
     chosen = recipe() if recipe_ is None else recipe_
-    store = create_store(uri)
-    with open_writer(store) as writer:
+    store = create_store(uri, chunks=chunks)
+    with open_writer(store, chunks=chunks) as writer:
         writer.ensure_recipe(chosen, visual_shape=(VISUAL,), audio_shape=(AUDIO,), card={"licence": "none"})
         writer.append(results, [chosen.name])
         writer.commit("sample")

@@ -61,11 +61,6 @@ from catalog.video import STATUSES
 FORMAT = 1
 CHUNK_BYTES = 2**20
 
-# Chunk lengths of columns. A commit rewrites the last chunk of every column, a reader opens all of them:
-# 4,096 videos are 7 chunks for 25,000 videos and some 100 KB to rewrite.
-VIDEOS_A_CHUNK = 4096
-ROWS_A_CHUNK = 16384
-
 TEXT = "text"
 
 # Behind every chunk stands its CRC-32C: a bit that turned on a disk would be another feature, and nobody would know.
@@ -105,6 +100,26 @@ MODALITIES = ("visual", "audio")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChunkSizes:
+    """Sizes of the chunks that arrays are made with.
+
+    A commit rewrites the last chunk of every column, a reader opens all of them: 4,096 videos are 7 chunks for 25,000
+    videos and some 100 KB to rewrite.
+
+    Attributes:
+        feature_bytes: of a chunk of features; at least one row.
+        videos, rows: entries of a chunk of the (V,) and the (R,) columns.
+    """
+
+    feature_bytes: int = CHUNK_BYTES
+    videos: int = 4096
+    rows: int = 16384
+
+
+STANDARD_CHUNKS = ChunkSizes()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeEntry:
     """A recipe as a store holds it.
 
@@ -128,12 +143,12 @@ class RecipeEntry:
         return {"visual": self.visual_shape, "audio": self.audio_shape}[modality]
 
 
-def make_root(root: zarr.Group, *, created_by: str) -> None:
+def make_root(root: zarr.Group, *, created_by: str, chunks: ChunkSizes = STANDARD_CHUNKS) -> None:
     """Lays out an empty store."""
     root.attrs.update({"avel_format": FORMAT, "created_by": created_by})
     videos = root.create_group("videos")
     for name, (kind, fill) in VIDEO_COLUMNS.items():
-        _make_column(videos, name, kind, fill, 0, VIDEOS_A_CHUNK)
+        _make_column(videos, name, kind, fill, 0, chunks.videos)
     root.create_group("features")
     root.create_group("labels")
 
@@ -146,6 +161,7 @@ def make_recipe(
     audio_shape: tuple[int, ...] | None,
     card: Mapping[str, Any],
     num_videos: int,
+    chunks: ChunkSizes = STANDARD_CHUNKS,
 ) -> None:
     """Lays out `features/<recipe>/` with no rows, and an outcome "pending" for each video there is."""
     group = features.create_group(recipe.name)
@@ -168,15 +184,15 @@ def make_recipe(
         group.create_array(
             modality,
             shape=(0, *shape),
-            chunks=(max(1, CHUNK_BYTES // row_bytes), *shape),
+            chunks=(max(1, chunks.feature_bytes // row_bytes), *shape),
             dtype=dtype,
             fill_value=math.nan,
             compressors=[*(packed if len(shape) > 1 else []), CHECKED],
         )
     for name, (kind, fill) in ROW_COLUMNS.items():
-        _make_column(group, name, kind, fill, 0, ROWS_A_CHUNK)
+        _make_column(group, name, kind, fill, 0, chunks.rows)
     for name, (kind, fill) in OUTCOME_COLUMNS.items():
-        _make_column(group, name, kind, fill, num_videos, VIDEOS_A_CHUNK)
+        _make_column(group, name, kind, fill, num_videos, chunks.videos)
 
 
 def array_of(group: zarr.Group, name: str, *, needed_by: str) -> zarr.Array[Any]:

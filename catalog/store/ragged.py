@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from catalog.store.modal import Modal
 
 # A subset is read in slabs of at most this many bytes, each taking in the gaps between wanted videos.
-_SLAB_BYTES = 64 * 2**20
+SLAB_BYTES = 64 * 2**20
 # Reading over a gap costs less than another request while the gap is shorter than this.
-_GAP_BYTES = 2**20
+GAP_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,20 @@ class Ragged(Modal):
         return Modal(values=self.values[rows], valid=self.valid[rows])
 
 
-def gather_rows(array: zarr.Array[Any], starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[Any]:
-    """Rows `starts[k] : starts[k] + counts[k]` one after another, read in slabs that run over small gaps."""
+def gather_rows(
+    array: zarr.Array[Any],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    slab_bytes: int = SLAB_BYTES,
+    gap_bytes: int = GAP_BYTES,
+) -> NDArray[Any]:
+    """Rows `starts[k] : starts[k] + counts[k]` one after another, read in slabs that run over small gaps.
+
+    Args:
+        slab_bytes: bound on the size of one read; a single k may exceed it.
+        gap_bytes: the longest gap that is read over.
+    """
     total = int(counts.sum())
     has = np.flatnonzero(counts)
     if total == 0:
@@ -62,7 +74,7 @@ def gather_rows(array: zarr.Array[Any], starts: NDArray[np.int64], counts: NDArr
     offsets = np.cumsum(counts) - counts
     out = np.empty((total, *array.shape[1:]), dtype=array.dtype)
     row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)))
-    max_gap, max_rows = max(1, _GAP_BYTES // row_bytes), max(1, _SLAB_BYTES // row_bytes)
+    max_gap, max_rows = max(1, gap_bytes // row_bytes), max(1, slab_bytes // row_bytes)
     order = has[np.argsort(starts[has], kind="stable")]
     slab: list[int] = []
     begin = end = 0

@@ -15,7 +15,9 @@ import zarr
 from catalog.errors import StoreError
 from catalog.store.format import (
     MODALITIES,
+    STANDARD_CHUNKS,
     VIDEO_COLUMNS,
+    ChunkSizes,
     RecipeEntry,
     array_of,
     check_outcomes,
@@ -48,8 +50,11 @@ def exists(uri: str | os.PathLike[str]) -> bool:
             return False
 
 
-def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
+def create_store(uri: str | os.PathLike[str], *, chunks: ChunkSizes = STANDARD_CHUNKS) -> FeatureStore:
     """Lays out an empty store at `uri` and opens it.
+
+    Args:
+        chunks: of the columns of `videos/`.
 
     Raises:
         StoreError: a store or anything else lies there, or the place cannot be written to.
@@ -59,7 +64,7 @@ def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
         raise StoreError(f"{where.uri}: already exists; open it, or give another path")
     where.check_free()
     if where.path is None:
-        _lay_out(where)
+        _lay_out(where, chunks)
         return open_store(uri)
     # Laid out beside its place and moved there in one step: a creation that is killed leaves no half of a store, and
     # of two at once the second fails.
@@ -67,18 +72,18 @@ def create_store(uri: str | os.PathLike[str]) -> FeatureStore:
         where.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{where.path.name}.", dir=where.path.parent) as folder:
             draft = Path(folder) / "store"
-            _lay_out(Place(uri=where.uri, path=draft))
+            _lay_out(Place(uri=where.uri, path=draft), chunks)
             draft.rename(where.path)
     except OSError as error:
         raise StoreError(f"{where.uri}: no store can be made there: {error.strerror}") from error
     return open_store(uri)
 
 
-def _lay_out(where: Place) -> None:
+def _lay_out(where: Place, chunks: ChunkSizes) -> None:
     with StorageErrors(where.uri):
         # On S3 a creation that was killed half-way leaves a repository without our layout: it is completed.
         session = icechunk.Repository.open_or_create(where.storage()).writable_session("main")
-        make_root(zarr.open_group(session.store, mode="a"), created_by="avel")
+        make_root(zarr.open_group(session.store, mode="a"), created_by="avel", chunks=chunks)
         session.commit("Empty store")
 
 

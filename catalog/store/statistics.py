@@ -49,8 +49,13 @@ class Statistics:
     maximum: float | None
 
 
-def feature_statistics(store: FeatureStore, recipe_name: str, modality: str) -> Statistics:
-    """Reads the whole array once.
+def feature_statistics(
+    store: FeatureStore, recipe_name: str, modality: str, *, block_bytes: int = BLOCK_BYTES
+) -> Statistics:
+    """Statistics of one array, which is read once.
+
+    Args:
+        block_bytes: size of one read; at least one chunk is read.
 
     Raises:
         ValueError: no such recipe or modality.
@@ -59,7 +64,7 @@ def feature_statistics(store: FeatureStore, recipe_name: str, modality: str) -> 
     row_bytes = max(1, array.dtype.itemsize * math.prod(array.shape[1:]))
     # Whole chunks, so that none is read twice.
     chunk = array.chunks[0]
-    block = max(chunk, BLOCK_BYTES // row_bytes // chunk * chunk)
+    block = max(chunk, block_bytes // row_bytes // chunk * chunk)
     rows = array.shape[0]
     reduced = [delayed(_reduce)(array, begin, min(begin + block, rows)) for begin in range(0, rows, block)]
     parts: Any = compute(*reduced, scheduler="threads", num_workers=_WORKERS)  # type: ignore[no-untyped-call]  # dask has no types

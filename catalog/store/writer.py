@@ -17,8 +17,10 @@ from catalog.store.format import (
     CHECKED,
     MODALITIES,
     OUTCOME_COLUMNS,
+    STANDARD_CHUNKS,
     TEXT,
     VIDEO_COLUMNS,
+    ChunkSizes,
     RecipeEntry,
     array_of,
     group_of,
@@ -30,14 +32,22 @@ from catalog.store.storage import first_line, icechunk, writer_lock
 
 # Results wait in memory until a commit, or until their features reach this size: then they go to the uncommitted
 # session. Writing few large pieces spares rewriting the chunk that two pieces share.
-_HELD_BYTES = 64 * 2**20
+HELD_BYTES = 64 * 2**20
 
 
-def open_writer(store: FeatureStore, *, wait_s: float = 0.0) -> StoreWriter:
+def open_writer(
+    store: FeatureStore,
+    *,
+    wait_s: float = 0.0,
+    held_bytes: int = HELD_BYTES,
+    chunks: ChunkSizes = STANDARD_CHUNKS,
+) -> StoreWriter:
     """The store's one writer, a context manager. It takes the lock on entering.
 
     Args:
         wait_s: how long to wait for another writer to finish.
+        held_bytes: size of appended features at which they go to the uncommitted session.
+        chunks: of recipes that are new to the store.
 
     Raises:
         StoreBusy: (on entering) another writer holds the store; names it.
@@ -45,7 +55,7 @@ def open_writer(store: FeatureStore, *, wait_s: float = 0.0) -> StoreWriter:
     """
     if store.at is not None:
         raise StoreError(f"{store.uri}: opened at {store.at}, which is past; open it without `at` to write")
-    return StoreWriter(store, wait_s=wait_s)
+    return StoreWriter(store, wait_s=wait_s, held_bytes=held_bytes, chunks=chunks)
 
 
 class StoreWriter:
@@ -54,9 +64,11 @@ class StoreWriter:
     What is not committed when the block is left (or the process dies) is lost, and nothing else.
     """
 
-    def __init__(self, store: FeatureStore, *, wait_s: float) -> None:
+    def __init__(self, store: FeatureStore, *, wait_s: float, held_bytes: int, chunks: ChunkSizes) -> None:
         self._store = store
         self._wait_s = wait_s
+        self._max_held_bytes = held_bytes
+        self._chunks = chunks
         self._stack = contextlib.ExitStack()
         self._session: icechunk.Session | None = None
 
@@ -100,6 +112,7 @@ class StoreWriter:
                 audio_shape=audio_shape,
                 card=card,
                 num_videos=self._num_stored,
+                chunks=self._chunks,
             )
             self._recipes[recipe.name] = RecipeEntry(
                 recipe=recipe,
@@ -147,7 +160,7 @@ class StoreWriter:
             self._check(result, recipe_names, replace=replace)
         for result in results:
             self._take(result, recipe_names, replace=replace)
-        if self._held_bytes >= _HELD_BYTES:
+        if self._held_bytes >= self._max_held_bytes:
             self._flush()
 
     def commit(self, message: str) -> str:

@@ -171,7 +171,7 @@ EVENT = f"{FIRST}/annotations/0"
         (_edit(f"{EVENT}/label", ""), r"needs a label"),
         (_edit(f"{EVENT}/label_id", 0), r"field 'label_id': 0 needs the label 'skateboarding', got 'man speaking'"),
         (_edit(f"{EVENT}/label_id", 7), r"field 'label_id': no event has 1, .* largest is 7"),
-        (_edit(f"{EVENT}/label_id", 1.0), r"field 'label_id': needs the class's number"),
+        (_edit(f"{EVENT}/label_id", 1.5), r"field 'label_id': needs the class's number"),
         (_edit(f"{EVENT}/label_id", -1), r"label_id of 0 or more"),
         (_edit(f"{EVENT}/label", "man speaking"), r"'man speaking' has both 0 and 1"),
         (_edit(FIRST, []), r"video '72f67ednp7w': needs an object"),

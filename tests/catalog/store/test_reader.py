@@ -92,18 +92,6 @@ def test_store_subset_read_equals_a_loop_over_single_videos(tmp_path: Path, orde
         np.testing.assert_array_equal(ragged.values[ragged.rows_of(k)], by_id[video_id])
 
 
-def test_store_subset_read_over_many_slabs_equals_whole_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = sample.make(tmp_path / "s", [sample.result(i) for i in range(50)])
-    whole = store.read("tiny", "visual")
-    # Slabs of 3 rows and gaps of 1, so that a small store is cut as a large one would be.
-    monkeypatch.setattr("catalog.store.ragged._SLAB_BYTES", 3 * 6 * 4)
-    monkeypatch.setattr("catalog.store.ragged._GAP_BYTES", 6 * 4)
-    order = np.random.default_rng(0).permutation(50)
-    ragged = store.read("tiny", "visual", [f"v{i}" for i in order])
-    for k, i in enumerate(order):
-        np.testing.assert_array_equal(ragged.values[ragged.rows_of(k)], whole.values[whole.rows_of(int(i))])
-
-
 def test_store_read_of_unknown_things_names_them(tmp_path: Path) -> None:
     store = sample.make(tmp_path / "s", [sample.result(0)])
     with pytest.raises(ValueError, match=r"no video 'nope' \(1 such ids of 2\)"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.store.format import ChunkSizes
 from catalog.store.modal import Modal
 from catalog.store.reader import create_store
 from catalog.store.statistics import all_statistics, feature_statistics
@@ -16,17 +17,13 @@ from tests import sample_store as sample
 
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 2**25])
-def test_statistics_equal_numpy_over_all_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
-) -> None:
-    monkeypatch.setattr("catalog.store.format.CHUNK_BYTES", 6 * 4 * 3)
-    monkeypatch.setattr("catalog.store.statistics.BLOCK_BYTES", block_bytes)
+def test_statistics_equal_numpy_over_all_rows(tmp_path: Path, block_bytes: int) -> None:
     results = [sample.result(i, features={"tiny": sample.rows(i, 2 + i % 3, invalid=(0,))}) for i in range(30)]
-    store = sample.make(tmp_path / "s", results)
+    store = sample.make(tmp_path / "s", results, chunks=ChunkSizes(feature_bytes=6 * 4 * 3))
     rows = store.read("tiny", "visual").values.astype(np.float64)
     norms = np.linalg.norm(rows[~np.isnan(rows).any(axis=1)], axis=1)
 
-    told = feature_statistics(store, "tiny", "visual")
+    told = feature_statistics(store, "tiny", "visual", block_bytes=block_bytes)
 
     assert (told.rows, told.valid_rows) == (len(rows), len(norms))
     # float64 sums in another order than numpy's: some 1e-15 of relative difference.
@@ -59,9 +56,8 @@ def test_statistics_without_values_are_none(tmp_path: Path) -> None:
     )
 
 
-def test_statistics_hold_blocks_and_not_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_hold_blocks_and_not_the_store(tmp_path: Path) -> None:
     """64 MB of features with blocks of 1 MB: what Python holds stays under a quarter of the features."""
-    monkeypatch.setattr("catalog.store.statistics.BLOCK_BYTES", 2**20)
     store = create_store(tmp_path / "s")
     rows = sample.rows(1, 1)
     visual = np.random.default_rng(0).standard_normal((16384, 1024), dtype=np.float32)
@@ -79,7 +75,7 @@ def test_statistics_hold_blocks_and_not_the_store(tmp_path: Path, monkeypatch: p
     del visual, big, rows
     tracemalloc.start()
     try:
-        feature_statistics(store, "tiny", "visual")
+        feature_statistics(store, "tiny", "visual", block_bytes=2**20)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
