@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from catalog.dataset import Dataset
 from catalog.errors import BadArguments
-from catalog.store.reader import open_store
+from catalog.store.reader import FeatureStore, open_store
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import note, print_json, say
 from jobs.cli.dataset_options import add_root
@@ -54,9 +55,19 @@ def run(args: argparse.Namespace) -> int:
         note(
             f"{counts['cut_videos']} videos have more than {counts['segments']} segments: the rest is not in the files"
         )
+    if empty := _empty_videos(store, recipe, dataset):
+        counts["empty_videos"] = empty
+        note(f"{empty:,} of the videos were quarantined: the files hold no features of them")
     if args.json:
         print_json({"store": store.uri, "recipe": recipe, "format": args.format, "out": str(out), **counts})
     else:
         texts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items())
         say(f"{out}: {recipe} as {args.format}: {texts}")
     return 0
+
+
+def _empty_videos(store: FeatureStore, recipe: str, dataset: Dataset | None) -> int:
+    """How many of the exported videos have no feature row."""
+    wanted = None if dataset is None else {video.id for video in dataset.videos}
+    rows = zip(store.video_ids(), store.outcomes(recipe).row_count, strict=True)
+    return sum(int(count) == 0 for video_id, count in rows if wanted is None or video_id in wanted)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
+from catalog.dataset import Dataset
 from catalog.errors import BadArguments
 from catalog.exchange.importing import Stated, import_features
-from catalog.store.reader import exists, open_store
+from catalog.store.reader import FeatureStore, exists, open_store
 from jobs.cli.chosen_dataset import optional_dataset
-from jobs.cli.console import print_json, say
+from jobs.cli.console import note, print_json, say
 from jobs.cli.dataset_options import add_root
 from jobs.cli.store_options import add_store, add_wait
 from jobs.store.choices import chosen_format, chosen_grid
@@ -52,6 +57,13 @@ def run(args: argparse.Namespace) -> int:
     stated = Stated(name=args.name, grid=grid, dataset=dataset)
     store = import_features(exchange, source, args.store, stated, wait_s=args.wait)
     recipes = {name: entry.rows for name, entry in store.recipes().items() if entry.rows != before.get(name)}
+    outcomes = {name: _outcomes(store, name) for name in recipes}
+    absent = [] if dataset is None else _without_rows(store, dataset, recipes)
+    if absent and dataset is not None:
+        note(
+            f"{len(absent):,} of the {len(dataset.videos):,} videos of {dataset.name} have no features in {source}: "
+            f"{', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}"
+        )
     if args.json:
         print_json(
             {
@@ -59,13 +71,33 @@ def run(args: argparse.Namespace) -> int:
                 "snapshot": store.snapshot_id,
                 "format": args.format,
                 "rows": recipes,
+                "outcomes": outcomes,
+                "absent_videos": len(absent),
                 "videos": len(store),
             }
         )
     else:
         rows = ", ".join(f"{name} with {count:,} rows" for name, count in recipes.items()) or "no rows"
         say(f"{store.uri}: {rows}; {len(store):,} videos in the store, snapshot {store.snapshot_id}")
+        for name, counts in outcomes.items():
+            told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+            say(f"{name}: {told}")
     return 0
+
+
+def _outcomes(store: FeatureStore, recipe: str) -> dict[str, int]:
+    """How many videos are "extracted", "partial: no_audio", "quarantined: missing_file", ..."""
+    table = store.outcomes(recipe)
+    told = (f"{s}: {r}" if r else s for s, r in zip(table.status, table.reason, strict=True))
+    return dict(Counter(told).most_common())
+
+
+def _without_rows(store: FeatureStore, dataset: Dataset, recipes: Iterable[str]) -> list[str]:
+    """The data set's videos that have no feature row under any of the recipes."""
+    ids, held = store.video_ids(), set[str]()
+    for name in recipes:
+        held |= {ids[i] for i in np.flatnonzero(store.outcomes(name).row_count)}
+    return [video.id for video in dataset.videos if video.id not in held]
 
 
 def _recipes(uri: str) -> dict[str, int]:

@@ -50,6 +50,9 @@ _GRIDS: Mapping[str, GridRule] = {
     "one_peace": GridRule(window_s=Fraction(1), hop_s=Fraction(1, 4), tail="drop"),
 }
 
+# Streams of one stride differ by this many rows at most, by how each rounds a video's end; published loaders cut those.
+ROUNDING_ROWS = 2
+
 _MAX_NAME = 180
 
 
@@ -103,11 +106,12 @@ def opened(source: Path, stated: Stated) -> Iterator[tuple[Manifest, RowsOf]]:
     """The files' videos and their rows.
 
     Args:
-        stated: for files without our sidecar; without a data set all videos there are, by name. Both modalities are
-            cut to the shorter, as published loaders do.
+        stated: for files without our sidecar; without a data set all videos there are, by name. Streams that differ
+            by up to `ROUNDING_ROWS` are cut to the shortest, as published loaders do.
 
     Raises:
-        ValueError: no such files, another layout, pickles in them, or a needed argument is missing; says which.
+        ValueError: no such files, another layout, pickles in them, streams of other strides than stated, or a needed
+            argument is missing; says which.
     """
     manifest = Manifest.read(source, NAME)
     bases: dict[str, str]
@@ -292,16 +296,23 @@ def _foreign(source: Path, stated: Stated) -> tuple[Manifest, Streams]:
         {f[: -len(e) - 1] for f in files for m in MODALITIES for e, _ in streams[m] if f.endswith(f"_{e}")}
     )
     if stated.dataset is not None:
-        ids = [video.id for video in stated.dataset.videos if video.id in set(ids)]
+        named, wanted = set(ids), [video.id for video in stated.dataset.videos]
+        ids = [video_id for video_id in wanted if video_id in named]
+        if not ids:
+            raise ValueError(
+                f"{source}: no video of {stated.dataset.name} has a file here: there are {min(named)}_... and so on, "
+                f"wanted are {wanted[0] if wanted else 'none'} and so on"
+            )
     shapes: dict[str, tuple[int, ...] | None] = {"visual": None, "audio": None}
-    rows, dtypes = [], set()
+    rows, dtypes, strides = [], set(), _Strides(source, stated)
     for video_id in ids:
-        lengths = {}
+        lengths: dict[str, int] = {}
         for modality in MODALITIES:
             paths = [source / f"{video_id}_{ending}.npy" for ending, _ in streams[modality]]
             if not all(path.name[:-4] in files for path in paths):
                 continue
             parts = [_load(path) for path in paths]
+            strides.add(video_id, {path.name: len(part) for path, part in zip(paths, parts, strict=True)})
             lengths[modality] = min(len(part) for part in parts)
             width = sum(part.shape[1] for part in parts)
             shape = parts[0].shape[1:] if len(parts) == 1 else (width,)
@@ -313,6 +324,7 @@ def _foreign(source: Path, stated: Stated) -> tuple[Manifest, Streams]:
             rows.append((video_id, min(lengths.values()), "visual" in lengths, "audio" in lengths))
     if not rows:
         raise ValueError(f"{source}: no video has all files of a modality")
+    strides.check()
     manifest = foreign_manifest(
         NAME,
         name=stated.name,
@@ -324,6 +336,61 @@ def _foreign(source: Path, stated: Stated) -> tuple[Manifest, Streams]:
         rows=rows,
     )
     return manifest, streams
+
+
+class _Strides:
+    """Whether all streams of the videos have the stride that was stated.
+
+    Args:
+        source: the files' folder, for messages.
+        stated: the grid, and the data set with the annotated durations.
+    """
+
+    def __init__(self, source: Path, stated: Stated) -> None:
+        assert stated.grid is not None
+        self._source, self._grid = source, stated.grid
+        videos = () if stated.dataset is None else stated.dataset.videos
+        self._annotated_s = {v.id: v.duration_s for v in videos if v.duration_s is not None}
+        self._rows: dict[str, dict[str, int]] = {}
+
+    def add(self, video_id: str, rows: Mapping[str, int]) -> None:
+        """The rows of files of a video."""
+        self._rows.setdefault(video_id, {}).update(rows)
+
+    def check(self) -> None:
+        """ValueError where the streams of a video differ, or most videos' rows do not span their annotated seconds.
+
+        Row i of one stream would not be of the time of row i of the other.
+        """
+        apart = [i for i, rows in self._rows.items() if max(rows.values()) - min(rows.values()) > ROUNDING_ROWS]
+        if apart:
+            raise ValueError(
+                f"{self._source}: the streams of {len(apart):,} of {len(self._rows):,} videos have different strides, "
+                f"so that row i of one is not of the time of row i of the other: {self._told(apart[0])}. Up to "
+                f"{ROUNDING_ROWS} rows of difference are cut, as published loaders do; make the streams with one stride"
+            )
+        known = [i for i in self._rows if i in self._annotated_s]
+        wrong = [i for i in known if self._off(i)]
+        if len(wrong) > len(known) / 2:
+            raise ValueError(
+                f"{self._source}: the rows of {len(wrong):,} of {len(known):,} videos do not span their annotated "
+                f"seconds: {self._told(wrong[0])}. Give the --window and --hop with which the features were made"
+            )
+
+    def _off(self, video_id: str) -> bool:
+        """Whether a video's rows miss its annotated seconds by more than a tenth and more than rounding."""
+        wanted = self._grid.grid(self._annotated_s[video_id]).count
+        apart = abs(min(self._rows[video_id].values()) - wanted)
+        return apart > ROUNDING_ROWS and apart > wanted / 10
+
+    def _told(self, video_id: str) -> str:
+        rows = ", ".join(f"{name} has {count:,} rows" for name, count in self._rows[video_id].items())
+        stated = f"with rows of {self._grid.window_s} s every {self._grid.hop_s} s"
+        annotated_s = self._annotated_s.get(video_id)
+        if annotated_s is None:
+            return f"{rows}, stated {stated}"
+        wanted = self._grid.grid(annotated_s).count
+        return f"{rows}; its annotated {float(annotated_s):g} s make {wanted:,} {stated}"
 
 
 def _known() -> dict[str, Streams]:
