@@ -8,9 +8,10 @@ from pathlib import Path
 
 from catalog.errors import BadArguments
 from catalog.recipe import Recipe
+from catalog.store.reader import exists, open_store
 from catalog.synthetic.planting import ENCODER
 from pipeline.encoder import assets_of, encoder_names, encoder_spec
-from pipeline.recipes import check_settings, find_recipe
+from pipeline.recipes import check_settings, find_recipe, presets
 from pipeline.weights import folder as weights
 
 # Recipe name -> asset name -> file.
@@ -58,6 +59,44 @@ def with_weights(
         identity, files[recipe.name] = _resolve(recipe, given[recipe.name], for_text=for_text)
         found.append(replace(recipe, weights_sha256=identity))
     return found, files
+
+
+def recipes_of(store: str) -> dict[str, Recipe]:
+    """The recipes that a store holds, by name; none where there is no store."""
+    return {name: entry.recipe for name, entry in open_store(store).recipes().items()} if exists(store) else {}
+
+
+def check_name(
+    recipe: Recipe,
+    files: Mapping[str, Path],
+    held: Mapping[str, Recipe],
+    *,
+    how: str = "give it a name of its own, such as",
+) -> None:
+    """A preset's name is the preset's alone, with the weights as published where their publisher states a hash.
+
+    Args:
+        files: asset name -> its checkpoint.
+        held: recipes of the store by name; one that it holds as it is goes on, whatever it is called.
+        how: what the message says to do, before the `--as` that names it.
+
+    Raises:
+        BadArguments: the recipe is another than the preset of its name; says in what.
+    """
+    preset = presets().get(recipe.name)
+    if preset is None or held.get(recipe.name) == recipe:
+        return
+    changed = [f"{field}={here}" for field, here, _ in replace(recipe, weights_sha256=None).differences(preset)]
+    for asset in assets_of(recipe):
+        if asset.name in files and asset.use == "features" and asset.has_stated_hash:
+            try:
+                weights.check(asset, files[asset.name])
+            except ValueError:
+                changed.append(f"weights other than {asset.filename} as published")
+    if changed:
+        raise BadArguments(
+            f"{recipe.name} with {', '.join(changed)} is not the preset of that name: {how} --as {recipe.name}-mine"
+        )
 
 
 def device(asked: str, recipes: Sequence[Recipe]) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from catalog.media import local_path
 from catalog.recipe import Recipe
 from catalog.video import Video
 from jobs.cli.chosen_dataset import optional_dataset
-from jobs.cli.chosen_recipes import chosen_recipe, with_weights
+from jobs.cli.chosen_recipes import check_name, chosen_recipe, recipes_of, with_weights
 from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import Progress, duration, note, print_json, say, table
 from jobs.cli.main import OK, QUARANTINED
@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise BadArguments(str(error)) from error
         recipes, weights = with_weights(_recipes(args), args.weights)
+        held = recipes_of(args.store)
+        for recipe in recipes:
+            check_name(recipe, weights[recipe.name], held)
         videos = _videos(args)
         allowed = _allowed(args.max_quarantined, len(videos))
         if args.dry_run:

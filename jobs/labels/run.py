@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from catalog.errors import BadArguments
 from catalog.recipe import NAME, Recipe
@@ -10,7 +11,7 @@ from catalog.store.reader import create_store, exists, open_store
 from catalog.store.writer import open_writer
 from catalog.vocabulary import read_vocabulary
 from jobs.cli.chosen_dataset import optional_dataset
-from jobs.cli.chosen_recipes import chosen_recipe, with_weights
+from jobs.cli.chosen_recipes import check_name, chosen_recipe, recipes_of, with_weights
 from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import note, print_json, say
 from jobs.cli.recipe_options import changes
@@ -26,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
         raise BadArguments(f"--name needs letters, digits, '.', '_' and '-', got {vocabulary!r}")
     if args.prompt.count("{}") != 1:
         raise BadArguments(f"--prompt needs {{}} once, where the class name goes, got {args.prompt!r}")
-    wanted = _recipe(args)
+    held = recipes_of(args.store)
+    wanted = _recipe(args, held)
     _check_text_tower(wanted)
     (recipe,), weights = with_weights([wanted], args.weights, for_text=True)
+    check_name(recipe, weights[recipe.name], held, how="extract with it first, under a name of its own, such as")
     answer: dict[str, object] = {
         "store": str(args.store),
         "recipe": recipe.name,
@@ -73,17 +76,16 @@ def _names(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     return name, (*names, OTHER)
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _recipe(args: argparse.Namespace, held: Mapping[str, Recipe]) -> Recipe:
     """The store's recipe of that name as it is there, else the preset."""
     changed = changes(args.set)
-    stored = open_store(args.store).recipes() if exists(args.store) else {}
-    if args.recipe not in stored:
+    if args.recipe not in held:
         return chosen_recipe(args.recipe, changed)
     if changed:
         raise BadArguments(
             f"{args.store} holds recipe {args.recipe!r}: its labels are made with its settings; no --set"
         )
-    return stored[args.recipe].recipe
+    return held[args.recipe]
 
 
 def _check_text_tower(recipe: Recipe) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 from catalog.dataset import Dataset
 from catalog.errors import BadArguments
 from catalog.exchange.importing import Stated, import_features
+from catalog.exchange.sidecar import NAME as SIDECAR
 from catalog.store.reader import FeatureStore, exists, open_store
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.console import note, print_json, say
 from jobs.cli.dataset_options import add_root
 from jobs.cli.store_options import add_store, add_wait
 from jobs.store.choices import chosen_format, chosen_grid
+from pipeline.recipes import presets
 
 HELP = "read features in AVE's HDF5, UnAV's .npy or plain Zarr layout into a store"
 
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     source = Path(args.source)
     if not source.is_dir():
         raise BadArguments(f"SOURCE needs a folder, got {args.source!r}")
+    if args.name in presets() and not (source / SIDECAR).exists():
+        raise BadArguments(f"--as {args.name}: the name of a recipe that makes features here; give these another")
     grid = chosen_grid(args)
     dataset = optional_dataset(args)
     before = _recipes(args.store)

@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extract(root: Path, store: Path, weights: Path, *more: str) -> int:
-    command = ["extract", str(root / "videos"), "--limit", "3", "--recipe", "audioclip-1s", *SET]
+    command = ["extract", str(root / "videos"), "--limit", "3", "--recipe", "audioclip-1s", *SET, "--as", "small"]
     return main([*command, "--weights", str(weights), "--store", str(store), *more])
 
 
@@ -51,11 +51,11 @@ def store(root: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_extract_stores_features_of_the_checkpoints_sizes(store: Path) -> None:
     held = open_store(str(store))
-    entry = held.recipes()["audioclip-1s"]
+    entry = held.recipes()["small"]
     assert entry.recipe.weights_sha256 is not None
     assert (entry.visual_shape, entry.audio_shape, entry.rows) == ((32,), (32,), 30)
     for modality in ("visual", "audio"):
-        assert np.isfinite(held.read("audioclip-1s", modality).values).all()
+        assert np.isfinite(held.read("small", modality).values).all()
 
 
 def test_extract_other_weights_are_another_recipe(
@@ -131,15 +131,15 @@ def test_labels_are_stored_beside_the_features(
     bpe = shared / "data/vocab/bpe_simple_vocab_16e6.txt.gz"
     given = ["--weights", f"audioclip={weights}", "--weights", f"bpe={bpe}"]
     capsys.readouterr()
-    command = ["labels", "--store", str(store), "--recipe", "audioclip-1s", "--vocabulary", str(tmp_path / "mine.txt")]
+    command = ["labels", "--store", str(store), "--recipe", "small", "--vocabulary", str(tmp_path / "mine.txt")]
     assert main([*command, *given, "--prompt", "a {}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["names"] == ["dog", "cat, meowing", "other"]
-    held = open_store(str(store)).labels("audioclip-1s", "mine")
+    held = open_store(str(store)).labels("small", "mine")
     assert held.names == ("dog", "cat, meowing", "other")
     assert held.features.shape == (3, 32)
     assert held.prompt == "a {}"
     assert main([*command, *given, "--no-other", "--name", "bare"]) == 0
-    assert len(open_store(str(store)).labels("audioclip-1s", "bare").names) == 2
+    assert len(open_store(str(store)).labels("small", "bare").names) == 2
     assert main(["labels", "--store", str(store), "--recipe", "descriptors-1s", *command[5:]]) == 2
 
 
@@ -170,7 +170,7 @@ def test_finetune_gives_weights_that_extract_takes(
     assert "already holds a finished run with another seed" in capsys.readouterr().err
     assert (out / "weights.safetensors").stat().st_mtime_ns == made
     assert extract(root, tmp_path / "store", out / "weights.safetensors", "--limit", "1") == 0
-    recipe = open_store(str(tmp_path / "store")).recipes()["audioclip-1s"].recipe
+    recipe = open_store(str(tmp_path / "store")).recipes()["small"].recipe
     assert recipe.weights_sha256 == told["weights_sha256"]
 
 
@@ -190,7 +190,18 @@ def test_extract_settings_that_an_encoder_refuses_are_bad_arguments_and_make_no_
         ("settings.audio_scale=loud", "audio_scale must be one of int16, unit"),
         ("audio.rate_hz=16000", "needs audio.rate_hz=44100"),
     ):
-        words = ["extract", video, "--recipe", "audioclip-1s", "--weights", str(path), "--store", str(tmp_path / "s")]
+        words = [
+            "extract",
+            video,
+            "--recipe",
+            "audioclip-1s",
+            "--as",
+            "small",
+            "--weights",
+            str(path),
+            "--store",
+            str(tmp_path / "s"),
+        ]
         for more in ([], ["--dry-run"]):
             assert main([*words, "--set", "settings.size=from-weights", "--set", change, *more]) == 2
             assert told in capsys.readouterr().err

@@ -218,3 +218,28 @@ def test_a_tenth_of_the_media_is_enough_to_go_on(videos: Path, tmp_path: Path) -
     assert run(listed, tmp_path / "s", "--max-quarantined", "9") == 0
     # All that exists is in the store: what is left is missing, and nothing is to do.
     assert run(listed, tmp_path / "s", "--max-quarantined", "9") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--hop", "1/2"], "descriptors-1s with grid.hop_s=1/2 is not the preset of that name"),
+        (["--set", "video.frames_per_segment=2"], "video.frames_per_segment=2 is not the preset"),
+        (["--as", "vgg19-vggish-1s"], "vgg19-vggish-1s with "),
+        (["--hop", "1/2", "--as", RECIPE], "such as --as descriptors-1s-mine"),
+    ],
+)
+def test_a_presets_name_is_the_presets_alone(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert run(media, tmp_path / "s", *more) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_recipe_that_an_older_store_holds_under_a_presets_name_goes_on(media: Path, tmp_path: Path) -> None:
+    changed = find_recipe(RECIPE).changed({"grid.hop_s": "1/2"})
+    extract(dataset.load("folder", str(media)).videos[:1], [changed], tmp_path / "s")
+    assert run(media, tmp_path / "s", "--hop", "1/2") == 0
+    assert set(open_store(tmp_path / "s").outcomes(RECIPE).status) == {"extracted"}
+    assert run(media, tmp_path / "s") == 2  # the preset itself is another one

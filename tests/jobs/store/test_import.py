@@ -28,3 +28,11 @@ def test_import_tells_videos_without_files_and_with_one_stream(
     found = json.loads(said.out)
     assert found["absent_videos"] == 1
     assert found["outcomes"] == {"imported": {"extracted": 1, "partial: no_video": 1}}
+
+
+def test_import_under_a_presets_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "features", {"a": {"rgb": 35, "flow": 35}})
+    words = ["store", "import", str(source), str(tmp_path / "s"), "--format", "unav-npy", "--window", "24/25"]
+    assert cli.main([*words, "--hop", "8/25", "--as", "i3d-vggish-unav"]) == 2
+    assert "--as i3d-vggish-unav: the name of a recipe that makes features here" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -352,16 +352,17 @@ def test_reduced_precision_stays_near(weights: dict[str, Path]) -> None:
 def test_extract_of_a_film_has_unavs_rows(shared: Path, tmp_path: Path) -> None:
     weights = write_small(tmp_path, frames=16)
     film = shared / "data/media/video/vas_dog_02677.mp4"  # 6.006 s
-    words = ["extract", str(film), "--recipe", "onepeace-unav", "--store", str(tmp_path / "store")]
+    words = ["extract", str(film), "--recipe", "onepeace-unav", "--as", "small"]
+    words += ["--store", str(tmp_path / "store")]
     for change in ("settings.size=from-weights", "video.height_px=64", "video.width_px=64"):
         words += ["--set", change]
     assert cli.main([*words, "--weights", str(tmp_path), "--executor", "local", "--device", "cpu"]) == 0
     store = open_store(str(tmp_path / "store"))
-    entry = store.recipes()["onepeace-unav"]
+    entry = store.recipes()["small"]
     assert entry.rows == (16 * Fraction("6.006") - 16) // 4 + 1 == 21
     assert (entry.visual_shape, entry.audio_shape) == ((32,), (12,))
     assert weights.keys() == {"one_peace_k400", "one_peace"}
     for modality in ("visual", "audio"):
-        values = store.read("onepeace-unav", modality).values
+        values = store.read("small", modality).values
         assert np.isfinite(values).all()
         assert np.abs(np.diff(values, axis=0)).max(axis=1).min() > 0  # every window is another
