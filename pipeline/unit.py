@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import scipy.linalg  # noqa: F401 - so that its thread pool is there to be limited: librosa loads it late
 import threadpoolctl
 
 from catalog.errors import MediaError

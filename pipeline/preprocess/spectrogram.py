@@ -1,8 +1,9 @@
 """Windows of audio to log-mel spectrograms, one window independent of the next, bit for bit.
 
 librosa's own mel projection and decibels look at the whole array (one matrix product over all windows; `top_db` below
-the loudest of all), so a value could depend on its neighbours in the batch. Here librosa does the short-time Fourier
-transform and the filter bank, and the rest is done window by window.
+the loudest of all), so a value could depend on its neighbours in the batch. Here all is done window by window. The
+short-time Fourier transform and the filter bank are librosa's to the bit (as the tests compare them), written out
+because librosa's first call costs a process 3 s of a CPU: numba, scipy.signal and scipy.stats are imported for it.
 
 Shape suffixes: S windows, N samples a window, B frequency bins, M mel bands, T STFT frames.
 """
@@ -118,15 +119,27 @@ def power(samples_SN: NDArray[np.float32], rule: StftRule) -> NDArray[np.float32
     Returns:
         float32 (S, B, T), B = fft_size / 2 + 1, T = 1 + N // hop_size.
     """
-    import librosa
-
     missing = rule.fft_size - samples_SN.shape[1]
     if missing > 0:
         samples_SN = np.pad(samples_SN, ((0, 0), (0, missing)))
-    spectrum_SBT = librosa.stft(samples_SN, n_fft=rule.fft_size, hop_length=rule.hop_size, center=True)
+    spectrum_STB = _stft(samples_SN, rule)
     # A sine of amplitude 1 gives |X| = sum(Hann) / 2 = fft_size / 4.
     scale = np.float32((4.0 / rule.fft_size) ** 2)
-    return np.asarray((spectrum_SBT.real**2 + spectrum_SBT.imag**2) * scale, np.float32)
+    power_STB = (spectrum_STB.real**2 + spectrum_STB.imag**2) * scale
+    return np.asarray(power_STB.transpose(0, 2, 1), np.float32)
+
+
+def _stft(samples_SN: NDArray[np.float32], rule: StftRule) -> NDArray[np.complex64]:
+    """`librosa.stft` of each window: Hann, centred, zeros beyond both ends; computed in double; complex64 (S, T, B)."""
+    half = rule.fft_size // 2
+    # Periodic: one sample longer, whose last is left out.
+    hann_N = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, rule.fft_size + 1))[:-1]
+    padded_SN = np.pad(samples_SN, ((0, 0), (half, half)))
+    frames_STN = np.lib.stride_tricks.sliding_window_view(padded_SN, rule.fft_size, axis=1)[:, :: rule.hop_size]
+    spectrum_STB = np.empty((*frames_STN.shape[:2], half + 1), np.complex64)
+    for row, frames_TN in enumerate(frames_STN):
+        spectrum_STB[row] = np.fft.rfft(hann_N * frames_TN)
+    return spectrum_STB
 
 
 def mel(power_SBT: NDArray[np.float32], rule: StftRule) -> NDArray[np.float32]:
@@ -141,13 +154,35 @@ def mel(power_SBT: NDArray[np.float32], rule: StftRule) -> NDArray[np.float32]:
 
 @functools.cache
 def filter_bank(rule: StftRule) -> NDArray[np.float32]:
-    """librosa's mel filter bank (Slaney scale and norm), float32 (M, B)."""
-    import librosa
+    """`librosa.filters.mel`: triangles on Slaney's mel scale, each of area 1; float32 (M, B)."""
+    bin_hz_B = np.fft.rfftfreq(rule.fft_size, 1 / rule.rate_hz)
+    # Each band rises from its left neighbour's centre and falls to its right one's.
+    centre_hz = _hz(np.linspace(_slaney(rule.low_hz), _slaney(rule.high_hz), rule.num_bands + 2))
+    width_hz = np.diff(centre_hz)
+    from_centre_hz = np.subtract.outer(centre_hz, bin_hz_B)
+    rising = -from_centre_hz[:-2] / width_hz[:-1, None]
+    falling = from_centre_hz[2:] / width_hz[1:, None]
+    bank_MB = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    bank_MB *= (2.0 / (centre_hz[2:] - centre_hz[:-2]))[:, None]
+    return bank_MB
 
-    bank_MB = librosa.filters.mel(
-        sr=rule.rate_hz, n_fft=rule.fft_size, n_mels=rule.num_bands, fmin=rule.low_hz, fmax=rule.high_hz
-    )
-    return np.asarray(bank_MB, np.float32)
+
+# Slaney's scale: even steps below 1 kHz, a constant ratio above it (6.4 in 27 steps).
+_STEP_HZ = 200.0 / 3
+_KNEE_HZ = 1000.0
+_KNEE = _KNEE_HZ / _STEP_HZ
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _slaney(hz: float) -> float:
+    """A frequency on Slaney's mel scale."""
+    return float(_KNEE + np.log(hz / _KNEE_HZ) / _LOG_STEP) if hz >= _KNEE_HZ else hz / _STEP_HZ
+
+
+def _hz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The frequencies of places on the scale."""
+    above = mels >= _KNEE
+    return np.where(above, _KNEE_HZ * np.exp(_LOG_STEP * (np.where(above, mels, _KNEE) - _KNEE)), _STEP_HZ * mels)
 
 
 def decibels(power_: NDArray[np.float32]) -> NDArray[np.float32]:

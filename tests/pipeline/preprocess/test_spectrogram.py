@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from fractions import Fraction
 
 import librosa
@@ -71,6 +73,26 @@ def test_mel_equals_librosa_up_to_scale() -> None:
         y=samples_SN, sr=16000, n_fft=512, hop_length=160, n_mels=40, fmin=0, fmax=8000, pad_mode="constant"
     )
     np.testing.assert_allclose(ours, theirs / 128**2, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("samples", [100, 511, 512, 513, 4000, 16000, 16001])
+@pytest.mark.parametrize(("fft", "hop"), [(512, 160), (1024, 256), (400, 400), (64, 100)])
+def test_transform_is_librosas_to_the_bit(fft: int, hop: int, samples: int) -> None:
+    rule = replace(RULE, fft_size=fft, hop_size=hop)
+    samples_SN = np.random.default_rng(0).standard_normal((3, max(samples, fft))).astype(np.float32)
+    theirs = librosa.stft(samples_SN, n_fft=fft, hop_length=hop, center=True)
+    scale = np.float32((4.0 / fft) ** 2)
+    np.testing.assert_array_equal(spectrogram.power(samples_SN, rule), (theirs.real**2 + theirs.imag**2) * scale)
+
+
+@pytest.mark.parametrize(("low_hz", "high_hz"), [(0.0, 8000.0), (125.0, 7500.0), (1000.0, 4000.0), (20.0, 900.0)])
+@pytest.mark.parametrize(("fft", "bands"), [(512, 40), (2048, 128), (400, 64)])
+def test_filter_bank_is_librosas_to_the_bit(fft: int, bands: int, low_hz: float, high_hz: float) -> None:
+    rule = replace(RULE, fft_size=fft, num_bands=bands, low_hz=low_hz, high_hz=high_hz)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # empty bands
+        theirs = librosa.filters.mel(sr=16000, n_fft=fft, n_mels=bands, fmin=low_hz, fmax=high_hz)
+    np.testing.assert_array_equal(spectrogram.filter_bank(rule), theirs)
 
 
 def test_mel_rows_do_not_depend_on_their_neighbours() -> None:
