@@ -8,13 +8,16 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 
 from catalog.store.reader import open_store
+from jobs.cli.main import main
+from tests import small_videos as small
+
+# All of the file, so that its tests stay together and share its stores.
+pytestmark = pytest.mark.ray
 
 RECIPE = "descriptors-1s"
 STATUS = {"extract": {"extracted"}, "extract_partial": {"partial"}, "quarantine": {"quarantined"}}
@@ -55,15 +58,9 @@ def media(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stores(media: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of both folders, made by local workers (by Ray's: `test_main_job_ray.py`)."""
+    """Of both folders, made by local workers."""
     folder = tmp_path_factory.mktemp("stores")
     return {name: extracted(media, name, "local", folder / name) for name in ("real", "malformed")}
-
-
-def arrays(path: Path) -> dict[str, Any]:
-    """Every array of a store by path."""
-    root = open_store(path)._current().root
-    return {name: item[...] for name, item in root.members(max_depth=None) if isinstance(item, zarr.Array)}
 
 
 def test_the_91_odd_media_get_the_manifests_verdicts(shared: Path, stores: dict[str, Path]) -> None:
@@ -128,8 +125,19 @@ def test_another_hop_is_refused_and_the_field_named(media: Path, stores: dict[st
 def test_features_exported_and_imported_back_are_equal(stores: dict[str, Path], tmp_path: Path, form: str) -> None:
     for name in ("real", "malformed"):
         store, out, back = stores[name], tmp_path / f"out-{name}", tmp_path / f"back-{name}"
-        assert avel("store", "export", str(store), str(out), "--format", form).returncode == 0
-        assert avel("store", "import", str(out), str(back), "--format", form).returncode == 0
-        here, there = arrays(store), arrays(back)
+        assert main(["store", "export", str(store), str(out), "--format", form]) == 0
+        assert main(["store", "import", str(out), str(back), "--format", form]) == 0
+        here, there = small.arrays(store), small.arrays(back)
         for path in (path for path in here if path.startswith("features/")):
             np.testing.assert_array_equal(here[path], there[path], err_msg=path)
+
+
+@pytest.mark.parametrize("name", [pytest.param("real", marks=pytest.mark.slow), "malformed"])
+def test_stores_of_both_executors_are_equal_array_for_array(
+    media: Path, stores: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    ray, local = extracted(media, name, "ray", tmp_path / "ray"), small.arrays(stores[name])
+    assert len(local) > 20
+    assert small.differences(local, small.arrays(ray)) == []
+    done = avel("store", "verify", str(ray), "--media", str(media / name))
+    assert done.returncode == 0, done.stdout + done.stderr

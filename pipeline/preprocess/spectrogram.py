@@ -162,7 +162,7 @@ def filter_bank(rule: StftRule) -> NDArray[np.float32]:
     from_centre_hz = np.subtract.outer(centre_hz, bin_hz_B)
     rising = -from_centre_hz[:-2] / width_hz[:-1, None]
     falling = from_centre_hz[2:] / width_hz[1:, None]
-    bank_MB = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    bank_MB: NDArray[np.float32] = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
     bank_MB *= (2.0 / (centre_hz[2:] - centre_hz[:-2]))[:, None]
     return bank_MB
 

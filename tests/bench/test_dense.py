@@ -29,7 +29,10 @@ def small(case: dense.Case, batch: int) -> dense.Figures:
     )
 
 
-@pytest.mark.parametrize("case", dense.CASES, ids=lambda case: case.label)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[] if c.head == "loco" else pytest.mark.slow, id=c.label) for c in dense.CASES],
+)
 def test_flop_of_a_step_grow_with_the_batch_and_all_is_told(case: dense.Case) -> None:
     one, two = small(case, 1), small(case, 2)
     assert min(one.flop, one.step_s, one.video_s, one.matmul_s, one.parameters) > 0

@@ -10,6 +10,7 @@ import pytest
 from bench import detection, measurement
 
 
+@pytest.mark.slow
 def test_detection_is_found_and_keeps_its_limits(tmp_path: Path) -> None:
     assert "detection" in measurement.names()
     measured = measurement.run("detection", tmp_path)

@@ -18,8 +18,8 @@ from pipeline.encode import load_encoder
 from pipeline.encoder import encoder_names, encoder_spec
 from pipeline.recipes import find_recipe
 
-# Of one file for both towers, and of one for each; all of them are slow.
-FEW = ("audioclip", "one_peace")
+# All of them are slow.
+FEW = ("audioclip",)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def counted(recipe: Recipe, which: str, folder: Path, segments: int = 1) -> floa
     return encoders._flop(encoder, encoders._first(clips, segments))[0] / 1e9 / segments
 
 
+@pytest.mark.slow
 def test_report_has_a_row_for_every_tower_and_precision(small: Report) -> None:
     check_rows(small, FEW)
 
@@ -84,12 +85,14 @@ def check_rows(small: Report, names: tuple[str, ...]) -> None:
             assert row.max_abs_error > 0
 
 
+@pytest.mark.slow
 def test_page_has_a_line_for_every_row(small: Report) -> None:
     lines = [line for line in markdown(small).splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + len(small.rows)
     assert {line.count("|") for line in lines} == {13}
 
 
+@pytest.mark.slow
 def test_rows_that_were_run_become_figures_with_a_limit_on_rounding(small: Report) -> None:
     figures = measurements(small)
     run = [row for row in small.rows if not row.skipped]
@@ -165,6 +168,7 @@ def test_options_name_encoders_that_have_weights() -> None:
     assert find_recipe("descriptors-1s").encoder in encoder_names()
 
 
+@pytest.mark.slow
 def test_command_writes_the_page_and_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "encoders", "--encoder", "audioclip", "--small", "--segments", "1", "--seconds", "0.1"]
     page = tmp_path / "towers.md"

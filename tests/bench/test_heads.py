@@ -35,6 +35,7 @@ def test_flop_of_attention_are_those_of_hand() -> None:
     assert heads.flop_of(run) == 2 * one + 5 * one
 
 
+@pytest.mark.slow
 def test_every_head_that_is_trained_is_measured() -> None:
     for name in names():
         if name != "ov_avel_free" and spec(name).task == "segments":  # dense heads: test_dense.py

@@ -68,7 +68,7 @@ def test_events_that_are_kept_back_leave_a_run_without_their_number(
     data = ["--dataset", "unav100", "--root", str(tmp_path / "root"), "--store", str(planted.store)]
     for head, more in (("loco", SMALL), ("linear", [])):
         run = tmp_path / head
-        words = ["train", *data, "--head", head, *more, "--epochs=2", "--batch=4", "--out", str(run)]
+        words = ["train", *data, "--head", head, *more, "--epochs=1", "--batch=4", "--out", str(run)]
         trained = main(capsys, *words)
         assert not {"average_map", "segment_map"} & set(trained["metrics"]["test"])
         assert trained["metrics"]["test"]["items"] > 0
@@ -145,6 +145,7 @@ def test_events_after_the_features_end_are_told(
     assert all("begin after the features of their videos end" in warning for warning in trained["warnings"])
 
 
+@pytest.mark.slow
 def test_two_seeds_of_a_dense_head_have_a_mean_of_the_number_that_counts(
     planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

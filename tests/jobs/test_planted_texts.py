@@ -59,6 +59,7 @@ def unseen_map(rows: list[dict[str, Any]], unseen: list[int], said: list[int]) -
     return float(detection_score(table("events_true"), table("events_pred")).ap_TK.mean())
 
 
+@pytest.mark.slow
 def test_unseen_classes_are_found_by_their_own_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unav100.write(dataset(), tmp_path / "root")
     places = ["--root", str(tmp_path / "root"), "--store", str(tmp_path / "store")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from catalog.store.verify import verify
 from catalog.store.writer import open_writer
 from catalog.video import Video
 from tests import sample_store as sample
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without fault, to be copied."""
+    path: Path = tmp_path_factory.mktemp("sound") / "s"
+    _make(path)
+    return path
 
 
 def _make(path: Path) -> None:
@@ -68,9 +77,9 @@ def test_verify_of_a_sound_store_finds_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_verify_names_the_broken_promise(
-    tmp_path: Path, change: Callable[[zarr.Group], None], where: str, video_id: str, said: str
+    sound: Path, tmp_path: Path, change: Callable[[zarr.Group], None], where: str, video_id: str, said: str
 ) -> None:
-    _make(tmp_path / "s")
+    shutil.copytree(sound, tmp_path / "s")
     _edit(tmp_path / "s", change)
     (problem,) = verify(open_store(tmp_path / "s")).problems
     assert (problem.where, problem.video_id) == (where, video_id)

@@ -32,6 +32,8 @@ from tests.heads import dense_planted as told
 # Every point hangs on the whole item: attention to all, a mean over all.
 SEE_ALL = ("unav", "tri_det")
 DENSE_HEADS = [name for name in model.names() if model.spec(name).task == "events"]
+# Training is the engine's and the task's: of the ordinary run one head of each network is enough.
+TRAINED = [name if name in ("loco", "tri_det") else pytest.param(name, marks=pytest.mark.slow) for name in DENSE_HEADS]
 # Small ones of these fields, where a head has them.
 SMALL = {"width": 16, "hidden": 16, "class_width": 8, "levels": 3, "window": 4, "attention_window": 16}
 WIDTH = 9  # of the planted features
@@ -207,7 +209,7 @@ def trained(name: str, head: DenseHead, *, videos: int = 24, **how: Any) -> tupl
     )
 
 
-@pytest.mark.parametrize("name", DENSE_HEADS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_dense_head_learns_and_is_judged(name: str) -> None:
     _, head = fresh(name, visual=WIDTH, audio=WIDTH)
     _, untrained = fresh(name, visual=WIDTH, audio=WIDTH)
@@ -224,7 +226,7 @@ def test_every_dense_head_learns_and_is_judged(name: str) -> None:
     assert EventTask.headline == "average_map"
 
 
-@pytest.mark.parametrize("name", DENSE_HEADS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_training_interrupted_equals_undisturbed_bit_for_bit(name: str, tmp_path: Path) -> None:
     how: dict[str, Any] = {"videos": 12, "epochs": 3, "warmup_epochs": 1, "crop_share": 0.5, "max_segments": 40}
     whole, _ = trained(name, fresh(name, visual=WIDTH, audio=WIDTH)[1], **how)

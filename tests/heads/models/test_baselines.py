@@ -220,6 +220,7 @@ def planted_batch(planted: ModuleType) -> tuple[Tensor, Tensor, Target]:
     return visual, audio, Target(classes_BT=torch.from_numpy(classes), background=3)
 
 
+@pytest.mark.slow  # `test_every_head_learns_by_its_own_loss` learns the like in the ordinary run
 def test_training_learns_planted_events(name: str, planted: ModuleType) -> None:
     sizes: dict[str, dict[str, Any]] = {"avel": {"hidden": 16}, "psp": {"hidden": 16}, "cmbs": {"width": 32}}
     options = sizes.get(name, {"width": 32, "feedforward": 64})

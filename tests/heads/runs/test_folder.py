@@ -158,7 +158,10 @@ def replaced(run: Path, renaming: int, then: str) -> subprocess.CompletedProcess
     return subprocess.run(words, check=False, timeout=900, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(("renaming", "seed"), [(1, 3), (2, 3), (3, 9)])
+@pytest.mark.parametrize(
+    ("renaming", "seed"),
+    [pytest.param(1, 3, marks=pytest.mark.slow), (2, 3), pytest.param(3, 9, marks=pytest.mark.slow)],
+)
 def test_write_run_killed_while_it_replaces_a_run_leaves_a_whole_one(run: Path, renaming: int, seed: int) -> None:
     assert replaced(run, renaming, "die").returncode == -signal.SIGKILL
     # In between there is nothing at its place, which is not free all the same.
@@ -181,6 +184,7 @@ def test_read_run_killed_while_it_was_replaced_puts_the_old_one_back(run: Path) 
     assert read_run(other).record.seed == 3
 
 
+@pytest.mark.slow
 def test_write_run_whose_place_a_reader_gave_back_to_the_old_run_replaces_it(run: Path) -> None:
     done = replaced(run, 2, "read")
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr

@@ -21,6 +21,10 @@ from heads.training.optim import averaged, optimiser
 from heads.training.segment_task import SegmentTask
 from heads.training.settings import Settings, published_settings
 
+TRAINED = [n for n in names() if spec(n).task == "segments" and not spec(n).needs_texts]
+# Of the slow tests: their training takes seconds, and what could go wrong hangs on no head.
+HEAVY = ("av_transformer", "cmbs")
+
 EPOCHS = 3
 
 
@@ -63,7 +67,9 @@ def assert_equal(one: Fitted, two: Fitted) -> None:
     assert all(torch.equal(tensor, two.state[name]) for name, tensor in one.state.items())
 
 
-@pytest.mark.parametrize("name", [n for n in names() if spec(n).task == "segments" and not spec(n).needs_texts])
+@pytest.mark.parametrize(
+    "name", [n for n in TRAINED if n not in HEAVY] + [pytest.param(n, marks=pytest.mark.slow) for n in HEAVY]
+)
 def test_training_interrupted_twice_equals_undisturbed_bit_for_bit(name: str, splits: Splits, tmp_path: Path) -> None:
     settings = replace(published_settings(name), epochs=EPOCHS, batch_size=5, learning_rate=3e-3, ema=0.5, seed=1)
     whole_head, resumed_head = fresh(name), fresh(name)

@@ -148,7 +148,14 @@ def test_averaged_weights_of_a_training_are_the_slow_sum(splits: tuple[Dataset, 
     torch.testing.assert_close(kept.state["classify.weight"].double(), mean, rtol=0, atol=1e-6)  # float32 sums
 
 
-@pytest.mark.parametrize("name", [n for n in names() if spec(n).task == "segments" and not spec(n).needs_texts])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("cmbs", "av_transformer") else n
+        for n in names()
+        if spec(n).task == "segments" and not spec(n).needs_texts
+    ],
+)
 def test_every_head_learns_in_bfloat16_much_as_in_float32(name: str, splits: tuple[Dataset, Split, Split]) -> None:
     how = vars(replace(published_settings(name), epochs=2, batch_size=6, learning_rate=3e-3))
     whole, short = (trained(splits, fresh(name), **(how | {"precision": p})) for p in ("float32", "bfloat16"))

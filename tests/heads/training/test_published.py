@@ -17,6 +17,10 @@ from heads.training.optim import averaged, optimiser, schedule
 from heads.training.run import train_run
 from heads.training.settings import Settings, published_settings
 
+TRAINED = [n for n in names() if spec(n).task == "segments" and not spec(n).needs_texts]
+# Of the slow tests: their training takes seconds, and what could go wrong hangs on no head.
+HEAVY = ("av_transformer", "cmbs")
+
 
 def experiment(head: str, settings: Settings) -> Experiment:
     return Experiment(store="store", dataset="ave", root="root", recipe="descriptors-1s", head=head, settings=settings)
@@ -34,7 +38,9 @@ def store(planted: ModuleType, data: Dataset, tmp_path_factory: pytest.TempPathF
     return held
 
 
-@pytest.mark.parametrize("name", [n for n in names() if spec(n).task == "segments" and not spec(n).needs_texts])
+@pytest.mark.parametrize(
+    "name", [n for n in TRAINED if n not in HEAVY] + [pytest.param(n, marks=pytest.mark.slow) for n in HEAVY]
+)
 def test_every_head_learns_by_its_own_loss(name: str, store: FeatureStore, data: Dataset) -> None:
     settings = replace(published_settings(name), epochs=4, batch_size=8, learning_rate=3e-3)
     run = train_run(experiment(name, settings), Materials(store=store, dataset=data))

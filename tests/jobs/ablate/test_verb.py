@@ -125,6 +125,7 @@ def test_ablate_changes_reach_the_head_and_what_a_row_is_about_wins(partly: Path
     assert {(c["width"], c["egta"], c["refiner"], c["last"]) for c in configs} == {(16, "off", "", "linear")}
 
 
+@pytest.mark.slow
 def test_ablate_row_without_features_says_so(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # A single run: as many processes as there are cores are one.
     arguments = [*words(place, tmp_path, jobs=()), "--table", "2", "--recipe", "vgg=descriptors-1s"]
@@ -205,7 +206,8 @@ def test_ablate_ov_avel_tables_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert rows[3]["metrics"] == methods[3]["metrics"]
 
 
-@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 2])
 def test_ablate_lead_of_the_reference_row_is_seed_by_seed(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: int
 ) -> None:

@@ -67,7 +67,7 @@ def no_workers_left(started_ray: None) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("encode_workers", "workers"),
-    # Of fused workers: `test_main_job_ray.py`, and the last test here, in the ordinary run.
+    # Of fused workers: `test_main_job.py`, and the last test here, in the ordinary run.
     [pytest.param(0, 2, id="fused", marks=pytest.mark.slow), pytest.param(1, 1, id="split")],
 )
 def test_ray_gives_the_arrays_of_this_process(
@@ -148,7 +148,7 @@ def test_ray_workers_that_are_killed_are_replaced_and_leave_no_trace(
 
 def test_ray_encoders_with_weights_give_the_arrays_of_local_workers(videos: Path, tmp_path: Path) -> None:
     weights = write_small(tmp_path / "small.pt")
-    words = ["extract", str(videos), "--limit", "4", "--recipe", "audioclip-1s", "--weights", str(weights)]
+    words = ["extract", str(videos), "--limit", "2", "--recipe", "audioclip-1s", "--weights", str(weights)]
     words += [word for field, value in SMALL.items() for word in ("--set", f"{field}={value}")] + ["--as", "small"]
     for executor in ("local", "ray"):
         assert cli.main([*words, "--store", str(tmp_path / executor), "--executor", executor, "--workers", "2"]) == 0

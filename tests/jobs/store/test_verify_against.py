@@ -31,8 +31,8 @@ def recipe_of(name: str, grid: GridRule) -> Recipe:
     return Recipe(name=name, encoder="i3d_vggish", grid=grid, video=video, audio=audio)
 
 
-@pytest.fixture
-def store(shared: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the file's true grids, and features drawn at random: what unknown weights would give."""
     duration_s = probe(str(shared / "data/media/video/women_long_jump.mp4")).duration_s
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def store(shared: Path, tmp_path: Path) -> Path:
             start_s=grid.starts_s(),
             end_s=grid.ends_s(),
         )
-    made = create_store(tmp_path / "s")
+    made = create_store(tmp_path_factory.mktemp("against") / "s")
     with open_writer(made) as writer:
         writer.ensure_recipe(recipes[0], visual_shape=(2048,), audio_shape=None, card={})
         writer.ensure_recipe(recipes[1], visual_shape=None, audio_shape=(128,), card={})
@@ -64,7 +64,7 @@ def store(shared: Path, tmp_path: Path) -> Path:
         )
         writer.append([result], ["pictures", "sound"])
         writer.commit("made")
-    return tmp_path / "s"
+    return Path(made.uri)
 
 
 def verify(*words: str | Path) -> int:

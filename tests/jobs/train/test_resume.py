@@ -86,13 +86,22 @@ def interrupted(folder: Path) -> Path:
     return folder / "interrupted"
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param([(5, signal.SIGTERM)], id="killed and stopped"),
+        pytest.param(
+            [(5, signal.SIGTERM), (8, signal.SIGKILL), (11, signal.SIGINT)], id="often", marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_train_killed_and_stopped_at_several_epochs_equals_undisturbed_bit_for_bit(
-    folder: Path, undisturbed: Path, interrupted: Path, tmp_path: Path
+    folder: Path, undisturbed: Path, interrupted: Path, tmp_path: Path, ends: list[tuple[int, signal.Signals]]
 ) -> None:
     shutil.copytree(interrupted / "run.partial", tmp_path / "run.partial")
     out = tmp_path / "run"
     kept = epochs_kept(out)
-    for epoch, number in ((5, signal.SIGTERM), (8, signal.SIGKILL), (11, signal.SIGINT)):
+    for epoch, number in ends:
         status, said = ended_at(epoch, number, folder, out)
         # What is kept after each epoch hangs on the time that keeping takes; a training that is stopped keeps its last.
         assert kept <= epochs_kept(out) <= epoch
@@ -107,7 +116,7 @@ def test_train_killed_and_stopped_at_several_epochs_equals_undisturbed_bit_for_b
     assert main(steady(folder, out)) == 0
     assert_equal_runs(out, undisturbed)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    # The scalars of all five processes: each epoch once.
+    # The scalars of all processes: each epoch once.
     scalars = EventAccumulator(str(out / "tensorboard")).Reload()
     history = read_record(out).history
     assert sorted(scalars.Tags()["scalars"]) == sorted(history[0].keys() - {"epoch"})

@@ -98,34 +98,35 @@ def test_seeds_bad_arguments_exit_2(
 def test_seeds_that_diverge_are_named_and_exit_1(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grow = ["--lr", "1e4", "--weight-decay", "1e4", "--batch", "1", "--epochs", "20"]
+    grow = ["--lr", "1e4", "--weight-decay", "1e4", "--batch", "1", "--epochs", "2"]
     assert main(words(folder, tmp_path / "runs", "--seeds", "1", *grow)) == 1
     assert "1 of 1 seeds could not be trained: seed 0: epoch" in capsys.readouterr().err
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "ends",
+    ("seeds", "ends"),
     [
-        pytest.param([(3, signal.SIGKILL)], id="killed"),
-        pytest.param([(3, signal.SIGKILL), (6, signal.SIGTERM)], id="killed and stopped", marks=pytest.mark.slow),
+        pytest.param(1, [(3, signal.SIGKILL)], id="killed"),
+        pytest.param(2, [(3, signal.SIGKILL), (6, signal.SIGTERM)], id="killed and stopped", marks=pytest.mark.slow),
     ],
 )
 def test_seeds_killed_and_stopped_go_on_and_leave_no_process(
-    folder: Path, tmp_path: Path, ends: list[tuple[int, signal.Signals]]
+    folder: Path, tmp_path: Path, seeds: int, ends: list[tuple[int, signal.Signals]]
 ) -> None:
-    more = ["--seeds", "2", "--jobs", "2", "--epochs", "9", "--patience", "0", "--batch", "5", "--json"]
+    more = ["--seeds", f"{seeds}", "--jobs", f"{seeds}", "--epochs", "9", "--patience", "0", "--batch", "5", "--json"]
+    last, names = f"seed-{seeds - 1}", [f"seed-{seed}" for seed in range(seeds)]
     for epoch, number in ends:
         held = Held(epoch, tmp_path / f"at-{epoch}", words(folder, tmp_path / "runs", *more))
-        held.wait_for("seed-0", "seed-1")
+        held.wait_for(*names)
         family = psutil.Process(held.process.pid).children(recursive=True)
-        assert len(family) >= 2
+        assert len(family) >= seeds
         status, said = held.end(number)
         assert status == (-number if number == signal.SIGKILL else 128 + number), said
         assert psutil.wait_procs(family, timeout=HANG_S)[1] == [], "a worker outlives its parent"
     assert main(words(folder, tmp_path / "runs", *more, "--jobs", "1")) == 0
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1", "seeds.json"]
-    alone = [word for word in more if word not in ("--seeds", "--jobs", "2")]
-    assert main(words(folder, tmp_path / "one", "--seed", "1", *alone)) == 0
-    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "runs/seed-1"))
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [*names, "seeds.json"]
+    alone = more[4:]
+    assert main(words(folder, tmp_path / "one", "--seed", last[-1], *alone)) == 0
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", f"runs/{last}"))
     assert one == two

@@ -19,7 +19,7 @@ from tests import small_videos as small
 
 pytestmark = pytest.mark.ray
 
-NUM_VIDEOS = 24
+NUM_VIDEOS = 21
 KILLS_A_STORE = 5
 # Far above what a run takes on any machine, and the end of a killed one's orphans (Ray notices within seconds, decoding
 # children at once); a hang is a failure.
@@ -48,7 +48,8 @@ def undisturbed(media: Path) -> dict[str, object]:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("executor", ["local", "ray"])
+# On Ray in the ordinary run: `tests/jobs/extract/test_ray.py`, whose workers are killed.
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_extract_killed_at_random_moments_and_run_again_equals_an_undisturbed_run(
     media: Path, undisturbed: dict[str, object], tmp_path: Path, executor: str, pytestconfig: pytest.Config
 ) -> None:

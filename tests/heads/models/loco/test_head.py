@@ -361,6 +361,7 @@ def planted(count: int, seed: int) -> tuple[Tensor, Tensor, Target]:
     )
 
 
+@pytest.mark.slow
 def test_training_finds_planted_events() -> None:
     head: Any = build("loco", Loco.Config(visual_width=12, audio_width=10, num_classes=3, modality="both", **SMALL))
     stepper = torch.optim.AdamW(head.parameters(), lr=5e-3)

@@ -203,6 +203,7 @@ def test_frames_of_a_file_are_whole_and_held_once(shared: Path) -> None:
             assert np.abs(apart).max() == 0
 
 
+@pytest.mark.slow
 def test_flow_shared_by_windows_equals_flow_window_by_window(nets: Nets, monkeypatch: pytest.MonkeyPatch) -> None:
     frames_seen, pairs_seen = [], []
     encode, between = Raft.encode, Raft.between
