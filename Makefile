@@ -7,6 +7,8 @@ KILLS ?= 20
 # Test processes side by side; Ray's tests stay in one of them (tests/conftest.py), which mostly waits: hence one more
 # than there are cores.
 JOBS ?= $(shell expr $$(nproc) + 1)
+# Processes that tests start read the bytecode that others have written, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 FAST_TESTS := tests/test_floors.py tests/catalog/*.py tests/catalog/store/test_modal.py tests/heads/blocks tests/heads/metrics \

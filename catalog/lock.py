@@ -24,12 +24,12 @@ class Locked(Exception):
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path, *, wait_s: float = 0.0, mode: int = 0o644, remove: bool = False) -> Iterator[None]:
+def hold_lock(path: Path, *, wait_s: float = 0.0, everybody: bool = False, remove: bool = False) -> Iterator[None]:
     """Holds the lock file `path`, made if absent.
 
     Args:
         wait_s: how long to wait for another holder to finish.
-        mode: of the file; 0o666 where users of one folder share it.
+        everybody: any user may hold it, whatever the umask of the one who made it; else those whom the umask lets.
         remove: whether the file is removed at the end. Every holder of this path must then do so, or none.
 
     Raises:
@@ -38,11 +38,11 @@ def hold_lock(path: Path, *, wait_s: float = 0.0, mode: int = 0o644, remove: boo
     """
     deadline = time.monotonic() + wait_s
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            if mode & 0o002:
+            if everybody:
                 with contextlib.suppress(PermissionError):  # another user's file has its mode already
-                    os.fchmod(descriptor, mode)
+                    os.fchmod(descriptor, 0o666)
             _acquire(descriptor, deadline)
             if not _is_at(descriptor, path):
                 continue  # its holder removed it between the opening and the locking

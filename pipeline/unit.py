@@ -25,7 +25,7 @@ from catalog.store.modal import Features
 from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.plan import Unit
-from pipeline.sandbox.parent import Decoded, DecoderKilled
+from pipeline.sandbox.parent import Decoded, DecoderKilled, Restart
 
 # A decoder that dies or hangs is tried on that video once more; somebody else's SIGKILL (an operator, the kernel's
 # out-of-memory killer) says little about the video, so it gets more tries.
@@ -43,7 +43,9 @@ class DecodingSandbox(Protocol):
     @property
     def child_pid(self) -> int | None: ...
 
-    def decode(self, video: Video, path: str, recipes: Sequence[Recipe]) -> Iterator[tuple[str, Clips] | Decoded]: ...
+    def decode(
+        self, video: Video, path: str, recipes: Sequence[Recipe]
+    ) -> Iterator[tuple[str, Clips] | Restart | Decoded]: ...
 
 
 class ClipEncoder(Protocol):
@@ -72,7 +74,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted:
-    """The decoder died on this video and begins it again: discard this video's clips so far."""
+    """This video is begun again, by another decoder or in another process: discard its clips so far."""
 
     position: int
     nbytes: int = 0
@@ -374,6 +376,10 @@ def _decode_video(
                     if isinstance(item, Decoded):
                         yield Ended(position=position, decoded=item, attempts=charged + 1, decode_s=spent_s)
                         return
+                    if isinstance(item, Restart):
+                        yield Restarted(position=position)
+                        began_s = time.perf_counter()
+                        continue
                     yield Window(position=position, recipe=item[0], clips=item[1])
                     began_s = time.perf_counter()
             reason, detail = "decoder_crash", "the decoder ended without a word"

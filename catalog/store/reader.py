@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 
 from catalog.errors import StoreError
+from catalog.recipe import Recipe
 from catalog.store.format import (
     MODALITIES,
     STANDARD_CHUNKS,
@@ -28,17 +29,24 @@ from catalog.store.format import (
 )
 from catalog.store.ragged import Ragged, gather_rows
 from catalog.store.rows import Commit, Labels, Outcomes, VideoTable
-from catalog.store.storage import Place, StorageErrors, icechunk, place
+from catalog.store.storage import Place, StorageErrors, icechunk, incomplete, place
 from catalog.video import STATUSES
 
 Table = TypeVar("Table")
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
-    """Whether an avel store lies at `uri` (newer ones and those with a wrong layout count too)."""
+    """Whether an avel store lies at `uri` (newer ones and those with a wrong layout count too).
+
+    Raises:
+        StoreError: a part of one lies there.
+    """
     where = place(uri)
-    if where.path is not None and not (where.path / "refs").is_dir():
-        return False
+    if where.path is not None:
+        if where.path.is_dir() and (missing := where.missing_part()):
+            raise StoreError(f"{where.uri}: {incomplete(missing)}")
+        if not (where.path / "refs").is_dir():
+            return False
     with StorageErrors(where.uri):
         storage = where.storage()
         if not icechunk.Repository.exists(storage):
@@ -104,6 +112,11 @@ def open_store(uri: str | os.PathLike[str], *, at: str | None = None) -> Feature
             raise StoreError(f"{where.uri}: no store there; `avel extract SOURCE --recipe R --store STORE` makes one")
         repository = icechunk.Repository.open(storage)
     return FeatureStore(where, repository, at=at)
+
+
+def recipes_of(uri: str | os.PathLike[str]) -> dict[str, Recipe]:
+    """The recipes that a store holds, by name; none where there is no store."""
+    return {name: entry.recipe for name, entry in open_store(uri).recipes().items()} if exists(uri) else {}
 
 
 @dataclass(frozen=True, kw_only=True)

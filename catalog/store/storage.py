@@ -30,6 +30,10 @@ import icechunk as icechunk  # named twice: `reader.py` and `writer.py` import i
 
 LOCK_NAME = "avel-writer.lock"
 
+# Icechunk's folders in a repository, and the file that says which snapshot is the newest.
+_PARTS = ("refs", "snapshots", "manifests", "chunks", "transactions")
+_NEWEST = "refs/branch.main/ref.json"
+
 _memory: dict[str, icechunk.Storage] = {}
 
 
@@ -81,8 +85,21 @@ class Place:
                 raise StoreError(f"{self.uri}: not a store but a file; a store is a folder, {hint}")
             if not any(self.path.iterdir()):
                 raise StoreError(f"{self.uri}: no store there, the folder is empty; {hint}")
+            if missing := self.missing_part():
+                raise StoreError(f"{self.uri}: {incomplete(missing)}")
         except OSError as error:
             raise StoreError(f"{self.uri}: cannot be opened: {error.strerror}") from error
+
+    def missing_part(self) -> str:
+        """What the folder of a local store lacks beside others of a store's own: it is an incomplete copy of one."""
+        assert self.path is not None
+        # One such folder alone is anybody's.
+        if sum((self.path / part).is_dir() for part in _PARTS) < 2:
+            return ""
+        newest = self.path / _NEWEST
+        if not newest.is_file() or not newest.stat().st_size:
+            return _NEWEST
+        return "" if (self.path / "snapshots").is_dir() else "snapshots"
 
     def check_free(self) -> None:
         """Raises StoreError where a local path holds something that is not a store's own: it is not written into."""
@@ -90,6 +107,8 @@ class Place:
             return
         if not self.path.is_dir():
             raise StoreError(f"{self.uri}: a file lies there; give a path that is free for a new store")
+        if missing := self.missing_part():
+            raise StoreError(f"{self.uri}: {incomplete(missing)}")
         held = sorted(entry.name for entry in self.path.iterdir())
         if held:
             raise StoreError(
@@ -146,8 +165,14 @@ def writer_lock(where: Place, *, wait_s: float = 0.0) -> Iterator[None]:
                 "wait for it to finish (--wait SECONDS waits here) or stop it"
             ) from None
         except OSError as error:
-            raise StoreError(f"{where.uri}: cannot be written to: {error.strerror}") from error
+            owner = f"; {LOCK_NAME} must be writable for you" if (where.path / LOCK_NAME).exists() else ""
+            raise StoreError(f"{where.uri}: cannot be written to: {error.strerror}{owner}") from error
         yield
+
+
+def incomplete(missing: str) -> str:
+    """What is said of a store of which something is gone, so that nobody extracts for days what is a copy away."""
+    return f"part of a store: {missing} is missing; copy the whole store again from where it is complete"
 
 
 class StorageErrors:
@@ -163,7 +188,12 @@ class StorageErrors:
         if error is None or isinstance(error, StoreError):
             return
         if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
-            raise StoreError(f"{self._uri}: cannot be read: {first_line(error)}") from error
+            said = first_line(error)
+            if gone := re.search(r"Object at location (.*?) not found|object not found: (.*)", str(error)):
+                where = gone[1] or gone[2]
+                part = next((where[where.rindex(f"{p}/") :] for p in _PARTS if f"{p}/" in where), where)
+                raise StoreError(f"{self._uri}: {incomplete(part)}") from error
+            raise StoreError(f"{self._uri}: cannot be read: {said}") from error
         if isinstance(error, ValueError) and "checksum" in str(error):
             raise StoreError(
                 f"{self._uri}: damaged: a chunk is not what was written (its checksum differs); `avel store verify` "

@@ -211,7 +211,27 @@ def _placed(
             ids.append(video_id)
             first_row[video_id], rows_a_video[video_id] = total, int(outcomes.row_count[i])
             total += rows_a_video[video_id]
+    if place and not place.keys() & {item.video_id for item in items}:
+        absent = dict.fromkeys(absent, _other_ids(list(absent), list(place)))
     return ids, first_row, rows_a_video, absent
+
+
+def _other_ids(wanted: Sequence[str], held: Sequence[str]) -> str:
+    """Why none of a data set's videos is in a store: it is of others, or was made of a folder, under file names."""
+    named = set(held)
+    stems = {os.path.splitext(os.path.basename(name))[0] for name in named}
+    alike = sum(video_id in stems for video_id in wanted)
+    told = f"not in the store: looked for {_some(wanted)}; it has {_some(held)}"
+    if not alike:
+        return f"{told}; give the store of this data set, or extract it: `avel extract --dataset NAME --root DIR`"
+    return (
+        f"{told}: files of those names were extracted as a folder, under names of their own; extract them as the data "
+        "set's: `avel extract --dataset NAME --root DIR --media FOLDER`"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:2])) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
 
 
 def _counted(item: Item, dataset: Dataset, recipe: Recipe, rows_a_video: Mapping[str, int], fixed: int | None) -> int:

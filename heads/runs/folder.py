@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def write_run(
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new.", dir=folder.parent))
     try:
-        making.chmod(0o777 & ~_umask())
+        making.chmod(0o777 & ~_umask() | making.stat().st_mode & stat.S_ISGID)  # a team's folder keeps its group
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         safetensors.torch.save_file(tensors, making / "model.safetensors")
         (making / "model.safetensors").chmod(0o666 & ~_umask())  # save_file leaves it to its owner alone

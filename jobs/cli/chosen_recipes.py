@@ -8,7 +8,6 @@ from pathlib import Path
 
 from catalog.errors import BadArguments
 from catalog.recipe import Recipe
-from catalog.store.reader import exists, open_store
 from catalog.synthetic.planting import ENCODER
 from pipeline.encoder import assets_of, encoder_names, encoder_spec
 from pipeline.recipes import check_settings, find_recipe, presets
@@ -59,11 +58,6 @@ def with_weights(
         identity, files[recipe.name] = _resolve(recipe, given[recipe.name], for_text=for_text)
         found.append(replace(recipe, weights_sha256=identity))
     return found, files
-
-
-def recipes_of(store: str) -> dict[str, Recipe]:
-    """The recipes that a store holds, by name; none where there is no store."""
-    return {name: entry.recipe for name, entry in open_store(store).recipes().items()} if exists(store) else {}
 
 
 def check_name(

@@ -12,9 +12,10 @@ from catalog import dataset
 from catalog.errors import BadArguments
 from catalog.media import local_path
 from catalog.recipe import Recipe
+from catalog.store.reader import recipes_of
 from catalog.video import Video
 from jobs.cli.chosen_dataset import optional_dataset
-from jobs.cli.chosen_recipes import check_name, chosen_recipe, recipes_of, with_weights
+from jobs.cli.chosen_recipes import check_name, chosen_recipe, with_weights
 from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import Progress, duration, note, print_json, say, table
 from jobs.cli.main import OK, QUARANTINED

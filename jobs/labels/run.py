@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from catalog.errors import BadArguments
 from catalog.recipe import NAME, Recipe
-from catalog.store.reader import create_store, exists, open_store
+from catalog.store.reader import create_store, exists, open_store, recipes_of
 from catalog.store.writer import open_writer
 from catalog.vocabulary import read_vocabulary
 from jobs.cli.chosen_dataset import optional_dataset
-from jobs.cli.chosen_recipes import check_name, chosen_recipe, recipes_of, with_weights
+from jobs.cli.chosen_recipes import check_name, chosen_recipe, with_weights
 from jobs.cli.chosen_recipes import device as device_of
 from jobs.cli.console import note, print_json, say
 from jobs.cli.recipe_options import changes

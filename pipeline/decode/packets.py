@@ -60,6 +60,7 @@ class Packets:
         self.pts = array("q")
         self.num_packets = 0
         self.num_hidden = 0
+        self.num_hidden_last = 0  # of these, how many come after the last shown packet
         self.num_corrupt = 0
         self.clock_jumps = 0
         self.end_ticks: int | None = None
@@ -82,7 +83,9 @@ class Packets:
         self.end_ticks = pts + duration if self.end_ticks is None else max(self.end_ticks, pts + duration)
         if packet.is_discard:
             self.num_hidden += 1
+            self.num_hidden_last += 1
             return
+        self.num_hidden_last = 0
         self.shown(pts, duration)
 
     def shown(self, pts: int, duration: int) -> None:

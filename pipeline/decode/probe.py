@@ -34,6 +34,8 @@ from pipeline.decode.packets import AudioPackets, VideoPackets, read_packets
 
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
 _STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
+# Of these the stated duration is where the medium ends on its own clock, not how long it lasts.
+_STATES_END = ("matroska", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
 _MIN_SIDE_PX = 8
@@ -305,7 +307,12 @@ def _check_tracks(name: str, video_packets: VideoPackets | None, audio_packets: 
 def _check_length(container: av.container.InputContainer, name: str, last_end_s: Fraction | None) -> None:
     if last_end_s is None or not container.duration or not name.startswith(_STATES_LENGTH):
         return
-    declared_s = Fraction((container.start_time or 0) + container.duration, av.time_base)
+    start = max(0, container.start_time or 0)
+    # Fragmented MP4 does so too; its header counts no frames.
+    is_fragmented = name.startswith("mov") and not any(stream.frames for stream in container.streams)
+    if name.startswith(_STATES_END) or is_fragmented:
+        start = 0  # a piece of a recording begins late
+    declared_s = Fraction(start + container.duration, av.time_base)
     _refuse_shortfall(declared_s, last_end_s, name)
 
 
@@ -336,6 +343,7 @@ def _video_track(packets: VideoPackets, name: str, other_reasons: Mapping[str, b
         "the codec's settings change": packets.num_new_settings > 0,
         "begins between key frames": packets.starts_mid_gop,
         "frames share time stamps": len(pts_F) != num_shown,
+        "an edit list hides the last packets": packets.num_hidden_last > 0,
         **other_reasons,
     }
     not_decord = "; ".join(reason for reason, applies in reasons.items() if applies)

@@ -7,7 +7,9 @@ those from the file itself: each frame brings its own pts, so none can be mispla
 other way, a stream copy to Matroska for decord, costs a second file on disk.)
 
 Each reader goes to the end of the video whatever the recipe needs, so that what is found damaged depends on the medium
-alone. decord stops at the first damaged packet; PyAV then takes over, conceals and counts.
+alone. decord stops at the first damaged packet, but its thread reads ahead: how many frames it gives before that hangs
+on the machine. So nothing of it is kept: PyAV decodes the whole video, conceals and counts. Where an edit list hides
+the last packets, its thread may or may not meet damage among them: such files are PyAV's.
 
 Shape suffixes: H W pixels, C = RGB.
 """
@@ -15,6 +17,7 @@ Shape suffixes: H W pixels, C = RGB.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -34,12 +37,21 @@ _MAX_MISSING_TAIL_S = Fraction(1, 4)
 Frame = NDArray[np.uint8]
 
 
+class DecordFailed(Exception):
+    """decord stopped in mid-video: its frames so far are not to be kept, and `info` is for reading the video again."""
+
+    def __init__(self, info: MediaInfo, error: BaseException) -> None:
+        super().__init__(_first_line(error))
+        assert info.video is not None
+        self.info = replace(info, video=replace(info.video, not_decord=_first_line(error), sparse_safe=False))
+
+
 class FrameReader:
     """The frames of one video, ascending.
 
     Attributes:
         path_used: "decord", "decord, skipping" or "pyav: <why not decord>".
-        packet_errors: packets that PyAV could not decode.
+        packet_errors: packets of shown frames that PyAV could not decode.
     """
 
     def __init__(
@@ -53,17 +65,18 @@ class FrameReader:
             source: packets to share with the audio where the probe rules out decord.
         """
         assert info.video is not None
-        self._path, self._track, self._heartbeat = path, info.video, heartbeat
-        self._reader: _DecordReader | _PyavReader
-        if self._track.not_decord:
-            self._reader = _PyavReader(path, self._track, heartbeat, source)
-            self.path_used = f"pyav: {self._track.not_decord}"
-            return
-        try:
-            self._reader = _DecordReader(path, self._track, heartbeat)
-            self.path_used = self._reader.name
-        except _decord_errors() as error:
-            self._use_pyav(error)
+        self._info = info
+        if not info.video.not_decord:
+            try:
+                self._reader: _DecordReader | _PyavReader = _DecordReader(path, info.video, heartbeat)
+                self.path_used = self._reader.name
+                return
+            except _decord_errors() as error:
+                why = _first_line(error)
+        else:
+            why = info.video.not_decord
+        self._reader = _PyavReader(path, info.video, heartbeat, source)
+        self.path_used = f"pyav: {why}"
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame | None]]:
         """Yields (number, frame (H, W, 3) uint8 RGB) for each of `wanted`, ascending and beyond all asked for before.
@@ -72,27 +85,24 @@ class FrameReader:
 
         Raises:
             MediaError: resolution_change.
+            DecordFailed: read the video again, by the error's `info`.
         """
-        done = 0
         try:
-            for number, frame in self._reader.read(wanted):
-                done += 1
-                yield number, frame
+            yield from self._reader.read(wanted)
         except _decord_errors() as error:
-            self._use_pyav(error)
-            yield from self._reader.read(wanted[done:])
+            raise DecordFailed(self._info, error) from error
 
     def finish(self) -> None:
         """Decodes the rest and holds the medium to what its packets promised.
 
         Raises:
             MediaError: video_undecodable, truncated_media, corrupt_payload, resolution_change.
+            DecordFailed: as `read`.
         """
         try:
             self._reader.finish()
         except _decord_errors() as error:
-            self._use_pyav(error)
-            self._reader.finish()
+            raise DecordFailed(self._info, error) from error
 
     @property
     def packet_errors(self) -> int:
@@ -105,13 +115,6 @@ class FrameReader:
 
     def close(self) -> None:
         self._reader.close()
-
-    def _use_pyav(self, error: BaseException) -> None:
-        """From the video's beginning, with packets of its own: the audio is further on."""
-        if hasattr(self, "_reader"):
-            self._reader.close()
-        self._reader = _PyavReader(self._path, self._track, self._heartbeat)
-        self.path_used = f"pyav: {_first_line(error)}"
 
 
 class _DecordReader:
@@ -251,7 +254,8 @@ class _PyavReader:
             except av.error.FFmpegError as error:
                 if isinstance(error, MemoryError):
                     raise
-                self.packet_errors += bool(packet.size)
+                # Damage counts where it concerns what is shown: not in packets that an edit list hides.
+                self.packet_errors += bool(packet.size) and not packet.is_discard
                 continue
             for av_frame in av_frames:
                 number = self._number(av_frame)

@@ -32,7 +32,7 @@ from pipeline.decode.audio import AudioReader, Mono, Resampler, SampleBuffer
 from pipeline.decode.frames import Frame, FrameTable, Geometry, resize
 from pipeline.decode.packet_source import PacketSource
 from pipeline.decode.probe import MediaInfo, refuse_implausible
-from pipeline.decode.video import FrameReader, refuse_clock_jumps
+from pipeline.decode.video import DecordFailed, FrameReader, refuse_clock_jumps
 
 # Windows are this long at most, however small their frames: a three-hour video then costs no more than a short one.
 _MAX_WINDOW_S = Fraction(30)
@@ -50,6 +50,11 @@ class DecodeReport:
 
     outcome: Outcome
     media: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Decoding begins again, by another decoder: discard the clips so far."""
 
 
 @dataclass
@@ -84,8 +89,8 @@ def decode(
     annotated_s: Fraction | None = None,
     window_bytes: int,
     heartbeat: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[str, Clips] | DecodeReport]:
-    """Yields (recipe name, Clips) in time order for each recipe, and a `DecodeReport` last.
+) -> Iterator[tuple[str, Clips] | Restart | DecodeReport]:
+    """Yields (recipe name, Clips) in time order for each recipe, a `DecodeReport` last; a `Restart` may come between.
 
     Args:
         path: what `info` was probed from.
@@ -97,6 +102,24 @@ def decode(
         MediaError: the medium cannot be used; discard the clips yielded so far.
     """
     _refuse_truncated(info, annotated_s)
+    how: dict[str, Any] = {"video_id": video_id, "window_bytes": window_bytes, "heartbeat": heartbeat}
+    try:
+        yield from _decode_once(path, info, recipes, **how)
+    except DecordFailed as failure:
+        again = failure.info
+        yield Restart()
+        yield from _decode_once(path, again, recipes, **how)
+
+
+def _decode_once(
+    path: str,
+    info: MediaInfo,
+    recipes: Sequence[Recipe],
+    *,
+    video_id: str,
+    window_bytes: int,
+    heartbeat: Callable[[], None],
+) -> Iterator[tuple[str, Clips] | DecodeReport]:
     wants_video = any(recipe.video for recipe in recipes) and info.video is not None
     wants_audio = any(recipe.audio for recipe in recipes) and info.audio is not None
     with contextlib.ExitStack() as stack:

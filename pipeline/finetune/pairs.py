@@ -28,7 +28,7 @@ from catalog.video import Video
 from pipeline.clips import Clips
 from pipeline.preprocess import spectrogram
 from pipeline.sandbox.fetch import local_copy
-from pipeline.sandbox.parent import Decoded, Sandbox
+from pipeline.sandbox.parent import Decoded, Restart, Sandbox
 
 TABLE = "pairs.json"
 FRAMES, SOUND = "frames.npy", "sound.npy"
@@ -174,6 +174,9 @@ def _decode_one(video: Video, recipe: Recipe, sandbox: Sandbox, place: Path) -> 
             for part in sandbox.decode(video, path, [recipe]):
                 if isinstance(part, Decoded):
                     break
+                if isinstance(part, Restart):
+                    frames, sound, segments = [], [], []
+                    continue
                 usable = _usable(part[1], recipe)
                 segments += [part[1].first + row for row in usable]
                 frames += [part[1].frames_FHWC[part[1].frame_index_SP[row]] for row in usable]

@@ -7,6 +7,7 @@ refused before it acts; keys, shapes and finiteness are checked before a network
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import warnings
 import zipfile
@@ -21,9 +22,13 @@ from torch import Tensor, nn
 
 from catalog.errors import AvelError
 
-# Under these names published files wrap their state dict.
+# Under these names files wrap their state dict, beside an optimiser's state and the like; the first there is counts.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
+# What trainers put before every key: DataParallel, torch.compile, Lightning modules.
+_TRAINERS = ("module.", "_orig_mod.", "model.")
+_MAX_NESTING = 4
 _SHOWN = 4
+_log = logging.getLogger("avel")
 _SHAPES_ONLY = ContextVar("_SHAPES_ONLY", default=False)
 
 Sizes = TypeVar("Sizes")
@@ -36,6 +41,7 @@ class BadCheckpoint(AvelError, ValueError):
 
 # What numpy's arrays within a PyTorch file name, by its older and newer modules: they build arrays and nothing else.
 _EMPTY_ARRAY = np.zeros(0).__reduce__()[0]
+_NUMBER = np.float64(0).__reduce__()[0]
 _ARRAY_PARTS: list[Any] = [
     (_EMPTY_ARRAY, "numpy.core.multiarray._reconstruct"),
     (_EMPTY_ARRAY, "numpy._core.multiarray._reconstruct"),
@@ -43,6 +49,10 @@ _ARRAY_PARTS: list[Any] = [
     np.dtype,
     np.dtypes.Float32DType,
     np.dtypes.Float64DType,
+    np.dtypes.Int64DType,
+    # Single numbers beside the weights: a best accuracy, an epoch.
+    (_NUMBER, "numpy.core.multiarray.scalar"),
+    (_NUMBER, "numpy._core.multiarray.scalar"),
 ]
 
 
@@ -59,12 +69,16 @@ def shapes_only() -> Iterator[None]:
         _SHAPES_ONLY.reset(token)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a checkpoint file, by published key, on the CPU and mapped from the file where its form allows.
+
+    A state dict within others is found where only one can be meant, and what trainers put before every key is taken
+    off; both are logged.
 
     Args:
         path: PyTorch (zip or the older form) or safetensors, by content, not by name. Arrays of numpy count as tensors
             (VGGish's PCA was published so).
+        prefix: what every published key begins with, where that is a trainer's ("module." of RAFT's).
 
     Raises:
         BadCheckpoint: not such a file, damaged, truncated, holding objects other than tensors, or wanting to run code.
@@ -75,7 +89,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not head:
         raise BadCheckpoint(f"{path}: the file is empty; fetch or copy it again")
     if _is_safetensors(head):
-        return _read_safetensors(path)
+        return _published_keys(_read_safetensors(path), path, prefix)
     is_zip = head.startswith(b"PK")
     try:
         if is_zip:
@@ -96,7 +110,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: refused, nothing of it was run: it is damaged or holds more than tensors{_code_named(error)}. "
             "A published checkpoint loads without this; check where the file came from"
         ) from error
-    return _tensors(held, path)
+    return _published_keys(_tensors(held, path), path, prefix)
 
 
 def fill(
@@ -226,10 +240,47 @@ def _check_stored(path: Path) -> None:
         raise ValueError(f"its entry {packed[0]} is compressed, which PyTorch never writes")
 
 
+def _published_keys(state: dict[str, Tensor], path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors without what a trainer put before every key, and with the `prefix` that published keys have."""
+    taken_off = ""
+    while state and (shared := next((one for one in _TRAINERS if all(key.startswith(one) for key in state)), "")):
+        state, taken_off = with_prefix(state, shared), taken_off + shared
+    if taken_off not in ("", prefix):
+        _log.warning("%s: every key begins with %r, as trainers write it; read without it", path, taken_off)
+    return {prefix + key: tensor for key, tensor in state.items()} if prefix else state
+
+
+def _unwrapped(held: object, path: Path) -> object:
+    """The state dict within what trainers save beside it: optimisers, epochs, averaged copies."""
+    for _ in range(_MAX_NESTING):
+        if not isinstance(held, Mapping) or any(isinstance(value, Tensor) for value in held.values()):
+            return held
+        inner = {str(key)[:80]: value for key, value in held.items() if _holds_weights(value)}
+        chosen = next((name for name in WRAPPERS if name in inner), None)
+        if chosen is None and len(inner) > 1:
+            raise BadCheckpoint(
+                f"{path}: holds several state dicts ({_some(inner)}): save the one that is meant in a file of its own"
+            )
+        if not inner:
+            return held
+        chosen = chosen or next(iter(inner))
+        if len(inner) > 1:
+            others = _some(name for name in inner if name != chosen)
+            _log.warning("%s: %r is read; it holds weights under %s too", path, chosen, others)
+        held = inner[chosen]
+    return held
+
+
+def _holds_weights(value: object) -> bool:
+    """A state dict, or what holds one; an optimiser's has numbered entries."""
+    return isinstance(value, Mapping) and any(
+        isinstance(key, str) and (isinstance(one, Tensor) or (key in WRAPPERS and isinstance(one, Mapping)))
+        for key, one in value.items()
+    )
+
+
 def _tensors(held: object, path: Path) -> dict[str, Tensor]:
-    for wrapper in WRAPPERS:
-        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
-            held = held[wrapper]
+    held = _unwrapped(held, path)
     if not isinstance(held, Mapping):
         raise BadCheckpoint(f"{path}: needs a state dict (names to tensors), got {type(held).__name__}")
     state = {}

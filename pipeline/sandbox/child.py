@@ -101,7 +101,7 @@ def _serve(request: wire.Message, answers: int) -> None:
 
 def _decode(request: wire.Message, send: Send, heartbeat: Callable[[], None]) -> None:
     from pipeline.decode.probe import probe
-    from pipeline.decode.windows import DecodeReport, decode
+    from pipeline.decode.windows import DecodeReport, Restart, decode
 
     with _Medium(request["path"]) as path:
         digest, num_bytes = _sha256(path, heartbeat)
@@ -129,6 +129,8 @@ def _decode(request: wire.Message, send: Send, heartbeat: Callable[[], None]) ->
                         "num_bytes": num_bytes,
                     }
                 )
+            elif isinstance(item, Restart):
+                send({"kind": "restart"})
             else:
                 _send_clips(*item, send)
 
@@ -158,26 +160,36 @@ def _thumbnails(request: wire.Message, send: Send, heartbeat: Callable[[], None]
     from PIL import Image
 
     from pipeline.decode.frames import FrameTable
-    from pipeline.decode.probe import probe, refuse_implausible
-    from pipeline.decode.video import FrameReader
+    from pipeline.decode.probe import MediaInfo, probe, refuse_implausible
+    from pipeline.decode.video import DecordFailed, FrameReader
 
     with _Medium(request["path"]) as path:
         info = probe(path)
         thumbnails: dict[int, NDArray[np.uint8]] = {}
         numbers = [-1] * len(request["times_s"])
-        if info.video is not None:
+
+        def read(info: MediaInfo) -> None:
             reader = FrameReader(path, info, heartbeat)
             refuse_implausible(info)
+            try:
+                for number, frame in reader.read(sorted({n for n in numbers if n >= 0})):
+                    if frame is not None:
+                        height = request["height_px"]
+                        width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+                        # A strip 8 pixels high must not become megapixels wide.
+                        size = (min(width, 8 * height), height)
+                        thumbnails[number] = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+            finally:
+                reader.close()
+
+        if info.video is not None:
             table = FrameTable(pts_F=info.video.pts_F, time_base=info.video.time_base, t0_s=info.t0_s)
             numbers = [table.shown_at(Fraction(time_s)) for time_s in request["times_s"]]
-            for number, frame in reader.read(sorted({n for n in numbers if n >= 0})):
-                if frame is not None:
-                    height = request["height_px"]
-                    width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-                    # A strip 8 pixels high must not become megapixels wide.
-                    size = (min(width, 8 * height), height)
-                    thumbnails[number] = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
-            reader.close()
+            try:
+                read(info)
+            except DecordFailed as failure:
+                thumbnails.clear()
+                read(failure.info)
         used = sorted(thumbnails)
         indices = [used.index(n) if n in thumbnails else -1 for n in numbers]
         send({"kind": "done", "indices": indices}, [thumbnails[n] for n in used])

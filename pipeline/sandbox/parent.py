@@ -78,6 +78,11 @@ class Decoded:
     num_bytes: int
 
 
+@dataclass(frozen=True)
+class Restart:
+    """The decoder begins the medium again: discard its clips so far."""
+
+
 class DecoderKilled(MediaError):
     """The child was killed from outside (a SIGKILL that is not ours, often the kernel's memory killer)."""
 
@@ -117,8 +122,10 @@ class Sandbox:
 
     def decode(
         self, video: Video, path: Path | str, recipes: Sequence[Recipe]
-    ) -> Iterator[tuple[str, Clips] | Decoded]:
+    ) -> Iterator[tuple[str, Clips] | Restart | Decoded]:
         """Yields (recipe name, Clips) in time order for each recipe, then one `Decoded`.
+
+        A `Restart` between says to discard the clips so far: they all come again.
 
         Args:
             video: whose clips they become; an annotated duration far above the medium's is truncated_media.
@@ -151,6 +158,8 @@ class Sandbox:
                 if name not in grids:
                     grids[name] = by_name[name].grid.grid(duration_s)
                 yield name, _clips(video.id, grids[name], message, arrays)
+            elif message["kind"] == "restart":
+                yield Restart()
             else:
                 yield Decoded(
                     outcome=Outcome(status=message["status"], reason=message["reason"]),

@@ -216,7 +216,7 @@ def locked(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None
         while True:
             try:
                 # A team's folder has several writers, so the lock file is everybody's.
-                stack.enter_context(hold_lock(folder / f".{name}.lock", wait_s=_ASK_EVERY_S, mode=0o666))
+                stack.enter_context(hold_lock(folder / f".{name}.lock", wait_s=_ASK_EVERY_S, everybody=True))
                 break
             except Locked:
                 if on_wait is not None:

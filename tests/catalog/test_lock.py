@@ -80,7 +80,7 @@ def test_lock_released_after_an_error_in_the_block(tmp_path: Path) -> None:
 
 def test_lock_shared_by_users_is_writable_by_all(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
-    with hold_lock(path, mode=0o666):
+    with hold_lock(path, everybody=True):
         assert path.stat().st_mode & 0o777 == 0o666
 
 

@@ -179,6 +179,7 @@ def test_run_of_the_commands_in_the_report_gives_the_checkpoint_again(place: Pat
     assert read_record(tmp_path / "run").config["fusion"] == "arithmetic"
 
 
+@pytest.mark.slow
 def test_train_share_reads_the_data_sets_own_list_and_evaluate_does_too(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,7 +125,9 @@ def load(weights: Mapping[str, Path], device: str, recipe: Recipe) -> I3dVggish:
     raft = vggish = None
     if "flow" in streams:
         path = weights["raft"]
-        built = build(Raft, read_state(path), where=f"{path}, RAFT", optional=("num_batches_tracked",))
+        built = build(
+            Raft, read_state(path, prefix="module."), where=f"{path}, RAFT", optional=("num_batches_tracked",)
+        )
         raft = frozen(built, device)
     if recipe.audio is not None:
         path = weights["vggish"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from catalog.errors import StoreBusy, StoreError
 from catalog.store.reader import create_store, exists, open_store
-from catalog.store.storage import place
+from catalog.store.storage import LOCK_NAME, place
 from catalog.store.writer import open_writer
 from tests import sample_store as sample
 
@@ -42,6 +44,78 @@ def test_store_in_an_unwritable_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="no store can be made there: "):
         create_store(tmp_path / "file" / "s")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("whole") / "s"
+    sample.make(path, [sample.result(i) for i in range(3)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("refs", "refs/branch.main/ref.json"),
+        ("refs/branch.main", "refs/branch.main/ref.json"),
+        ("snapshots", "snapshots"),
+        ("manifests", "manifests/"),
+        ("chunks", "chunks/"),
+    ],
+)
+def test_incomplete_copy_of_a_store_is_told_as_that(whole: Path, tmp_path: Path, lost: str, named: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    shutil.rmtree(copy / lost)
+
+    def use() -> None:
+        store = open_store(copy)
+        store.read("tiny", "visual")
+
+    with pytest.raises(StoreError, match=rf"part of a store: {named}.* is missing; copy the whole store again"):
+        use()
+    if lost in ("refs", "refs/branch.main", "snapshots"):
+        with pytest.raises(StoreError, match="part of a store"):
+            exists(copy)
+        with pytest.raises(StoreError, match="part of a store"):
+            create_store(copy)
+
+
+def test_empty_reference_is_an_incomplete_copy(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    (tmp_path / "copy" / "refs" / "branch.main" / "ref.json").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"part of a store: refs/branch.main/ref.json is missing"):
+        open_store(tmp_path / "copy")
+
+
+def test_folder_of_something_else_is_no_incomplete_store(tmp_path: Path) -> None:
+    (tmp_path / "chunks").mkdir()
+    assert not exists(tmp_path)
+    with pytest.raises(StoreError, match="the folder is not empty"):
+        create_store(tmp_path)
+
+
+def test_every_file_of_a_store_follows_the_umask_and_the_folders_group(tmp_path: Path) -> None:
+    team = tmp_path / "team"
+    team.mkdir()
+    team.chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        sample.make(team / "s", [sample.result(1)])
+    finally:
+        os.umask(before)
+    for path in (team / "s").rglob("*"):
+        mode = path.stat().st_mode & 0o7777
+        assert mode == (0o2775 if path.is_dir() else 0o664), path
+    assert (team / "s" / LOCK_NAME).exists()
+
+
+def test_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    sample.make(tmp_path / "s", [sample.result(1)])
+    (tmp_path / "s" / LOCK_NAME).unlink()
+    (tmp_path / "s" / LOCK_NAME).mkdir()  # whoever opens it for writing is refused, root too
+    with pytest.raises(StoreError, match=f"{LOCK_NAME} must be writable"), open_writer(open_store(tmp_path / "s")):
+        pass
 
 
 @pytest.fixture

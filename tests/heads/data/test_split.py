@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -232,3 +233,28 @@ def test_find_recipe_other_settings_names_both_and_the_difference(tmp_path: Path
     assert held.fingerprint()[:12] in str(caught.value)
     assert wanted.fingerprint()[:12] in str(caught.value)
     assert caught.value.differences == [("grid.hop_s", "1/2", "1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "videos/{}.mp4",
+            r"looked for 'video-\d+', 'video-\d+' and 4 more; it has 'videos/video-\d+.mp4', .* extracted as a folder, "
+            r".* `avel extract --dataset NAME --root DIR --media FOLDER`",
+        ),
+        ("other-{}", r"it has 'other-video-\d+', .* and 22 more; give the store of this data set"),
+    ],
+)
+def test_read_split_of_a_store_with_other_ids_says_which_it_looked_for_and_which_there_are(
+    tmp_path: Path, planted: ModuleType, name: str, said: str
+) -> None:
+    data = planted.dataset(items_a_class=8)
+    renamed = {video.id: name.format(video.id) for video in data.videos}
+    items = tuple(replace(item, video_id=renamed[item.video_id]) for item in data.items)
+    videos = tuple(replace(video, id=renamed[video.id]) for video in data.videos)
+    store = planted.store(tmp_path / "store", replace(data, items=items, videos=videos))
+    split = read_split(store, "descriptors-1s", data, "test")
+    (why,) = set(split.absent.values())
+    assert len(split.absent) == 6
+    assert re.search(said, why), why

@@ -184,6 +184,7 @@ def test_ablate_other_settings_are_refused_unless_overwritten(
     assert "holds a run of other settings (learning_rate: 0.001, now 0.5)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ablate_ov_avel_tables_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = planted_texts.dataset()
     ovavebench.write(data, tmp_path / "ov")

@@ -36,6 +36,7 @@ def test_bench_refuses_a_place_before_it_measures(
     assert said.out == ""
 
 
+@pytest.mark.slow
 def test_bench_shows_its_table_where_the_file_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

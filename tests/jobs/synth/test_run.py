@@ -23,6 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_synth_two_processes_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert main(["synth", str(tmp_path / "two"), "--videos", "3", "--seed", "5", "--workers", "2"]) == 0
     assert contents(tmp_path / "two") == contents(made)

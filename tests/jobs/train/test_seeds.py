@@ -95,6 +95,7 @@ def test_seeds_bad_arguments_exit_2(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_seeds_that_diverge_are_named_and_exit_1(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe
 from pipeline.decode.audio import AudioReader, Mono, Resampler, SampleBuffer
 from pipeline.decode.probe import probe
-from pipeline.decode.windows import DecodeReport, decode
+from pipeline.decode.windows import decode
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -299,7 +299,7 @@ def _clips(
     )
     out = []
     for item in decode(path, probe(path), [recipe], video_id="v", window_bytes=window_bytes):
-        if not isinstance(item, DecodeReport):
+        if isinstance(item, tuple):
             clips = item[1]
             for segment in range(clips.first, clips.first + clips.count):
                 span = clips.window_samples(segment)

@@ -24,7 +24,7 @@ from catalog.errors import MediaError
 from catalog.grid import GridRule
 from catalog.recipe import AudioSampling, Recipe, VideoSampling
 from catalog.video import REASONS, Video
-from pipeline.sandbox.parent import Decoded, Sandbox
+from pipeline.sandbox.parent import Decoded, Restart, Sandbox
 
 RATE_HZ = 16000
 RECIPE = Recipe(
@@ -179,11 +179,15 @@ def barcode(frame: NDArray[np.uint8]) -> int:
 
 def _decode(sandbox: Sandbox, video: Video, path: Path) -> Result:
     frames: list[NDArray[np.uint8] | None] = []
-    samples, valid = [], []
+    samples: list[NDArray[np.float32]] = []
+    valid: list[NDArray[np.bool_]] = []
     decoded = None
     for item in sandbox.decode(video, path, [RECIPE]):
         if isinstance(item, Decoded):
             decoded = item
+            continue
+        if isinstance(item, Restart):
+            frames, samples, valid = [], [], []
             continue
         name, clips = item
         assert name == RECIPE.name

@@ -60,6 +60,63 @@ def test_read_state_takes_numpy_arrays(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(read["means"].numpy(), array)
 
 
+@pytest.mark.parametrize("form", ["zip", "safetensors"])
+@pytest.mark.parametrize("before", ["module.", "_orig_mod.", "model.", "model.module.", "_orig_mod.module."])
+def test_read_state_takes_off_what_trainers_put_before_every_key_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, form: str
+) -> None:
+    state = {before + key: tensor for key, tensor in good_state().items()}
+    if form == "safetensors":
+        save_file(state, tmp_path / "net.pt")
+    else:
+        torch.save({"state_dict": state, "epoch": 3, "optimizer": OPTIMISER}, tmp_path / "net.pt")
+    read = read_state(tmp_path / "net.pt")
+    assert read.keys() == good_state().keys()
+    assert f"net.pt: every key begins with {before!r}" in caplog.text
+    # Published with such a prefix (RAFT), it is given back, whether the file has it or not.
+    for held in (state, good_state()):
+        torch.save(held, tmp_path / "raft.pt")
+        assert read_state(tmp_path / "raft.pt", prefix="module.").keys() == {f"module.{key}" for key in good_state()}
+
+
+def test_read_state_prefix_of_some_keys_is_theirs(tmp_path: Path) -> None:
+    state = good_state() | {"module.more": torch.zeros(2)}
+    torch.save(state, tmp_path / "net.pt")
+    assert read_state(tmp_path / "net.pt").keys() == state.keys()
+
+
+OPTIMISER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"model": "STATE", "best": np.float64(0.3), "epoch": np.int64(3), "optimizer": OPTIMISER}, ""),
+        ({"state_dict": {"model": "STATE"}}, ""),
+        ({"student": "STATE", "optimizer": OPTIMISER, "epoch": 1}, ""),
+        ({"model": "STATE", "ema": {"w": torch.ones(1)}}, "'model' is read; it holds weights under ema too"),
+    ],
+)
+def test_read_state_finds_the_one_state_dict_within(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, held: dict[str, object], said: str
+) -> None:
+    def filled(value: object) -> object:
+        if value == "STATE" and isinstance(value, str):
+            return good_state()
+        return {key: filled(one) for key, one in value.items()} if type(value) is dict else value
+
+    torch.save(filled(held), tmp_path / "net.pt")
+    assert read_state(tmp_path / "net.pt").keys() == good_state().keys()
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+
+
+def test_read_state_of_several_state_dicts_names_them(tmp_path: Path) -> None:
+    torch.save({"teacher": good_state(), "student": good_state()}, tmp_path / "net.pt")
+    with pytest.raises(BadCheckpoint, match=r"several state dicts \(teacher, student\): save the one that is meant"):
+        read_state(tmp_path / "net.pt")
+
+
 def test_read_state_arrays_of_objects_run_nothing(tmp_path: Path) -> None:
     proof = tmp_path / "ran"
     torch.save({"means": np.array([Trap(proof)], dtype=object)}, tmp_path / "evil.pth")
