@@ -1,8 +1,10 @@
 """Audio as mono samples on the medium's clock, at its native rate and at the encoders' rates, a few seconds at a time.
 
 PyAV decodes; the mean of the channels is taken (an ITU downmix has another level), or the first of them, or both in one
-pass; each frame lies where its pts says, holes are zeros marked not real. Resampling goes in blocks at fixed times of
-the clock, so that a sample's value depends neither on what else is read nor on where reading stops.
+pass; each frame lies where its pts says, holes are zeros marked not real. A broadcast's audio may change its channels
+or its rate on the way: the clock goes on, and what comes at another rate is brought to the first. Resampling goes in
+blocks at fixed times of the clock, so that a sample's value depends neither on what else is read nor on where reading
+stops.
 
 Shape suffixes: N samples, M kinds of mono.
 """
@@ -16,6 +18,7 @@ from typing import Literal
 
 import av
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from catalog.errors import MediaError
@@ -29,8 +32,10 @@ Valid = NDArray[np.bool_]
 # What becomes the one channel: the mean of all, or the first.
 Mono = Literal["mean", "first"]
 
-# A damaged AAC frame may claim 17 to 24 channels, and PyAV 18.1 then reads past its planes (SIGSEGV).
+# A damaged AAC frame may claim 17 to 24 channels; more than these are believed of a track that states them alone.
 _MAX_CHANNELS = 8
+# FFmpeg keeps the planes of further channels elsewhere, and PyAV 18.1 reads past the first ones (SIGSEGV).
+_MAX_PLANES = 8
 # Frames this near to where the last one ended follow it directly. Exact clocks (MP4, MPEG-TS: finer than 1/8000 s)
 # are taken at their word; millisecond clocks (Matroska, FLV) of live recordings jitter: half a frame is bridged.
 _EXACT_TOLERANCE_S = Fraction(2, 1000)
@@ -45,8 +50,8 @@ class AudioReader:
     """Native-rate mono of one track, contiguous from t = 0, front to back.
 
     Attributes:
-        rate_hz: of the samples, as decoded.
-        packet_errors: packets that failed or whose frames were not like the first.
+        rate_hz: of the samples: the first frame's.
+        packet_errors: packets that failed, or whose frame was like neither the one before nor the one after.
         num_packets: packets read.
     """
 
@@ -77,7 +82,7 @@ class AudioReader:
         self._source = source or PacketSource(path, [info.audio.index], heartbeat)
         self.packet_errors = 0
         self.num_packets = 0
-        self._like: tuple[int, str, int] | None = None
+        self._max_channels = max(_MAX_CHANNELS, info.audio.channels)
         self._frames = self._decode()
         self._first = next(self._frames, None)
         if self._first is None:
@@ -92,15 +97,11 @@ class AudioReader:
         """
         assert self._first is not None
         end = 0  # the sample at which the next chunk begins
-        pending: tuple[av.AudioFrame, Fraction | None] | None = self._first
         tolerance = self._tolerance(self._first[0].samples)
-        while pending is not None:
-            frame, pts_s = pending
-            start = end if pts_s is None else round((pts_s - self._t0_s) * self.rate_hz)
+        for start, samples_MN in self._placed(tolerance):
             # A hole of years is damage, not silence.
             if start - end > 24 * 3600 * self.rate_hz:
                 raise MediaError("corrupt_payload", f"the sound has a hole of {(start - end) / self.rate_hz:.0f} s")
-            samples_MN = _mono(frame, self._monos)
             if not np.isfinite(samples_MN).all():
                 bad = int(np.count_nonzero(~np.isfinite(samples_MN).all(axis=0)))
                 raise MediaError(
@@ -115,7 +116,30 @@ class AudioReader:
             if size := samples_MN.shape[1]:
                 yield samples_MN, np.ones(size, bool)
                 end += size
+
+    def _placed(self, tolerance: int) -> Iterator[tuple[int, Samples]]:
+        """(first sample, samples (M, N)) at `rate_hz`, as decoded."""
+        following = 0  # the sample at which the next frame is expected
+        other: _OtherRate | None = None
+        pending = self._first
+        while pending is not None:
+            frame, pts_s = pending
+            start = following if pts_s is None else round((pts_s - self._t0_s) * self.rate_hz)
+            samples_MN = _mono(frame, self._monos)
+            if other is not None and (frame.sample_rate != other.from_hz or abs(start - following) > tolerance):
+                yield from other.finish()
+                other = None
+            if frame.sample_rate == self.rate_hz:
+                yield start, samples_MN
+                following = start + samples_MN.shape[1]
+            else:
+                if other is None:
+                    other = _OtherRate(frame.sample_rate, self.rate_hz, start, len(self._monos))
+                yield from other.push(samples_MN)
+                following = other.end
             pending = next(self._frames, None)
+        if other is not None:
+            yield from other.finish()
 
     def finish(self) -> None:
         """Judges the damage met so far.
@@ -134,6 +158,9 @@ class AudioReader:
             self._source.close()
 
     def _decode(self) -> Generator[tuple[av.AudioFrame, Fraction | None]]:
+        """Frames and their times; a frame unlike the one before waits until the next one is like it, or is damage."""
+        like: tuple[int, str, int] | None = None
+        waiting: tuple[tuple[int, str, int], av.AudioFrame] | None = None
         for packet in self._source.packets(self._track.index):
             self.num_packets += bool(packet.size)
             try:
@@ -143,21 +170,24 @@ class AudioReader:
                     raise
                 self.packet_errors += bool(packet.size)
                 continue
-            like = True
             for frame in frames:
                 if not frame.samples:
                     continue
                 shape = (frame.layout.nb_channels, frame.format.name, frame.sample_rate)
-                if not 1 <= shape[0] <= _MAX_CHANNELS or not 1000 <= shape[2] <= 768_000:
-                    like = False
+                if not 1 <= shape[0] <= self._max_channels or not 1000 <= shape[2] <= 768_000:
+                    self.packet_errors += 1
                     continue
-                if self._like is None:
-                    self._like = shape
-                if shape != self._like:
-                    like = False
-                    continue
-                yield frame, None if frame.pts is None else frame.pts * Fraction(frame.time_base)
-            self.packet_errors += not like
+                if like is None or shape == like or (waiting is not None and shape == waiting[0]):
+                    if waiting is not None and shape == waiting[0]:
+                        yield _timed(waiting[1])
+                    elif waiting is not None:
+                        self.packet_errors += 1
+                    like, waiting = shape, None
+                    yield _timed(frame)
+                else:
+                    self.packet_errors += waiting is not None
+                    waiting = shape, frame
+        self.packet_errors += waiting is not None
 
     def _tolerance(self, frame_samples: int) -> int:
         if self._track.time_base < Fraction(1, 8000):
@@ -166,6 +196,36 @@ class AudioReader:
 
     def _undecodable(self) -> MediaError:
         return MediaError("audio_undecodable", f"no sound comes out of {self.num_packets} packets")
+
+
+class _OtherRate:
+    """A stretch of audio at another rate than the first, brought to that: its place on the clock is kept."""
+
+    def __init__(self, from_hz: int, to_hz: int, start: int, channels: int) -> None:
+        self.from_hz, self._to_hz, self._start = from_hz, to_hz, start
+        self._stream = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
+        self._channels = channels
+        self._taken = self._given = 0
+
+    @property
+    def end(self) -> int:
+        """Where what was pushed ends, in samples at the first rate."""
+        return self._start + round(Fraction(self._taken * self._to_hz, self.from_hz))
+
+    def push(self, samples_MN: Samples) -> Iterator[tuple[int, Samples]]:
+        """(first sample, samples) as far as they are certain."""
+        self._taken += samples_MN.shape[1]
+        yield from self._made(self._stream.resample_chunk(np.ascontiguousarray(samples_MN.T)))
+
+    def finish(self) -> Iterator[tuple[int, Samples]]:
+        """What is left."""
+        end = np.zeros((0, self._channels), np.float32)
+        yield from self._made(self._stream.resample_chunk(end, last=True))
+
+    def _made(self, made_NM: Samples) -> Iterator[tuple[int, Samples]]:
+        if len(made_NM):
+            yield self._start + self._given, np.ascontiguousarray(made_NM.reshape(len(made_NM), -1).T)
+            self._given += len(made_NM)
 
 
 class Resampler:
@@ -264,8 +324,15 @@ class SampleBuffer:
 _SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
+def _timed(frame: av.AudioFrame) -> tuple[av.AudioFrame, Fraction | None]:
+    return frame, None if frame.pts is None or frame.time_base is None else frame.pts * Fraction(frame.time_base)
+
+
 def _mono(frame: av.AudioFrame, monos: tuple[Mono, ...]) -> Samples:
     """(M, N) float32: the mean of the channels or the first of them, integers scaled to [-1, 1)."""
+    if frame.format.is_planar and frame.layout.nb_channels > _MAX_PLANES:
+        packed = av.AudioResampler(format=frame.format.packed.name)
+        (frame,) = packed.resample(frame)
     values = frame.to_ndarray()
     channels = frame.layout.nb_channels
     if not frame.format.is_planar:

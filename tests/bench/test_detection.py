@@ -27,6 +27,7 @@ def test_made_up_split_has_the_real_ones_size(monkeypatch: pytest.MonkeyPatch, t
     assert (truth.end_N > truth.start_N).all()
 
 
+@pytest.mark.slow
 def test_predictions_are_a_hundred_a_video_and_half_near(shared: Path) -> None:
     truth, whence = detection.test_split()
     scored = detection.score(truth, rounds=1)

@@ -100,6 +100,7 @@ def test_rows_that_were_run_become_figures_with_a_limit_on_rounding(small: Repor
     assert sum(figure.met is not None for figure in figures) == sum(row.precision != "float32" for row in run)
 
 
+@pytest.mark.slow
 def test_flop_of_a_convolutional_net_are_those_counted_by_hand(tmp_path: Path) -> None:
     side, hand = 224, 0
     channels = 3

@@ -55,6 +55,7 @@ def test_a_dense_head_is_trained_evaluated_and_stands_beside_the_baselines(
     assert all(0 <= start < end <= row["duration_s"] for row in rows for start, end, *_ in row["events_pred"])
 
 
+@pytest.mark.slow
 def test_events_that_are_kept_back_leave_a_run_without_their_number(
     planted: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

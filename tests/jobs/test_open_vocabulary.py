@@ -24,7 +24,7 @@ from catalog.video import Video
 from heads.runs.folder import read_record, read_run
 from jobs.cli.main import main
 from tests.heads import planted_texts as planted
-from tests.jobs.predict import test_verb as media
+from tests.jobs.predict import test_run as media
 
 NAMES = (*planted.CLASSES, "other")
 MEASURES = [m + g for g in ("", "_seen", "_unseen") for m in ("accuracy", "segment_f1", "event_f1", "mean")]

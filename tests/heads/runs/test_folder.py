@@ -171,6 +171,7 @@ def test_write_run_killed_while_it_replaces_a_run_leaves_a_whole_one(run: Path, 
     assert read_run(run).record.seed == seed
 
 
+@pytest.mark.slow
 def test_read_run_killed_while_it_was_replaced_puts_the_old_one_back(run: Path) -> None:
     replaced(run, 2, "die")
     assert not run.exists()

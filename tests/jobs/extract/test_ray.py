@@ -146,6 +146,7 @@ def test_ray_workers_that_are_killed_are_replaced_and_leave_no_trace(
     assert small.differences(small.arrays(tmp_path / "ray"), small.arrays(tmp_path / "local")) == []
 
 
+@pytest.mark.slow
 def test_ray_encoders_with_weights_give_the_arrays_of_local_workers(videos: Path, tmp_path: Path) -> None:
     weights = write_small(tmp_path / "small.pt")
     words = ["extract", str(videos), "--limit", "2", "--recipe", "audioclip-1s", "--weights", str(weights)]

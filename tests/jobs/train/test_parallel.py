@@ -87,6 +87,7 @@ def test_outcomes_are_in_the_order_given_and_a_failure_is_one_of_them(order: Cal
     assert [(one.out / "run.json").exists() for one in orders.values()] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_stopped_runs_say_so_and_those_not_begun_never_begin(order: Callable[..., Order]) -> None:
     stop = threading.Event()
     orders = {name: order(f"stopped-{name}", epochs=10**6) for name in ("first", "second")}

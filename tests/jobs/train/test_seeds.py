@@ -108,7 +108,7 @@ def test_seeds_that_diverge_are_named_and_exit_1(
 @pytest.mark.parametrize(
     ("seeds", "ends"),
     [
-        pytest.param(1, [(3, signal.SIGKILL)], id="killed"),
+        pytest.param(1, [(3, signal.SIGKILL)], id="killed", marks=pytest.mark.slow),
         pytest.param(2, [(3, signal.SIGKILL), (6, signal.SIGTERM)], id="killed and stopped", marks=pytest.mark.slow),
     ],
 )
