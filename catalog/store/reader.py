@@ -88,7 +88,7 @@ def create_store(uri: str | os.PathLike[str], *, chunks: ChunkSizes = STANDARD_C
 
 
 def _lay_out(where: Place, chunks: ChunkSizes) -> None:
-    with StorageErrors(where.uri):
+    with StorageErrors(where.uri, writing=True):
         # On S3 a creation that was killed half-way leaves a repository without our layout: it is completed.
         session = icechunk.Repository.open_or_create(where.storage()).writable_session("main")
         make_root(zarr.open_group(session.store, mode="a"), created_by="avel", chunks=chunks)
@@ -332,7 +332,7 @@ class FeatureStore:
         tags = self.tags()
         if name in tags:
             raise ValueError(f"{self.uri}: the tag {name!r} stands at {tags[name]} already, and tags never move")
-        with StorageErrors(self.uri):
+        with StorageErrors(self.uri, writing=True):
             self.repository.create_tag(name, self.snapshot_id)
         return self.snapshot_id
 

@@ -176,16 +176,21 @@ def incomplete(missing: str) -> str:
 
 
 class StorageErrors:
-    """Turns the storage's errors into StoreError with the store's place; a Rust panic too, which is no `Exception`."""
+    """Turns the storage's errors into StoreError with the store's place; a Rust panic too, which is no `Exception`.
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    Args:
+        uri: of the store, for messages.
+        writing: what is done within writes.
+    """
+
+    def __init__(self, uri: str, *, writing: bool = False) -> None:
+        self._uri, self._writing = uri, writing
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, StoreError):
+        if error is None or isinstance(error, StoreError | icechunk.ConflictError):
             return
         if isinstance(error, icechunk.IcechunkError) or type(error).__name__ == "PanicException":
             said = first_line(error)
@@ -193,12 +198,36 @@ class StorageErrors:
                 where = gone[1] or gone[2]
                 part = next((where[where.rindex(f"{p}/") :] for p in _PARTS if f"{p}/" in where), where)
                 raise StoreError(f"{self._uri}: {incomplete(part)}") from error
-            raise StoreError(f"{self._uri}: cannot be read: {said}") from error
+            raise StoreError(f"{self._uri}: {_refusal(said, str(error), writing=self._writing)}") from error
+        if isinstance(error, OSError) and self._writing:
+            raise StoreError(f"{self._uri}: {_refusal(str(error), str(error), writing=True)}") from error
         if isinstance(error, ValueError) and "checksum" in str(error):
             raise StoreError(
                 f"{self._uri}: damaged: a chunk is not what was written (its checksum differs); `avel store verify` "
                 "lists the rows that are lost, a copy of the store or another extraction has them"
             ) from error
+
+
+# What a storage says, by what it looks like in Icechunk's messages; and what to do about it.
+_REFUSALS = {
+    r"No space left on device|Disk quota exceeded": "make room",
+    r"File too large": "allow larger files (`ulimit -f`)",
+    r"Read-only file system|Permission denied": "make it writable for you",
+    r"\bExpiredToken(?:Exception)?\b": "renew the credentials",
+    r"\b(?:AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Unauthorized|Forbidden)\b": "check the credentials",
+    r"\b(?:SlowDown|ServiceUnavailable|RequestTimeout|InternalError)\b": "wait a while",
+    r"\bNoSuchBucket\b": "make the bucket",
+}
+
+
+def _refusal(said: str, whole: str, *, writing: bool) -> str:
+    """One line of a storage's error: what it refused, its own word for why, and what to do."""
+    verb = "written to" if writing else "read"
+    for pattern, advice in _REFUSALS.items():
+        if found := re.search(pattern, whole):
+            rest = "; then the same command goes on, and nothing that was committed is lost" if writing else ""
+            return f"cannot be {verb}: {found[0]}; {advice}{rest}"
+    return f"cannot be {verb}: {said}"
 
 
 def first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from catalog.store.format import (
 )
 from catalog.store.reader import FeatureStore
 from catalog.store.rows import RecipeRows, VideoResult, media_json
-from catalog.store.storage import first_line, icechunk, writer_lock
+from catalog.store.storage import StorageErrors, first_line, icechunk, writer_lock
 
 # Results wait in memory until a commit, or until their features reach this size: then they go to the uncommitted
 # session. Writing few large pieces spares rewriting the chunk that two pieces share.
@@ -105,15 +105,16 @@ class StoreWriter:
             raise ValueError(f"recipe {recipe.name}: needs a visual shape, an audio shape or both")
         entry = self._recipes.get(recipe.name)
         if entry is None:
-            make_recipe(
-                group_of(root, "features", needed_by=self._store.uri),
-                recipe,
-                visual_shape=visual_shape,
-                audio_shape=audio_shape,
-                card=card,
-                num_videos=self._num_stored,
-                chunks=self._chunks,
-            )
+            with self._writing():
+                make_recipe(
+                    group_of(root, "features", needed_by=self._store.uri),
+                    recipe,
+                    visual_shape=visual_shape,
+                    audio_shape=audio_shape,
+                    card=card,
+                    num_videos=self._num_stored,
+                    chunks=self._chunks,
+                )
             self._recipes[recipe.name] = RecipeEntry(
                 recipe=recipe,
                 fingerprint=recipe.fingerprint(),
@@ -168,20 +169,20 @@ class StoreWriter:
 
         Raises:
             StoreBusy: on S3, another writer committed since this one began.
+            StoreError: the storage refuses: it is full, read-only, or takes other credentials.
         """
         self._root()
         assert self._session is not None
         self._flush()
         if self._session.has_uncommitted_changes:
             try:
-                self._head = str(self._session.commit(message))
+                with self._writing():
+                    self._head = str(self._session.commit(message))
             except icechunk.ConflictError as error:
                 raise StoreBusy(
                     f"{self._store.uri}: another writer committed meanwhile ({first_line(error)}); "
                     "nothing of this one's last part was stored: run again when the other has finished"
                 ) from error
-            except icechunk.IcechunkError as error:
-                raise StoreError(f"{self._store.uri}: the commit failed: {first_line(error)}") from error
             self._store.invalidate()
             self._begin()
         return self._head
@@ -211,10 +212,16 @@ class StoreWriter:
                 f"labels {vocabulary!r}: needs a plain name and one feature a class, "
                 f"got {len(names)} names and features {features_KD.shape}"
             )
-        group = root.require_group("labels").require_group(recipe_name).create_group(vocabulary, overwrite=True)
-        group.attrs["prompt"] = prompt
-        group.create_array("names", data=np.array(list(names), dtype=np.dtypes.StringDType()), compressors=[CHECKED])
-        group.create_array("features", data=np.ascontiguousarray(features_KD, dtype=np.float32), compressors=[CHECKED])
+        texts = np.array(list(names), dtype=np.dtypes.StringDType())
+        with self._writing():
+            group = root.require_group("labels").require_group(recipe_name).create_group(vocabulary, overwrite=True)
+            group.attrs["prompt"] = prompt
+            group.create_array("names", data=texts, compressors=[CHECKED])
+            values_KD = np.ascontiguousarray(features_KD, dtype=np.float32)
+            group.create_array("features", data=values_KD, compressors=[CHECKED])
+
+    def _writing(self) -> StorageErrors:
+        return StorageErrors(self._store.uri, writing=True)
 
     def _begin(self) -> None:
         self._session = self._store.repository.writable_session("main")
@@ -304,7 +311,12 @@ class StoreWriter:
                 self._tried[name].add(position)
 
     def _flush(self) -> None:
-        """Writes the results held to the uncommitted session: each array once, however many videos."""
+        """Writes the results held to the uncommitted session."""
+        with self._writing():
+            self._write_held()
+
+    def _write_held(self) -> None:
+        """Each array once, however many videos."""
         if self._new_videos:
             columns = _video_columns(self._new_videos)
             for name in VIDEO_COLUMNS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from catalog.store.reader import create_store, exists, open_store
 from catalog.store.storage import LOCK_NAME, place
 from catalog.store.writer import open_writer
 from tests import sample_store as sample
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def test_place_reads_paths_and_urls() -> None:
@@ -116,6 +120,39 @@ def test_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "s" / LOCK_NAME).mkdir()  # whoever opens it for writing is refused, root too
     with pytest.raises(StoreError, match=f"{LOCK_NAME} must be writable"), open_writer(open_store(tmp_path / "s")):
         pass
+
+
+FULL = """
+import resource
+from tests import sample_store as sample
+from catalog.store.reader import create_store
+from catalog.store.writer import open_writer
+
+store = create_store(STORE)
+with open_writer(store) as writer:
+    writer.ensure_recipe(sample.recipe(), visual_shape=(6,), audio_shape=(4,), card={})
+    writer.append([sample.result(1)], ["tiny"])
+    writer.commit("one")
+    # As on a full disk, writes are refused by the system; larger ones alone, so that the first commit is there.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    writer.append([sample.result(i, count=400) for i in range(2, 12)], ["tiny"])
+    writer.commit("more")
+"""
+
+
+def test_write_that_the_system_refuses_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    code = FULL.replace("STORE", repr(str(tmp_path / "s")))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False)
+    said = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert f"StoreError: {tmp_path / 's'}: cannot be written to: File too large; allow larger files" in said
+    assert "then the same command goes on" in said
+    store = open_store(tmp_path / "s")
+    assert store.video_ids() == ["v1"]
+    with open_writer(store) as writer:
+        writer.append([sample.result(i, count=400) for i in range(2, 12)], ["tiny"])
+        writer.commit("more")
+    assert len(store.video_ids()) == 11
 
 
 @pytest.fixture
