@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from catalog.video import Video
@@ -68,6 +69,20 @@ def local_path(uri: str) -> str | None:
     return os.fsdecode(unquote_to_bytes(slash + rest))
 
 
+def s3_endpoint() -> str | None:
+    """Another server than Amazon's, from $AVEL_S3_ENDPOINT or AWS's own variables; None where none is named."""
+    names = ("AVEL_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def storage_options(url: str) -> dict[str, Any]:
+    """What fsspec needs for a URL: proxies by the usual variables ($https_proxy, $no_proxy), the S3 server."""
+    if url.lower().startswith(("http://", "https://")):
+        return {"client_kwargs": {"trust_env": True}}
+    endpoint = s3_endpoint()
+    return {"endpoint_url": endpoint} if endpoint and url.lower().startswith(("s3://", "s3a://")) else {}
+
+
 def list_names(folder: str) -> list[str] | None:
     """The names in a folder or below a URL prefix, sorted; None where nothing can be listed there."""
     path = local_path(folder)
@@ -88,7 +103,7 @@ def list_sizes(url: str) -> dict[str, int] | None:
     """
     import fsspec
 
-    filesystem, prefix = fsspec.core.url_to_fs(url)
+    filesystem, prefix = fsspec.core.url_to_fs(url, **storage_options(url))
     errors: tuple[type[Exception], ...] = (OSError, NotImplementedError, *_client_errors())
     try:
         entries = filesystem.ls(prefix, detail=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from catalog.dataset import Dataset
 from catalog.errors import AnnotationError
-from catalog.media import MEDIA_SUFFIXES, is_url, local_path, media_suffix, text_of, uri_of, url_suffix
+from catalog.media import MEDIA_SUFFIXES, is_url, local_path, media_suffix, storage_options, text_of, uri_of, url_suffix
 from catalog.video import Video
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -173,7 +173,7 @@ def _load_url(url: str) -> _Found:
     magic = re.search(r"[*]" if web else r"[*?[]", url)
     if not magic and url_suffix(url):
         return _Found([(text_of(url.split("?")[0].rstrip("/").rsplit("/", 1)[-1]), url)])
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = fsspec.core.url_to_fs(url, **storage_options(url))
     if not magic and os.path.splitext(path)[1].lower() in LIST_SUFFIXES and filesystem.isfile(path):
         return _read_list(filesystem.cat_file(path), url, url.rsplit("/", 1)[0])
     try:

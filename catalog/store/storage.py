@@ -3,7 +3,8 @@
 A place is written as
     a local path or `file://` URL    one writer at a time, by a lock file in the store's folder
     `s3://bucket/prefix`             credentials and region from the usual AWS_* variables; another endpoint by
-                                     AVEL_S3_ENDPOINT (MinIO, moto). No lock: of two writers the second to commit fails
+                                     AVEL_S3_ENDPOINT or AWS_ENDPOINT_URL (MinIO, moto). No lock: of two writers
+                                     the second to commit fails
     `memory://name`                  this process only, for tests and notebooks
 
 Local repositories are not safe with two committers (Icechunk says so), hence the lock (`catalog/lock.py`).
@@ -21,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from catalog.errors import StoreBusy, StoreError
 from catalog.lock import Locked, hold_lock
+from catalog.media import s3_endpoint
 
 # Icechunk 1.1 prints a warning about local storage to standard output unless this is set before its import,
 # which would spoil `--json`.
@@ -57,7 +59,7 @@ class Place:
         if self.path is not None:
             return icechunk.local_filesystem_storage(str(self.path))
         if self.bucket is not None:
-            endpoint = os.environ.get("AVEL_S3_ENDPOINT") or None
+            endpoint = s3_endpoint()
             return icechunk.s3_storage(
                 bucket=self.bucket,
                 prefix=self.prefix,

@@ -13,12 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import fsspec
 
 from catalog.errors import MediaError
-from catalog.media import local_path
+from catalog.media import local_path, storage_options
 
 # A server may be busy for a moment: so long after the first and the second failure.
 PAUSES_S = (0.2, 1.0)
@@ -30,8 +30,8 @@ def local_copy(uri: str, *, pauses_s: Sequence[float] = PAUSES_S) -> Iterator[Pa
     """The medium at `uri` as a local file while the block lasts.
 
     Args:
-        uri: a local path, `file://`, `s3://` (credentials as boto3 finds them; another server by $AVEL_S3_ENDPOINT),
-            `https://` or whatever else fsspec knows.
+        uri: a local path, `file://`, `s3://` (credentials as boto3 finds them; another server by $AVEL_S3_ENDPOINT or
+            $AWS_ENDPOINT_URL), `https://` (by the proxy that $https_proxy names) or whatever else fsspec knows.
         pauses_s: how long to wait after each failure but the last.
 
     Yields:
@@ -77,15 +77,10 @@ def _is_other_http_error(cause: BaseException | None) -> bool:
 def _copy(uri: str, copy: IO[bytes]) -> None:
     copy.seek(0)
     copy.truncate()
-    with fsspec.open(uri, "rb", **_options(uri)) as remote:
+    with fsspec.open(uri, "rb", **storage_options(uri)) as remote:
         while chunk := remote.read(_CHUNK_BYTES):
             copy.write(chunk)
         copy.flush()
         size = getattr(remote, "size", None)
     if size is not None and copy.tell() != size:
         raise OSError(f"{copy.tell()} of {size} bytes came")
-
-
-def _options(uri: str) -> dict[str, Any]:
-    endpoint = os.environ.get("AVEL_S3_ENDPOINT")
-    return {"endpoint_url": endpoint} if endpoint and uri.startswith(("s3://", "s3a://")) else {}

@@ -8,6 +8,7 @@ import http.server
 import io
 import os
 import threading
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +166,41 @@ def test_fetch_unknown_scheme_is_fetch_failed() -> None:
     with pytest.raises(MediaError, match="nosuch") as caught, local_copy("nosuch://x/y.mp4"):
         pass
     assert caught.value.reason == "fetch_failed"
+
+
+class _Proxy(_Site):
+    """Answers for a host that exists nowhere, as a proxy does: by the whole address; keeps what it was asked for."""
+
+    asked: typing.ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        _Proxy.asked.append(self.path)
+        known = self.path.startswith("http://media.invalid/")
+        self._answer(200 if known else 502, PAYLOAD if known else b"", len(PAYLOAD) if known else 0)
+
+    do_HEAD = do_GET
+
+
+def test_fetch_http_goes_through_the_proxy_that_the_usual_variable_names(
+    monkeypatch: pytest.MonkeyPatch, site: str
+) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with local_copy("http://media.invalid/a.mp4") as path:
+            assert path.read_bytes() == PAYLOAD
+        assert "http://media.invalid/a.mp4" in _Proxy.asked
+        with local_copy(f"{site}/clip%201.mp4") as path:
+            assert path.read_bytes() == PAYLOAD
+        assert not [address for address in _Proxy.asked if "127.0.0.1" in address]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        gc.collect()
 
 
 @pytest.fixture
