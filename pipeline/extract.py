@@ -25,7 +25,7 @@ from catalog.video import Outcome, Video
 from pipeline.encoder import encoder_spec
 from pipeline.executors.job import Job
 from pipeline.executors.local import LocalExecutor
-from pipeline.executors.ray_cluster import RaySettings
+from pipeline.executors.ray_cluster import RaySettings, reach
 from pipeline.executors.ray_executor import RayExecutor
 from pipeline.ledger import Ledger
 from pipeline.plan import NOTHING_COMMITTED, Committed, Plan, check_reasons, plan_units
@@ -165,6 +165,8 @@ def extract(
     job = Job(recipes=tuple(recipes), weights=options.weights, device=options.device, limits=options.limits)
     by_name = job.by_name()
     names = tuple(by_name)
+    if options.ray is not None and options.ray.address is not None:
+        reach(options.ray.address)
     store = create_store(store_uri) if before.store is None else before.store
     with open_writer(store, wait_s=options.wait_s) as writer:
         for recipe in recipes:
@@ -233,6 +235,7 @@ def _drive(
                     executor.submit(plan.units[submitted])
                     submitted += 1
                 finished = executor.wait(_POLL_S)
+                summary.workers = executor.workers_up
             except BaseException:
                 # What broke is the work ahead; what is appended is whole and in order.
                 ledger.commit()

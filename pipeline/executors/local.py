@@ -35,7 +35,7 @@ class LocalExecutor:
     def __init__(self, job: Job, *, workers: int) -> None:
         self._job = job
         self._recipes = job.by_name()
-        self._workers = workers
+        self._workers = self.workers_up = workers
         self._todo: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[UnitResult | BaseException] = queue.SimpleQueue()
         self._stopping = threading.Event()

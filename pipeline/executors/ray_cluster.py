@@ -7,10 +7,13 @@ decided in `suspects.py`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,12 @@ SPLIT_OBJECT_STORE_BYTES = 192 * 2**20
 
 START_S = 15.0
 LOCAL_STARTS = 3
+# So often it is said that workers cannot be started, after `START_S` for the first time.
+SAY_AGAIN_S = 60.0
+# A cluster's port that does not take a connection in this time is nobody's; Ray itself would wait for minutes.
+REACH_S = 10.0
+_TOKEN_FILE = Path("~/.ray/auth_token")
+_log = logging.getLogger("avel")
 
 # Ray has no types: an actor's handle, and what stands for the value of a call or for a generator.
 Actor = Any
@@ -95,6 +104,17 @@ class RayCluster:
         )
         return actor.remote(job)
 
+    def capacity(self) -> str:
+        """What the cluster has and what of it is free, for people."""
+        total, free = self._ray.cluster_resources(), self._ray.available_resources()
+        parts = [
+            f"{total.get('CPU', 0):g} CPUs ({free.get('CPU', 0):g} free)",
+            f"{total.get('memory', 0) / GIB:.1f} GiB ({free.get('memory', 0) / GIB:.1f} free)",
+        ]
+        if total.get("GPU"):
+            parts.append(f"{total['GPU']:g} GPUs ({free.get('GPU', 0):g} free)")
+        return ", ".join(parts)
+
     def await_start(self, references: list[Reference]) -> None:
         """Gives new actors a moment, so that start-up is not counted as slow work; a busy cluster may need longer."""
         self._ray.wait(references, num_returns=len(references), timeout=START_S, fetch_local=False)
@@ -128,6 +148,37 @@ class RayCluster:
         return list(first)
 
 
+class StartWatch:
+    """Says on the log when workers cannot be started: silence is what a full or empty cluster answers with.
+
+    Args:
+        cluster: asked for what it has.
+        workers: how many were hired.
+        clock: seconds.
+    """
+
+    def __init__(self, cluster: RayCluster, workers: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cluster, self._workers, self._clock = cluster, workers, clock
+        self._since_s = self._say_at_s = 0.0
+        self._waiting = False
+
+    def look(self, starting: int) -> None:
+        """To be called again and again; `starting` workers are not up."""
+        now_s = self._clock()
+        if not starting:
+            self._waiting = False
+            return
+        if not self._waiting:
+            self._waiting, self._since_s, self._say_at_s = True, now_s, now_s + START_S
+        if now_s >= self._say_at_s:
+            self._say_at_s = now_s + SAY_AGAIN_S
+            _log.warning(
+                "%d of %d Ray workers have not started for %.0f s: each asks for 1 CPU; the cluster has %s. Waiting "
+                "for room or more nodes; fewer --workers need less",
+                *(starting, self._workers, now_s - self._since_s, self._cluster.capacity()),
+            )
+
+
 def refuse_broken_start(error: BaseException) -> None:
     """A worker that cannot even be made (a package is missing on its node) will not be made by trying again."""
     if "creation task" in str(error):
@@ -149,6 +200,11 @@ def connected(settings: RaySettings, workers: int) -> Iterator[RayCluster]:
     """Ray, started or joined; what this process had of it before is left as it was."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    has_token = False
+    if settings.address is not None:
+        has_token = _use_token()
+        if not (settings.verbose or has_token):  # a cluster that wants one is told in one line, not in twenty
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     ray = _ray()
     cluster = RayCluster(ray)
     if ray.is_initialized():
@@ -160,7 +216,15 @@ def connected(settings: RaySettings, workers: int) -> Iterator[RayCluster]:
         _init(ray, _init_options(settings, workers))
         interrupted = False
     except ConnectionError as error:
-        raise AvelError(f"no Ray cluster answers at {settings.address}: {error}") from error
+        why = (
+            "refuses the token that is in $RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            if has_token
+            else "wants a token, to be put into $RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
+        raise AvelError(
+            f"the Ray cluster at {settings.address} does not let this process in: it {why}, or it is another version "
+            f"of Ray: {error}"
+        ) from error
     except SystemExit:
         interrupted = True  # a SIGTERM that came while Ray's handler was in place
     try:
@@ -173,6 +237,28 @@ def connected(settings: RaySettings, workers: int) -> Iterator[RayCluster]:
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _use_token() -> bool:
+    """Has Ray use a token that is at hand, unless the environment says which way; whether it uses one."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    at_hand = bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+    if mode is None and (at_hand or _TOKEN_FILE.expanduser().is_file()):
+        os.environ["RAY_AUTH_MODE"] = mode = "token"
+    return mode == "token"
+
+
+def reach(address: str) -> None:
+    """AvelError where nobody listens at HOST:PORT; other forms ("auto") are Ray's own to find."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise AvelError(
+            f"no Ray cluster answers at {address}: {error}; `ray start --head` prints the address of the one it starts"
+        ) from error
 
 
 def _init(ray: Any, options: dict[str, Any]) -> None:

@@ -14,13 +14,21 @@ from typing import Literal
 
 from pipeline.executors.job import Job
 from pipeline.executors.ray_actors import DecodeWorker, EncodeWorker, FusedWorker
-from pipeline.executors.ray_cluster import Actor, RayCluster, RaySettings, Reference, refuse_broken_start
+from pipeline.executors.ray_cluster import (
+    Actor,
+    RayCluster,
+    RaySettings,
+    Reference,
+    StartWatch,
+    refuse_broken_start,
+)
 from pipeline.executors.suspects import Assignment, WorkersKeepDying
 from pipeline.unit import UnitResult
 
 # Windows that a decode actor may make ahead, and as many on their way to the encode actor.
 WINDOWS_AHEAD = 2
 ENCODER_STARTS = 3
+_LOOK_S = 1.0
 
 # (the assignment, None where the worker had none; its result, None where the worker died)
 Finished = tuple[Assignment | None, UnitResult | None]
@@ -33,8 +41,9 @@ class Crew(abc.ABC):
     started or waited.
     """
 
-    def __init__(self, cluster: RayCluster) -> None:
+    def __init__(self, cluster: RayCluster, workers: int) -> None:
         self._cluster = cluster
+        self._watch = StartWatch(cluster, workers)
         self._idle: list[Actor] = []
         self._died_idle = 0  # workers, not yet reported by `finished`
 
@@ -51,6 +60,15 @@ class Crew(abc.ABC):
             self._hire()
             self._died_idle += 1
         return False
+
+    @property
+    @abc.abstractmethod
+    def starting(self) -> int:
+        """Workers that are hired and not up yet."""
+
+    def watch(self) -> None:
+        """Says so where workers have not started for long."""
+        self._watch.look(self.starting)
 
     @abc.abstractmethod
     def give(self, assignment: Assignment) -> None:
@@ -78,13 +96,17 @@ class FusedCrew(Crew):
     """Each actor decodes and encodes."""
 
     def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
-        super().__init__(cluster)
+        super().__init__(cluster, workers)
         self._make: Callable[[], Actor] = lambda: cluster.hire(FusedWorker, job, workers, num_gpus=settings.num_gpus)
         # reference of the call in hand -> (actor, its assignment; None while it starts)
         self._busy: dict[Reference, tuple[Actor, Assignment | None]] = {}
         for _ in range(workers):
             self._hire()
         self._cluster.await_start(list(self._busy))
+
+    @property
+    def starting(self) -> int:
+        return sum(assignment is None for _, assignment in self._busy.values())
 
     def give(self, assignment: Assignment) -> None:
         actor = self._idle.pop()
@@ -143,7 +165,7 @@ class SplitCrew(Crew):
     """Decode actors stream their clips, a window an object, to encode actors that hold the device."""
 
     def __init__(self, cluster: RayCluster, job: Job, workers: int, settings: RaySettings) -> None:
-        super().__init__(cluster)
+        super().__init__(cluster, workers + settings.encode_workers)
         self._make_decoder: Callable[[], Actor] = lambda: cluster.hire(DecodeWorker, job, workers)
         self._make_encoder: Callable[[], Actor] = lambda: cluster.hire(
             EncodeWorker, job, workers, num_gpus=settings.num_gpus
@@ -157,6 +179,10 @@ class SplitCrew(Crew):
         for _ in range(workers):
             self._hire()
         self._cluster.await_start(list(self._starting))
+
+    @property
+    def starting(self) -> int:
+        return len(self._starting)
 
     def give(self, assignment: Assignment) -> None:
         decoder = self._idle.pop()
@@ -260,8 +286,11 @@ class SplitCrew(Crew):
     def _started_encoder(self) -> Actor:
         for _ in range(ENCODER_STARTS):
             encoder = self._make_encoder()
+            start = encoder.start.remote()
+            while not self._cluster.ready([start], _LOOK_S):
+                self._watch.look(1)
             try:
-                self._cluster.get(encoder.start.remote())
+                self._cluster.get(start)
             except self._cluster.deaths as error:
                 refuse_broken_start(error)
                 self._cluster.end(encoder)

@@ -26,6 +26,7 @@ class RayExecutor:
         self._todo: deque[Assignment] = deque()
         self._suspects = Suspects()
         self._deaths = 0
+        self.workers_up = 0  # at most so many had started
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> RayExecutor:
@@ -53,6 +54,8 @@ class RayExecutor:
         while self._todo and self._crew.idle:
             self._crew.give(self._todo.popleft())
         results = []
+        self._crew.watch()
+        self.workers_up = max(self.workers_up, self._workers - self._crew.starting)
         for assignment, result in self._crew.finished(timeout_s):
             if assignment is None or result is None:
                 self._died(assignment)
