@@ -31,9 +31,10 @@ from catalog.errors import MediaError
 from pipeline.decode.container import demux, open_container
 from pipeline.decode.orientation import orientation_of
 from pipeline.decode.packets import AudioPackets, VideoPackets, read_packets
+from pipeline.decode.stated_length import mp3_counts_frames, wav_bytes
 
 # Containers whose header states how long the medium is; elsewhere FFmpeg guesses from bit rate or time stamps.
-_STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf")
+_STATES_LENGTH = ("mov", "matroska", "avi", "flv", "asf", "flac", "aiff", "au")
 # Of these the stated duration is where the medium ends on its own clock, not how long it lasts.
 _STATES_END = ("matroska", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
@@ -203,7 +204,7 @@ def _read(container: av.container.InputContainer, path: str) -> MediaInfo:
     last_end_s = read_packets(container, video_packets, audio_packets)
 
     _check_tracks(name, video_packets, audio_packets)
-    _check_length(container, name, last_end_s)
+    _check_length(container, path, last_end_s)
 
     num_packets = sum(track.num_packets for track in (video_packets, audio_packets) if track is not None)
     other_reasons = {
@@ -304,8 +305,13 @@ def _check_tracks(name: str, video_packets: VideoPackets | None, audio_packets: 
             _refuse_shortfall(end_s, track.end_ticks * track.time_base, f"{name}: the {kind} track")
 
 
-def _check_length(container: av.container.InputContainer, name: str, last_end_s: Fraction | None) -> None:
-    if last_end_s is None or not container.duration or not name.startswith(_STATES_LENGTH):
+def _check_length(container: av.container.InputContainer, path: str, last_end_s: Fraction | None) -> None:
+    name = container.format.name
+    if last_end_s is None or not container.duration:
+        return
+    if name == "wav" and (stated := wav_bytes(path)) is not None and 0 < stated[1] < stated[0]:
+        _refuse_shortfall(last_end_s * Fraction(*stated), last_end_s, name)
+    if not (name.startswith(_STATES_LENGTH) or (name == "mp3" and mp3_counts_frames(path))):
         return
     start = max(0, container.start_time or 0)
     # Fragmented MP4 does so too; its header counts no frames.
