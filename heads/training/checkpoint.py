@@ -171,10 +171,12 @@ class Checkpoint:
                     best_state=_under("best/", tensors),
                 )
         except (safetensors.SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{self._path}: damaged ({error}); begin anew with --restart") from error
+            raise ValueError(
+                f"{self._path}: damaged ({error}); begin anew: --restart, or remove {self._path.parent}"
+            ) from error
         raise OtherTraining(
             f"{self._path.parent} holds an interrupted training of other settings ({'; '.join(differing)}); "
-            "give the same ones to go on, or begin anew with --restart"
+            f"give the same ones to go on, or begin anew: --restart, or remove {self._path.parent}"
         )
 
 

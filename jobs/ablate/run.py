@@ -150,7 +150,7 @@ def _train(args: argparse.Namespace, orders: Orders) -> tuple[int | None, SkipRe
     gathered.clear()
     if wanted:
         with stoppable("avel ablate", "after the epochs in hand") as (stop, received):
-            outcomes = carry_out_all(wanted, stop, jobs=args.jobs, what="runs", quiet=args.json)
+            outcomes = carry_out_all(wanted, stop, jobs=args.jobs, what="runs")
         if any(outcome.stopped for outcome in outcomes.values()):
             note("avel ablate: stopped; the same command goes on")
             if args.json:

@@ -86,13 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Remembers what it refused, for `--json`."""
+    """One line for what it refuses, which is kept for `--json`."""
 
     refusal: str | None = None
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: -"):
+            message += "; a name that begins with a dash comes after --"
+        elif message.endswith("expected one argument"):
+            message += "; a value that begins with a dash is joined to its option by ="
         self.refusal = message
-        super().error(message)
+        self.exit(BAD_ARGUMENTS, f"{self.prog}: error: {message}; see `{self.prog} --help`\n")
 
 
 def _run(verb: Verb, arguments: list[str]) -> int:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             commit_every_s=args.commit_every,
             wait_s=args.wait,
         )
-        with Progress("extract", to_do, "videos", quiet=args.json) as progress:
+        with Progress("extract", to_do, "videos") as progress:
             summary = extract(
                 videos, recipes, args.store, options, planned=planned, on_progress=_shown(progress), stop=stop
             )

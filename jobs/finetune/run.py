@@ -74,7 +74,7 @@ def _train(
         note(f"avel finetune: {args.out} is finished; nothing to do")
         return _print_run(dataset, finished, args)
     with stoppable("avel finetune", "after the epoch in hand") as (stop, received):
-        with Progress("decode", len(dataset.videos), "videos", quiet=args.json) as progress:
+        with Progress("decode", len(dataset.videos), "videos") as progress:
             pairs = decode_pairs(
                 dataset, recipe, args.out / "pairs", workers=args.workers, on_video=lambda: progress.advance(1)
             )
@@ -83,7 +83,7 @@ def _train(
         if len(pairs.absent) > 5:
             note(f"avel finetune: and {len(pairs.absent) - 5} more of {len(dataset.videos)} videos")
         towers = encoder_module(recipe.encoder).load_trainable(weights, settings.device, recipe)  # type: ignore[attr-defined]  # `_recipe` has checked that it is there
-        with Progress("train", num_steps(pairs, settings), "steps", quiet=args.json) as progress:
+        with Progress("train", num_steps(pairs, settings), "steps") as progress:
             result = finetune(
                 towers,
                 pairs,

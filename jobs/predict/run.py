@@ -206,7 +206,7 @@ def _extracted(
 ) -> FeatureStore:
     """A store of the videos' features, in `folder`."""
     store = os.path.join(folder, "store")
-    with Progress("extract", len(videos), "videos", quiet=args.json) as progress:
+    with Progress("extract", len(videos), "videos") as progress:
 
         def on_progress(summary: RunSummary) -> None:
             progress.advance(sum(summary.statuses.values()) - progress.done)

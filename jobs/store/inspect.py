@@ -24,6 +24,7 @@ EXAMPLES = """\
 examples:
   avel store inspect features
   avel store inspect features --failures      each partial or quarantined video, and why
+  avel store inspect features --settings      what each recipe is made with
   avel store inspect features --at v1 --statistics
   avel store inspect s3://bucket/ave --json
 """
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statistics", action="store_true", help="also mean, spread, share of NaN and norm (reads every feature)"
     )
+    parser.add_argument("--settings", action="store_true", help="each setting of the recipes, and their cards")
     parser.add_argument("--failures", action="store_true", help="list each partial or quarantined video, and why")
 
 
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(summary)
     else:
-        _show(summary)
+        _show(summary, settings=args.settings)
         _show_failures(summary.get("failures", []))
     return 0
 
@@ -115,7 +117,7 @@ def _describe(store: FeatureStore) -> Summary:
     return summary
 
 
-def _show(summary: Summary) -> None:
+def _show(summary: Summary, *, settings: bool) -> None:
     videos = summary["videos"]
     tags = ", ".join(summary["tags"]) or "none"
     say(
@@ -150,7 +152,7 @@ def _show(summary: Summary) -> None:
             for name, one in summary["recipes"].items()
         ],
     )
-    for name, one in summary["recipes"].items():
+    for name, one in summary["recipes"].items() if settings else ():
         rows = [("fingerprint", one["fingerprint"]), *leaves(one["settings"])]
         rows += [(f"card.{key}", value) for key, value in leaves(one["card"])]
         table(f"recipe {name}", ["setting", "value"], rows)

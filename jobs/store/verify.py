@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     checked = _verify(store, args, wanted=None if dataset is None else [video.id for video in dataset.videos])
     compared = None
     if recipe is not None:
-        with Progress("compare", None, "videos", quiet=args.json) as progress:
+        with Progress("compare", None, "videos") as progress:
             compared = compare(
                 store,
                 recipe,
@@ -137,7 +137,7 @@ def _verify(store: FeatureStore, args: argparse.Namespace, *, wanted: list[str] 
     total = 1 + len(store.recipes())
     if args.media is not None:
         total += sum(1 for digest in store.videos().sha256 if digest)
-    with Progress("verify", total, "checks", quiet=args.json) as progress:
+    with Progress("verify", total, "checks") as progress:
         return verify(
             store,
             wanted=wanted,

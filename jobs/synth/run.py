@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         (args.out / synthetic.FILE).write_text(synthetic.settings_json(settings), encoding="utf-8")
         for part in folder.glob(".*.part"):  # left by a run that was killed
             part.unlink()
-        with Progress("synth", len(missing), "videos", quiet=args.json) as progress:
+        with Progress("synth", len(missing), "videos") as progress:
             for id_ in _rendered(missing, folder, workers):
                 progress.advance(text=id_)
         plugin(settings.layout).write(scenario.dataset, args.out)

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     summary = _summary(args, recipe, world, dataset)
     began_s = time.monotonic()
     if not args.dry_run:
-        with Progress("synth-features", len(dataset.videos), "videos", quiet=args.json) as progress:
+        with Progress("synth-features", len(dataset.videos), "videos") as progress:
             store = _write(args, recipe, world, dataset, progress)
         summary |= {"snapshot": store.snapshot_id}
         if args.reduced is not None:

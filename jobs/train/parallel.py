@@ -41,7 +41,7 @@ class Outcome:
 
 
 def carry_out_all(
-    orders: Mapping[Name, Order], stop: threading.Event, *, jobs: int | None, what: str, quiet: bool
+    orders: Mapping[Name, Order], stop: threading.Event, *, jobs: int | None, what: str, quiet: bool = False
 ) -> dict[Name, Outcome]:
     """Carries out `orders`, some at a time.
 

@@ -129,7 +129,7 @@ def _train_one(order: Order, materials: Materials, *, as_json: bool) -> int:
     trains = spec(order.head).needs_training
     with (
         stoppable("avel train", "after the epoch in hand") as (stop, received),
-        Progress("train", order.settings.epochs, "epochs", quiet=as_json or not trains) as progress,
+        Progress("train", order.settings.epochs, "epochs", quiet=not trains) as progress,
     ):
 
         def on_epoch(row: Numbers) -> None:

@@ -52,7 +52,7 @@ def train_seeds(order: Order, materials: Materials, *, num_seeds: int, jobs: int
         warnings: tuple[str, ...] = ()
         if wanted:
             with stoppable("avel train", "after the epochs in hand") as (stop, received):
-                outcomes = carry_out_all(wanted, stop, jobs=jobs, what="seeds", quiet=as_json)
+                outcomes = carry_out_all(wanted, stop, jobs=jobs, what="seeds")
             if any(outcome.stopped for outcome in outcomes.values()):
                 note("avel train: stopped; the same command goes on")
                 if as_json:

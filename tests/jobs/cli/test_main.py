@@ -121,3 +121,21 @@ def test_arguments_that_cannot_be_read_are_one_json_object_too(
     assert json.loads(captured.out)["error"] in captured.err
     assert cli.main([word for word in words if word != "--json"]) == 2
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["extract", "-clip.mp4", "--recipe", "x", "--store", "s"], "a name that begins with a dash comes after --"),
+        (["extract", "a", "--recipe", "x", "--store", "-s"], "a value that begins with a dash is joined to its option"),
+        (["train", "--nonsense"], "avel train: error: "),
+    ],
+)
+def test_what_is_refused_is_one_line_with_what_to_do(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == cli.BAD_ARGUMENTS
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert lines[0].endswith(f"see `avel {words[0]} --help`")

@@ -56,7 +56,9 @@ def test_inspect_json_tells_counts_and_recipes(store: Path, capsys: pytest.Captu
 
 
 def test_inspect_shows_tables(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["store", "inspect", str(store), "--statistics"]) == 0
+    assert cli.main(["store", "inspect", str(store)]) == 0
+    assert "card.licence" not in capsys.readouterr().out
+    assert cli.main(["store", "inspect", str(store), "--statistics", "--settings"]) == 0
     shown = capsys.readouterr().out
     for text in (
         "quarantined",

@@ -170,7 +170,7 @@ def test_train_damaged_checkpoint_is_told_and_kept(
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial" / FILE).write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     assert main(steady(folder, tmp_path / "run")) == 1
-    assert "begin anew with --restart" in capsys.readouterr().err
+    assert "begin anew: --restart, or remove" in capsys.readouterr().err
     assert (tmp_path / "run.partial" / FILE).exists()
 
 
