@@ -31,7 +31,7 @@ from pipeline.sandbox.parent import Decoded, DecoderKilled, Restart
 # out-of-memory killer) says little about the video, so it gets more tries.
 MAX_ATTEMPTS = 2
 MAX_FOREIGN_KILLS = 4
-CHARGED_REASONS = frozenset({"decoder_crash", "decoder_timeout", "decoder_memory"})
+CHARGED_REASONS = frozenset({"decoder_crash", "decoder_timeout"})
 
 # Whole videos are gathered up to this much before they are encoded together.
 GATHER_BYTES = 64 * 2**20

@@ -40,6 +40,8 @@ _STATES_END = ("matroska", "asf")
 # A container may promise this much more than its packets hold before it counts as cut off.
 _SHORTFALL_S, _SHORTFALL_SHARE = Fraction(1, 4), Fraction(1, 50)
 _MIN_SIDE_PX = 8
+# 16K video has 133 million; decoders keep several frames, and more would meet the child's limit of memory.
+MAX_PIXELS = 2**27
 # Packets of both tracks (5 min at 25 frames a second and 48 kHz AAC) beyond which decord's index and a second
 # container's would show in the memory: video and audio then share one container, which decord cannot.
 _LONG_PACKETS = 20_000
@@ -176,17 +178,23 @@ def refuse_implausible(info: MediaInfo) -> None:
         )
 
 
-def probe(path: str) -> MediaInfo:
+def probe(path: str, *, max_pixels: int = MAX_PIXELS) -> MediaInfo:
     """Demuxes the whole file once.
 
     Args:
         path: a readable, non-empty file; absolute, so that FFmpeg does not take "a:b.mp4" for a protocol.
+        max_pixels: of a frame.
 
     Raises:
         MediaError: not_media, container_truncated, corrupt_container, truncated_media, video_undecodable,
-            audio_undecodable, video_too_small.
+            audio_undecodable, video_too_small, decoder_memory.
     """
     with open_container(path) as container:
+        for stream in container.streams.video:
+            context = stream.codec_context
+            if context is not None and context.width * context.height > max_pixels:
+                detail = f"frames of {context.width}x{context.height} px; up to {max_pixels:,} px are decoded"
+                raise MediaError("decoder_memory", detail)
         return _read(container, path)
 
 

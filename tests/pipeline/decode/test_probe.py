@@ -160,6 +160,17 @@ def test_probe_picture_is_no_medium(shared: Path) -> None:
     assert caught.value.reason == "not_media"
 
 
+def test_probe_frames_larger_than_may_be_decoded_are_refused(shared: Path) -> None:
+    path = str(_malformed(shared) / "good_10s.mp4")
+    info = probe(path)
+    assert info.video is not None
+    pixels = info.video.width_px * info.video.height_px
+    assert probe(path, max_pixels=pixels).video is not None
+    with pytest.raises(MediaError, match=f"frames of .* px; up to {pixels - 1:,} px are decoded") as caught:
+        probe(path, max_pixels=pixels - 1)
+    assert caught.value.reason == "decoder_memory"
+
+
 def test_probe_damaged_clock_is_implausible(tmp_path: Path) -> None:
     far = int(LONGEST_S * 1000) + 1000
     _video(tmp_path / "far.mkv", pts=[0, 40, 80, far])
