@@ -14,7 +14,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,24 +78,35 @@ def write(dataset: Dataset, root: Path) -> None:
         writer.writerows((video.id, video.uri) for video in dataset.videos)
 
 
+# Of files left out, so many are named.
+_SHOWN = 3
+
+
 @dataclass
 class _Found:
     """(id, uri) pairs, and what was met on the way."""
 
     entries: list[tuple[str, str]]
-    others: int = 0  # files without a media suffix
-    unreadable: int = 0  # folders that could not be listed
+    others: list[str] = field(default_factory=list)  # files without a media suffix
+    unreadable: list[str] = field(default_factory=list)  # folders that could not be listed
     again: int = 0  # links to folders that had been read already
     repeated: int = 0  # lines of a list that name a medium again
 
     def oddities(self) -> tuple[str, ...]:
-        said = (
+        named = (
             (self.others, "file(s) without a media suffix left out"),
             (self.unreadable, "folder(s) could not be listed"),
+        )
+        said = (
             (self.again, "link(s) to folders already read not followed"),
             (self.repeated, "line(s) naming a medium again left out"),
         )
-        return tuple(f"{count} {what}." for count, what in said if count)
+        first = tuple(
+            f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}."
+            for names, what in named
+            if names
+        )
+        return first + tuple(f"{count} {what}." for count, what in said if count)
 
 
 def _load_local(path: str) -> _Found:
@@ -131,7 +142,7 @@ def _walk(top: str) -> _Found:
         except OSError:
             if not relative:
                 raise
-            found.unreadable += 1
+            found.unreadable.append(text_of(relative))
             continue
         for entry in entries:
             path = os.path.join(relative, entry.name)
@@ -139,7 +150,7 @@ def _walk(top: str) -> _Found:
             if media_suffix(entry.name):
                 names.append(path)
             elif not is_folder:
-                found.others += 1
+                found.others.append(text_of(path))
             if is_folder:
                 (links if entry.is_symlink() else pending).append(path)
         links.sort()
@@ -160,8 +171,8 @@ def _match(pattern: str) -> _Found:
     for path in sorted(set(glob.glob(pattern, recursive=True, include_hidden=True))):
         if media_suffix(path):
             found.entries.append((text_of(os.path.relpath(path, base or ".")), uri_of(path)))
-        else:
-            found.others += not os.path.isdir(path)
+        elif not os.path.isdir(path):
+            found.others.append(text_of(os.path.basename(path)))
     return found
 
 
@@ -189,7 +200,7 @@ def _load_url(url: str) -> _Found:
         if media_suffix(name):
             found.entries.append((text_of(_relative(name, base)), _full_url(filesystem, name)))
         else:
-            found.others += 1
+            found.others.append(text_of(name.rsplit("/", 1)[-1]))
     return found
 
 

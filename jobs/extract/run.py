@@ -17,7 +17,7 @@ from catalog.video import Video
 from jobs.cli.chosen_dataset import optional_dataset
 from jobs.cli.chosen_recipes import check_name, chosen_recipe, with_weights
 from jobs.cli.chosen_recipes import device as device_of
-from jobs.cli.console import Progress, duration, note, print_json, say, table
+from jobs.cli.console import Progress, duration, note, print_json, say, table, visible
 from jobs.cli.main import OK, QUARANTINED
 from jobs.cli.recipe_options import changes
 from jobs.cli.signals import stoppable
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         held = recipes_of(args.store)
         for recipe in recipes:
             check_name(recipe, weights[recipe.name], held)
-        videos = _videos(args)
+        videos, left_out = _videos(args)
         allowed = _allowed(args.max_quarantined, len(videos))
         if args.dry_run:
             for recipe in recipes:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         if not (args.allow_missing or args.address):
             _need_media([video for unit in planned.plan.units for video in unit.videos])
         if args.dry_run or not to_do:
-            return _print_summary(planned.summary, args, allowed, to_do=to_do)
+            return _print_summary(planned.summary, args, allowed, to_do=to_do, left_out=left_out)
 
         device, gpus = device_of(args.device, recipes)
         options = ExtractOptions(
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             summary = extract(
                 videos, recipes, args.store, options, planned=planned, on_progress=_shown(progress), stop=stop
             )
-        status = _print_summary(summary, args, allowed, to_do=0)
+        status = _print_summary(summary, args, allowed, to_do=0, left_out=left_out)
     if summary.stopped and received:
         left = summary.store_statuses["pending"]
         note(f"avel extract: stopped; what was finished is committed, {left} videos are left: the same command goes on")
@@ -78,12 +78,14 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _videos(args: argparse.Namespace) -> tuple[Video, ...]:
+def _videos(args: argparse.Namespace) -> tuple[tuple[Video, ...], tuple[str, ...]]:
+    """The wanted videos; and of a folder what was not taken for one, a sentence each."""
     if (args.source is None) == (args.dataset is None):
         raise BadArguments("give either SOURCE or --dataset NAME --root DIR")
     chosen = optional_dataset(args, args.media)
-    videos = (dataset.load("folder", args.source) if chosen is None else chosen).videos
-    return videos if args.limit is None else videos[: args.limit]
+    found = dataset.load("folder", args.source) if chosen is None else chosen
+    videos = found.videos if args.limit is None else found.videos[: args.limit]
+    return videos, found.oddities if chosen is None else ()
 
 
 def _need_media(videos: Sequence[Video]) -> None:
@@ -147,14 +149,17 @@ def _shown(progress: Progress) -> Callable[[RunSummary], None]:
     return show
 
 
-def _print_summary(summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do: int) -> int:
+def _print_summary(
+    summary: RunSummary, args: argparse.Namespace, allowed: int, *, to_do: int, left_out: Sequence[str]
+) -> int:
     """Prints the summary; returns the exit status that the store's state deserves."""
     quarantined = summary.quarantined
     over = quarantined > allowed
     nothing_to_do = summary.executor == "none" and not to_do
     if args.json:
-        counts = {"store": str(args.store), "to_do": to_do, "nothing_to_do": nothing_to_do}
-        print_json(summary.to_json() | counts | {"max_quarantined": allowed, "over_max_quarantined": over})
+        counts: dict[str, object] = {"store": str(args.store), "to_do": to_do, "nothing_to_do": nothing_to_do}
+        counts |= {"max_quarantined": allowed, "over_max_quarantined": over, "left_out": list(left_out)}
+        print_json(summary.to_json() | counts)
     else:
         if to_do:
             say(f"to do: {to_do} videos of {summary.wanted}; {summary.skipped} are done")
@@ -173,6 +178,8 @@ def _print_summary(summary: RunSummary, args: argparse.Namespace, allowed: int, 
                 f"{summary.workers} {summary.executor} workers up in {duration(summary.startup_s)}; "
                 f"commits: {summary.commits}, snapshot {summary.snapshot}"
             )
+        for sentence in left_out:
+            note(visible(f"avel extract: {sentence}"))
     if to_do or not over:
         return OK
     note(

@@ -60,6 +60,7 @@ class Packets:
         self.pts = array("q")
         self.num_packets = 0
         self.num_hidden = 0
+        self.is_encrypted = False
         self.num_hidden_last = 0  # of these, how many come after the last shown packet
         self.num_corrupt = 0
         self.clock_jumps = 0
@@ -70,6 +71,8 @@ class Packets:
 
     def add(self, packet: Packet) -> None:
         self.num_packets += 1
+        if self.num_packets == 1:
+            self.is_encrypted = packet.has_sidedata("encryption_info")
         self.num_corrupt += packet.is_corrupt
         dts = packet.dts
         if dts is not None:

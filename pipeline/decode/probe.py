@@ -290,6 +290,11 @@ def _check_tracks(name: str, video_packets: VideoPackets | None, audio_packets: 
             raise MediaError("corrupt_container", f"{name}: the picture track's index leads to no packet")
         if context.width and min(context.width, context.height) < _MIN_SIDE_PX:
             raise MediaError("video_too_small", f"{context.width}x{context.height} px; needs {_MIN_SIDE_PX} a side")
+    for kind, track in (("video", video_packets), ("audio", audio_packets)):
+        if track is not None and track.is_encrypted:
+            raise MediaError(
+                f"{kind}_undecodable", f"{name}: the {kind} track is encrypted, which nothing here decrypts"
+            )
     if audio_packets is not None and not audio_packets.num_packets:
         raise MediaError("corrupt_container", f"{name}: the sound track's index leads to no packet")
     if (

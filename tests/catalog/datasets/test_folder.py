@@ -46,7 +46,7 @@ def test_folder_is_read_whole_in_order_of_ids(tmp_path: Path) -> None:
         ["b.mp4", "a/z.mkv", "a/b/c.WAV", ".hidden.mp4", ".h/x.webm", "B.MP4", "-d.ts"]
     )
     assert all(video.uri == str(tmp_path / video.id) for video in found.videos)
-    assert found.oddities == ("2 file(s) without a media suffix left out.",)
+    assert found.oddities == ("2 file(s) without a media suffix left out: notes.txt, a/x.jpg.",)
     assert (found.name, found.items, found.classes, found.background) == ("folder", (), (), None)
 
 
@@ -143,7 +143,7 @@ def test_folder_that_cannot_be_listed_is_counted() -> None:
         (open_folder / "closed").chmod(0)
         try:
             with nobody():
-                assert folder.load(open_folder).oddities == ("1 folder(s) could not be listed.",)
+                assert folder.load(open_folder).oddities == ("1 folder(s) could not be listed: closed.",)
         finally:
             (open_folder / "closed").chmod(0o700)
 
@@ -179,7 +179,7 @@ def test_glob_ids_are_relative_to_its_fixed_part(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.mp4", "y/a.mp4", "y/.h.mp4", "y/deep/b.mkv", "y/b.txt")
     assert ids(tmp_path / "*" / "*.mp4") == ["x/a.mp4", "y/.h.mp4", "y/a.mp4"]
     assert ids(tmp_path / "y" / "**") == [".h.mp4", "a.mp4", "deep/b.mkv"]
-    assert folder.load(tmp_path / "y" / "**").oddities == ("1 file(s) without a media suffix left out.",)
+    assert folder.load(tmp_path / "y" / "**").oddities == ("1 file(s) without a media suffix left out: b.txt.",)
     with pytest.raises(ValueError, match="no media found"):
         folder.load(tmp_path / "*.mov")
 
@@ -255,7 +255,7 @@ def test_url_of_a_directory_glob_file_and_list(memory: fsspec.AbstractFileSystem
     memory.pipe("/folder/list.txt", b"a.mp4\nsub/b.MKV\n")
     found = folder.load("memory://folder")
     assert [video.id for video in found.videos] == ["a.mp4", "sub/b.MKV"]
-    assert found.oddities == ("2 file(s) without a media suffix left out.",)
+    assert found.oddities == ("2 file(s) without a media suffix left out: list.txt, c.txt.",)
     assert all(memory.isfile(video.uri) for video in found.videos)
     assert ids("memory://folder/sub/*") == ["b.MKV"]
     assert ids("memory://folder/**/*.MKV") == ["sub/b.MKV"]

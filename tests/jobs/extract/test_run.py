@@ -243,3 +243,15 @@ def test_a_recipe_that_an_older_store_holds_under_a_presets_name_goes_on(media: 
     assert run(media, tmp_path / "s", "--hop", "1/2") == 0
     assert set(open_store(tmp_path / "s").outcomes(RECIPE).status) == {"extracted"}
     assert run(media, tmp_path / "s") == 2  # the preset itself is another one
+
+
+def test_what_was_not_taken_for_a_video_is_told_at_the_end(
+    media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.txt", "b.nfo", "c.srt", "d.jpg"):
+        (media / name).write_text("x")
+    said = "4 file(s) without a media suffix left out: a.txt, b.nfo, c.srt, ..."
+    assert run(media, tmp_path / "s", "--limit", "1") == 0
+    assert f"avel extract: {said}" in capsys.readouterr().err
+    assert run(media, tmp_path / "s", "--limit", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == [f"{said}."]

@@ -160,6 +160,22 @@ def test_probe_picture_is_no_medium(shared: Path) -> None:
     assert caught.value.reason == "not_media"
 
 
+def test_probe_encrypted_media_say_so(tmp_path: Path) -> None:
+    key = {"encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
+    path = tmp_path / "protected.mp4"
+    with av.open(str(path), "w", options={"encryption_scheme": "cenc-aes-ctr", **key}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError, match="the video track is encrypted") as caught:
+        probe(str(path))
+    assert caught.value.reason == "video_undecodable"
+
+
 def test_probe_frames_larger_than_may_be_decoded_are_refused(shared: Path) -> None:
     path = str(_malformed(shared) / "good_10s.mp4")
     info = probe(path)
