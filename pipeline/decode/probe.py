@@ -50,6 +50,8 @@ _PACKETS_TO_A_FRAME = 64
 # Longer than any recording: a fortnight.
 LONGEST_S = Fraction(14 * 24 * 3600)
 _MIN_BYTES_PER_S = 8
+# So few of at least so many frames, so far away from the others, have a damaged stamp.
+_MAX_STRAY, _STRAY_OF_FRAMES, _STRAY_S = 2, 20, Fraction(30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,8 @@ class MediaInfo:
 def refuse_implausible(info: MediaInfo) -> None:
     """Raises MediaError corrupt_container where damaged time stamps make a medium longer than it can be.
 
-    A fortnight at most; and over an hour, no less than 8 bytes a second (a still image with Opus audio has 500).
+    A fortnight at most; and over an hour, no less than 8 bytes a second (a still image with Opus audio has 500). One
+    or two frames far away from all others, with no audio between, have a damaged stamp.
 
     Apart from `probe`, and called once the decoders are open: where a decoder dies of such a file, that is the
     reason to record.
@@ -175,6 +178,25 @@ def refuse_implausible(info: MediaInfo) -> None:
     if info.duration_s > LONGEST_S or too_thin:
         raise MediaError(
             "corrupt_container", f"{info.container}: {info.num_bytes} bytes last {float(info.duration_s):.0f} s"
+        )
+    _refuse_stray_frames(info)
+
+
+def _refuse_stray_frames(info: MediaInfo) -> None:
+    video, audio = info.video, info.audio
+    if video is None or len(video.pts_F) < _STRAY_OF_FRAMES:
+        return
+    gaps = np.diff(video.pts_F)
+    place = int(gaps.argmax())
+    before, after = place + 1, len(video.pts_F) - place - 1
+    gap_s = int(gaps[place]) * video.time_base
+    rest_s = int(video.pts_F[-1] - video.pts_F[0]) * video.time_base - gap_s
+    audio_s = Fraction(0) if audio is None else (audio.end_ticks - audio.start_ticks) * audio.time_base
+    if min(before, after) <= _MAX_STRAY and gap_s > max(_STRAY_S, 10 * rest_s, 10 * audio_s):
+        raise MediaError(
+            "corrupt_container",
+            f"{info.container}: {min(before, after)} of {len(video.pts_F)} frames are {float(gap_s):.0f} s away from "
+            "the others: a damaged time stamp",
         )
 
 

@@ -39,6 +39,8 @@ LOCAL_STARTS = 3
 SAY_AGAIN_S = 60.0
 # A cluster's port that does not take a connection in this time is nobody's; Ray itself would wait for minutes.
 REACH_S = 10.0
+# A Unix socket's path has at most 107 bytes, of which Ray's own names take some 70.
+_LONGEST_TMPDIR = 36
 _TOKEN_FILE = Path("~/.ray/auth_token")
 _log = logging.getLogger("avel")
 
@@ -200,6 +202,8 @@ def connected(settings: RaySettings, workers: int) -> Iterator[RayCluster]:
     """Ray, started or joined; what this process had of it before is left as it was."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if len(os.environ.get("TMPDIR", "")) > _LONGEST_TMPDIR:
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")
     has_token = False
     if settings.address is not None:
         has_token = _use_token()

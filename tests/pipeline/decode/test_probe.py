@@ -160,6 +160,28 @@ def test_probe_picture_is_no_medium(shared: Path) -> None:
     assert caught.value.reason == "not_media"
 
 
+@pytest.mark.parametrize(
+    ("pts", "damaged"),
+    [
+        ([*range(0, 4000, 40), 2_987_000], True),
+        ([0, *range(2_987_000, 2_991_000, 40)], True),
+        (list(range(0, 4000, 40)), False),
+        ([*range(0, 4000, 40), *range(60_000, 64_000, 40)], False),  # a camera that slept
+        (list(range(0, 3_000_000, 60_000)), False),  # slides
+        ([0, 40, 80, 600_000], False),  # too few to tell
+    ],
+)
+def test_probe_frame_far_away_from_all_others_is_implausible(tmp_path: Path, pts: list[int], damaged: bool) -> None:
+    _video(tmp_path / "v.mkv", pts=pts)
+    info = probe(str(tmp_path / "v.mkv"))
+    if not damaged:
+        refuse_implausible(info)
+        return
+    with pytest.raises(MediaError, match=f"1 of {len(pts)} frames are 29.. s away from the others") as caught:
+        refuse_implausible(info)
+    assert caught.value.reason == "corrupt_container"
+
+
 def test_probe_encrypted_media_say_so(tmp_path: Path) -> None:
     key = {"encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
     path = tmp_path / "protected.mp4"

@@ -94,6 +94,19 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.ray
+def test_ray_starts_where_the_folder_of_temporary_files_has_a_long_path(tmp_path: Path) -> None:
+    small.make_folder(tmp_path / "media", 1)
+    place = tmp_path / ("a-long-name-" * 6)
+    place.mkdir()
+    command = [sys.executable, "-m", "jobs.cli.main", "extract", str(tmp_path / "media"), "--executor", "ray"]
+    command += ["--recipe", "descriptors-1s", "--workers", "1", "--store", str(tmp_path / "store")]
+    env = environment(tmp_path / "home") | {"TMPDIR": str(place)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=PROJECT, timeout=HANG_S, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ray
 def test_cluster_with_a_token_is_joined_by_the_token_at_hand_and_tells_whoever_has_none(tmp_path: Path) -> None:
     small.make_folder(tmp_path / "media", 2)
 
