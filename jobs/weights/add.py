@@ -20,7 +20,8 @@ examples:
   avel weights add imagebind ~/Downloads/imagebind_huge.pth
   avel weights add audioclip /data/AudioCLIP-Full-Training.pt --link
   avel weights add vgg19_vggish /data/renamed.pth --asset vggish
-The folder holds published files alone. A checkpoint of your own stays where it is: `avel extract --weights FILE`.
+The folder holds published files alone. A checkpoint of your own stays where it is:
+`avel extract --weights FILE --as NAME`.
 """
 
 

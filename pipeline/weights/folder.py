@@ -71,7 +71,7 @@ def check(asset: Asset, path: Path) -> None:
     if difference is not None:
         raise ValueError(
             f"{path}: is not {asset.filename} as it was published: {difference}; move it away and run "
-            "`avel weights fetch`, or use it all the same by --weights"
+            "`avel weights fetch`, or use it all the same by --weights, under a name of its own (--as)"
         )
 
 
