@@ -37,13 +37,17 @@ _MAX_MISSING_TAIL_S = Fraction(1, 4)
 Frame = NDArray[np.uint8]
 
 
+class _NotAsProbed(RuntimeError):
+    """decord gives other frames than the probe found."""
+
+
 class DecordFailed(Exception):
     """decord stopped in mid-video: its frames so far are not to be kept, and `info` is for reading the video again."""
 
     def __init__(self, info: MediaInfo, error: BaseException) -> None:
-        super().__init__(_first_line(error))
+        super().__init__(_why(error))
         assert info.video is not None
-        self.info = replace(info, video=replace(info.video, not_decord=_first_line(error), sparse_safe=False))
+        self.info = replace(info, video=replace(info.video, not_decord=_why(error), sparse_safe=False))
 
 
 class FrameReader:
@@ -72,7 +76,7 @@ class FrameReader:
                 self.path_used = self._reader.name
                 return
             except _decord_errors() as error:
-                why = _first_line(error)
+                why = _why(error)
         else:
             why = info.video.not_decord
         self._reader = _PyavReader(path, info.video, heartbeat, source)
@@ -128,7 +132,7 @@ class _DecordReader:
         # fault_tol: by default decord repeats the last frame where one is missing, and says nothing.
         self._reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)
         if len(self._reader) < len(track.pts_F):
-            raise RuntimeError(f"decord sees {len(self._reader)} frames of {len(track.pts_F)}")
+            raise _NotAsProbed(f"decord sees {len(self._reader)} frames of {len(track.pts_F)}")
         self._track, self._heartbeat = track, heartbeat
         self._position = 0
         self._keys = np.asarray(self._reader.get_key_indices(), np.int64)
@@ -146,7 +150,7 @@ class _DecordReader:
             # Where its padded lines are a whole number of pixels, it takes the padding for further channels.
             size = (self._track.height_px, self._track.width_px)
             if frame.shape not in ((*size, 3), (*size[::-1], 3)):
-                raise RuntimeError(f"decord reads {frame.shape}, not {size[1]}x{size[0]} px of 3 channels")
+                raise _NotAsProbed(f"decord reads {frame.shape}, not {size[1]}x{size[0]} px of 3 channels")
             yield number, frame
 
     def finish(self) -> None:
@@ -320,6 +324,6 @@ def _decord_errors() -> tuple[type[BaseException], ...]:
     return decord.DECORDError, decord._ffi.base.DECORDLimitReachedError, AssertionError, StopIteration, RuntimeError
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][-160:] if lines else ''}"
+def _why(error: BaseException) -> str:
+    """For the store: decord's own messages hold the time of day, and which of its checks speaks is a race."""
+    return str(error) if isinstance(error, _NotAsProbed) else "decord fails"

@@ -126,7 +126,7 @@ def test_frames_of_decord_and_pyav_are_equal_bytes_on_8_bit_video(shared: Path, 
 def test_damaged_packet_is_concealed_counted_and_recorded(shared: Path) -> None:
     path = _path(shared, "decord_corrupted.mp4")
     frames, reader = _read(path, list(range(50)))
-    assert reader.path_used.startswith("pyav: DECORDError")
+    assert reader.path_used.startswith("pyav: decord fails")
     assert (reader.packet_errors, reader.missing_frames) == (1, 1)
     assert all(frame is not None for frame in frames)
 
@@ -293,7 +293,7 @@ def test_frames_of_every_size_are_what_pyav_shows(tmp_path: Path, width_px: int,
     path = str(_graded(tmp_path / "v.mp4", width_px, height_px))
     want = list(_oracle(path))
     frames, reader = _read(path, list(range(6)))
-    assert (width_px, height_px) not in PADDED or reader.path_used.startswith("pyav: RuntimeError: decord reads")
+    assert (width_px, height_px) not in PADDED or reader.path_used.startswith("pyav: decord reads")
     for frame, wanted in zip(frames, want, strict=True):
         assert frame is not None
         assert frame.shape == (height_px, width_px, 3)
